@@ -1,0 +1,155 @@
+"""The bytes of a sample -> an RGB image and its captions; whatever is wrong with them becomes a BadSample."""
+
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from tcl.data.text import clean_caption
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Whatever a file is called, none of Pillow's other readers touches it; one of them starts other programs."""
+
+NO_IMAGE = "no image"
+EMPTY_IMAGE = "empty image file"
+CORRUPT_IMAGE = "corrupt image"
+TRUNCATED_IMAGE = "truncated image"
+TOO_LARGE = "more than data.max_pixels"
+NO_CAPTION = "missing caption"
+EMPTY_CAPTION = "empty caption"
+NOT_UTF8 = "caption is not UTF-8"
+NOT_JSON = "invalid JSON"
+NOT_TEXT = "caption in JSON is not text"
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadSample(Exception):
+    """A sample that cannot be used; str() is the cause, one of a few phrases to count by."""
+
+
+def image_bytes(fields: dict[str, bytes]) -> bytes:
+    """The encoded image of a sample, given as its bytes by extension. BadSample: NO_IMAGE."""
+    for extension in IMAGE_EXTENSIONS:
+        if extension in fields:
+            return fields[extension]
+    raise BadSample(NO_IMAGE)
+
+
+def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None) -> Image.Image:
+    """An upright 8-bit RGB image: transparency on white, 16 bits scaled down, of an animation the first frame.
+
+    max_pixels: larger images are refused before they are decoded. min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8
+    of its size as long as both sides keep at least this many pixels, which is much faster. BadSample: unusable.
+    """
+    if not content:
+        raise BadSample(EMPTY_IMAGE)
+    try:
+        with _quiet_pillow():
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            if image.width * image.height > max_pixels:
+                raise BadSample(TOO_LARGE)
+            if min_side is not None:
+                image.draft(None, (min_side, min_side))
+            image.load()
+            return _upright(_to_rgb(image), image)
+    except BadSample:
+        raise
+    except Exception as error:  # hostile bytes make Pillow's readers raise almost anything
+        raise BadSample(TRUNCATED_IMAGE if "truncated" in str(error).lower() else CORRUPT_IMAGE) from error
+
+
+@contextlib.contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Without Pillow's own limit on pixels, which max_pixels replaces, and without warnings about odd files."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        image = _to_8_bits(np.nan_to_num(np.asarray(image), posinf=0, neginf=0), usual_ranges=(1, 255, 65535))
+    elif image.mode.startswith("I"):  # I;16 and its byte orders, and I, 32 bits that mostly hold 16
+        image = _to_8_bits(np.asarray(image), usual_ranges=(65535,))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bits(pixels: np.ndarray, usual_ranges: tuple[int, ...]) -> Image.Image:
+    """Scaled, not clipped: from the smallest of usual_ranges that holds all pixels, else from their own range."""
+    largest = float(pixels.max())
+    full = next((scale for scale in usual_ranges if largest <= scale), largest)
+    return Image.fromarray(np.rint(pixels.clip(0) * (255 / full)).astype(np.uint8))
+
+
+def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
+    orientation = None
+    with contextlib.suppress(Exception):  # broken EXIF data is no reason to lose the image
+        orientation = source.getexif().get(_ORIENTATION_TAG)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
+    """All captions of a sample, cleaned, at least one: those of its json, or else its txt. BadSample: none."""
+    problem, captions = NO_CAPTION, []
+    for read, extension in ((_captions_in_json, "json"), (_caption_in_text, "txt")):
+        if extension not in fields:
+            continue
+        try:
+            captions = [clean_caption(caption, max_words) for caption in read(fields[extension])]
+        except BadSample as error:
+            problem = str(error) if problem == NO_CAPTION else problem
+            continue
+        captions = [caption for caption in captions if caption]
+        if captions:
+            return captions
+        problem = EMPTY_CAPTION
+    raise BadSample(problem)
+
+
+def _caption_in_text(content: bytes) -> list[str]:
+    try:
+        return [content.decode("utf-8-sig")]
+    except UnicodeDecodeError as error:
+        raise BadSample(NOT_UTF8) from error
+
+
+def _captions_in_json(content: bytes) -> list[str]:
+    try:
+        found = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadSample(NOT_UTF8) from error
+    except (ValueError, RecursionError) as error:
+        raise BadSample(NOT_JSON) from error
+    if not isinstance(found, dict):
+        raise BadSample(NOT_TEXT)
+    captions = found["captions"] if found.get("captions") is not None else found.get("caption")
+    if captions is None:
+        raise BadSample(NO_CAPTION)
+    if isinstance(captions, str):
+        captions = [captions]
+    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+        raise BadSample(NOT_TEXT)
+    # JSON can spell half of a surrogate pair, which no tokenizer takes.
+    return [caption.encode("utf-8", "ignore").decode() for caption in captions]

@@ -1,0 +1,179 @@
+"""Shards -> batches for training: reading, decoding, two views, tokens and masking in worker processes."""
+
+import os
+import re
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from tcl.config import DataConfig, SourceConfig
+from tcl.data.augment import Augment
+from tcl.data.bad_samples import BadSamples
+from tcl.data.batch import Batch
+from tcl.data.batch_stream import BatchStream, Loaded, LoaderState
+from tcl.data.read_shard import shard_name
+from tcl.data.shards import open_shards
+from tcl.data.stream import Position, Source, WorkerPosition
+from tcl.errors import InputError
+
+
+def train_loader(
+    data: DataConfig,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch_size: int,
+    mlm_probability: float,
+    seed: int,
+    rank: int,
+    world_size: int,
+    start: LoaderState | None = None,
+    pin_memory: bool = False,
+) -> "TrainLoader":
+    """Batches of `batch_size` pairs for ever, for one of `world_size` ranks; from `start` on exactly those that would
+    have come. image_size in pixels; mean and std per channel, of pixels in [0, 1].
+
+    InputError: shards that are not there, mixed weights, a source with fewer samples than there are workers in all,
+    a `start` of another number of ranks, workers or sources; while iterating: too much bad data, a dead worker.
+    """
+    sources = open_sources(data.train)
+    workers = max(1, data.workers)
+    for config, source in zip(data.train, sources, strict=False):
+        if source.samples < workers * world_size:
+            name = config.shards if len(sources) > 1 else "all sources"
+            raise InputError(
+                f"data.train: {name} hold {source.samples} samples for {world_size} ranks x {workers} workers; use fewer "
+                f"workers (data.workers) or more data"
+            )
+    if start is None:
+        fresh = WorkerPosition(tuple(Position() for _ in sources))
+        start = LoaderState((fresh,) * workers, next_worker=0, world_size=world_size)
+    there = (start.world_size, len(start.workers), len(start.workers[0].sources))
+    here = (world_size, workers, len(sources))
+    if there != here:
+        raise InputError(
+            "data: the checkpoint's position in the data is that of {} ranks x {} workers, {} streams; this run has {} "
+            "ranks x {} workers, {} streams".format(*there, *here)
+        )
+    # Batches are tokenised in worker processes, one thread each; the tokenizer library warns if this is left open.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    stream = BatchStream(
+        sources,
+        data,
+        augment=Augment(data.augment, image_size, mean, std),
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        mlm_probability=mlm_probability,
+        seed=seed,
+        rank=rank,
+        start=start,
+    )
+    return TrainLoader(stream, pin_memory)
+
+
+def open_sources(configs: list[SourceConfig]) -> list[Source]:
+    """One pool of all shards where no source has a weight, else one source each. InputError: none, or mixed."""
+    if not configs:
+        raise InputError("data.train: no sources; give at least one, e.g. [{shards: data/*.tar}]")
+    weights = [config.weight for config in configs]
+    shards = [open_shards(config.shards) for config in configs]
+    if all(weight is None for weight in weights):
+        return [Source([shard for some in shards for shard in some])]
+    if any(weight is None or weight <= 0 for weight in weights):
+        raise InputError(f"data.train: weights {weights}; give every source a weight > 0, or none of them")
+    return [Source(some, weight) for some, weight in zip(shards, weights, strict=True)]
+
+
+class TrainLoader:
+    """An endless iterator of batches that knows where it is (`state`) and what was unusable (`bad`)."""
+
+    def __init__(self, stream: "BatchStream", pin_memory: bool):
+        self.samples = sum(source.samples for source in stream.sources)
+        self.bad = BadSamples(stream.data.max_bad_fraction, self.samples)
+        self.state = stream.start
+        """The position after the last batch that was handed out."""
+        self._stream = stream
+        self._pin_memory = pin_memory
+        self._loaded: Iterator[Loaded] | None = None
+        self._waiting: list[deque[Loaded]] = []
+
+    def __iter__(self) -> "TrainLoader":
+        return self
+
+    def __next__(self) -> Batch:
+        # Workers take turns by batches: one that found only bad samples keeps its turn, and what others hand out
+        # meanwhile waits. So the order of batches does not depend on when bad samples are reported.
+        if self._loaded is None:
+            self._start()
+        queue = self._waiting[self.state.next_worker]
+        while not queue:
+            loaded = self._load()
+            self.bad.add(len(loaded.batch) if loaded.batch is not None else 0, loaded.bad)
+            if loaded.batch is not None:
+                self._waiting[loaded.worker].append(loaded)
+        loaded = queue.popleft()
+        positions = list(self.state.workers)
+        positions[loaded.worker] = loaded.position
+        self.state = replace(self.state, workers=tuple(positions), next_worker=(loaded.worker + 1) % len(positions))
+        return loaded.batch
+
+    def close(self) -> None:
+        """End the worker processes; iterating again starts new ones, which go on from `state`."""
+        self._loaded = None
+        self._stream.start = self.state
+
+    def _start(self) -> None:
+        data = self._stream.data
+        loader = DataLoader(
+            self._stream,
+            batch_size=None,
+            num_workers=data.workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_start_worker,
+            pin_memory=self._pin_memory,
+            timeout=data.timeout if data.workers else 0,
+        )
+        self._waiting = [deque() for _ in self.state.workers]
+        self._loaded = iter(loader)
+
+    def _load(self) -> Loaded:
+        try:
+            return next(self._loaded)
+        except RuntimeError as error:
+            raise explain_worker_error(error, self._stream) or error from error
+
+
+def _as_it_is(loaded: Loaded) -> Loaded:
+    return loaded
+
+
+def _start_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to answer; workers end with it
+
+
+def explain_worker_error(error: RuntimeError, stream: BatchStream) -> InputError | None:
+    """DataLoader's message about a worker that died or is late, as one line; None for any other error."""
+    message = str(error)
+    if "DataLoader worker" not in message and "DataLoader timed out" not in message:
+        return None
+    by_process = {str(process): worker for worker, process in enumerate(stream.reading[:, 0].tolist())}
+    named = [by_process[word] for word in re.findall(r"\d+", message) if word in by_process]
+    at = ", ".join(
+        f"worker {worker} at {shard_name(stream.shard_being_read(worker) or 'the start')}"
+        for worker in dict.fromkeys(named or by_process.values())
+    )
+    if "timed out" in message:
+        return InputError(
+            f"data.timeout: no batch within {stream.data.timeout} seconds (rank {stream.rank}, {at}); raise it if the "
+            f"storage is slow, add data.workers, or look at that shard"
+        )
+    return InputError(
+        f"data.workers: a loader process died (rank {stream.rank}, {at}): {message.splitlines()[0].strip()} If memory "
+        f"or /dev/shm ran out, lower data.workers, data.shuffle_buffer or train.batch_size"
+    )

@@ -1,0 +1,54 @@
+"""Which samples of which shards each worker reads in an epoch: a pure function.
+
+The shards, permuted anew each epoch, form one sequence of N samples; it is cut into contiguous pieces of equal size, one
+per worker of every rank. Two pieces may share a shard, so a few shards serve any number of workers, nobody starves, and
+every sample is in exactly one piece.
+"""
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import NamedTuple
+
+from tcl.data.seeding import permutation
+
+
+class Range(NamedTuple):
+    """Samples start .. stop - 1 of one shard."""
+
+    shard: int
+    start: int
+    stop: int
+
+
+def epoch_plan(sizes: list[int], seed: int, epoch: int, part: int, parts: int) -> list[Range]:
+    """The ranges of piece `part` (0 to parts - 1), in reading order; none is empty.
+
+    sizes: samples per shard, >= 0. Pieces differ by at most one sample in size.
+    """
+    order = permutation(len(sizes), seed, "shards", epoch)
+    ends = list(accumulate(sizes[shard] for shard in order))
+    total = ends[-1] if ends else 0
+    first, last = total * part // parts, total * (part + 1) // parts
+
+    ranges = []
+    place = bisect_right(ends, first)
+    while first < last:
+        shard = order[place]
+        begin = ends[place] - sizes[shard]
+        stop = min(last, ends[place])
+        if stop > first:
+            ranges.append(Range(shard, first - begin, stop - begin))
+        first = stop
+        place += 1
+    return ranges
+
+
+def skip_samples(ranges: list[Range], count: int) -> list[Range]:
+    """`ranges` without their first `count` samples (>= 0)."""
+    left = []
+    for r in ranges:
+        skipped = min(count, r.stop - r.start)
+        count -= skipped
+        if r.start + skipped < r.stop:
+            left.append(Range(r.shard, r.start + skipped, r.stop))
+    return left

@@ -1,0 +1,64 @@
+"""Captions: cleaning, and from strings to token ids."""
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from tcl.errors import InputError
+
+_DROPPED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
+
+
+def clean_caption(text: str, max_words: int) -> str:
+    """Lower case without punctuation, single spaces, at most max_words words (>= 1); may come out empty."""
+    text = text.lower().translate(_DROPPED).replace("<person>", "person")
+    return " ".join(text.split()[:max_words])
+
+
+def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of config field model.text.tokenizer.
+
+    InputError: it cannot be loaded, or has no [CLS], padding or [MASK] token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... with messages of many lines
+        raise InputError(
+            f"model.text.tokenizer: {name_or_path!r} cannot be loaded ({_first_line(error)}); name a hub id such as "
+            f"bert-base-uncased or a local folder with tokenizer.json"
+        ) from error
+    missing = [name for name in ("cls", "pad", "mask") if getattr(tokenizer, f"{name}_token_id") is None]
+    if missing:
+        raise InputError(
+            f"model.text.tokenizer: {name_or_path!r} has no {', '.join(missing)} token; use the tokenizer of a "
+            f"BERT-like model"
+        )
+    return tokenizer
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_tokens: int) -> tuple[Tensor, Tensor]:
+    """[CLS] and the tokens of each of B texts, no [SEP], cut to max_tokens (>= 2) in all.
+
+    Returns input_ids [B, L] int64, padded to the longest, and attention_mask [B, L] int64 (1 token, 0 padding).
+    """
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=False,
+        truncation=True,
+        max_length=max_tokens - 1,
+        # A caption that contains "<pad>" or "<mask>" is text, not padding.
+        split_special_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )["input_ids"]
+    length = 1 + max(map(len, encoded))
+    input_ids = torch.full((len(texts), length), tokenizer.pad_token_id)
+    attention_mask = torch.zeros(len(texts), length, dtype=torch.int64)
+    for row, tokens in enumerate(encoded):
+        input_ids[row, : 1 + len(tokens)] = torch.tensor([tokenizer.cls_token_id, *tokens])
+        attention_mask[row, : 1 + len(tokens)] = 1
+    return input_ids, attention_mask
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

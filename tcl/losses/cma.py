@@ -1,0 +1,29 @@
+"""Cross-modal alignment: an image finds its text, and a text its image, among the batch and the queue.
+
+TCL section 3.1 (equations 1 to 3), with ALBEF's momentum distillation (ALBEF equation 6) as the soft targets.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def soft_targets(teacher_logits: Tensor, alpha: float) -> Tensor:
+    """y = alpha * softmax(teacher_logits) + (1 - alpha) * onehot.
+
+    teacher_logits [B, C]: the teacher's own similarities over temperature; the positive of row b is column b.
+    alpha 0..1 -> [B, C], rows sum to 1.
+    """
+    targets = alpha * teacher_logits.softmax(dim=1)
+    targets.diagonal().add_(1 - alpha)
+    return targets
+
+
+def cross_modal_alignment(logits: Tensor, targets: Tensor | None) -> Tensor:
+    """Cross-entropy of `logits` [B, C] (similarity over temperature) against `targets` [B, C], mean over B.
+
+    Without targets the positive of row b is column b.
+    """
+    if targets is None:
+        targets = torch.arange(len(logits), device=logits.device)
+    return F.cross_entropy(logits, targets)

@@ -1,0 +1,14 @@
+"""Intra-modal contrast: a sample finds its own other view among the batch and the queue of the same modality.
+
+TCL section 3.2 (equations 4 and 5). The other view comes from the teacher: another augmentation of the image, another
+dropout of the text.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def intra_modal_contrast(logits: Tensor) -> Tensor:
+    """InfoNCE of `logits` [B, C] (similarity over temperature), positive of row b in column b, mean over B."""
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))

@@ -1,0 +1,71 @@
+"""The networks that student and teacher have in common: the student trains them, the teacher averages them."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tcl.config import ModelConfig
+from tcl.errors import InputError
+from tcl.models.fusion_encoder import FusionEncoder, fusion_encoder_from_bert
+from tcl.models.image_encoder import ImageEncoder, build_image_encoder
+from tcl.models.mlm_head import MLMHead, mlm_head_from
+from tcl.models.text_encoder import TextEncoder, load_masked_lm, lower_layers
+
+
+class Encoders(nn.Module):
+    """Image, text and fusion encoders with the two projections and the MLM head."""
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        fusion_encoder: FusionEncoder,
+        mlm_head: MLMHead,
+        embed_dim: int,
+    ):
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.text_encoder = text_encoder
+        self.fusion_encoder = fusion_encoder
+        self.mlm_head = mlm_head
+        self.vision_proj = nn.Linear(image_encoder.width, embed_dim)
+        self.text_proj = nn.Linear(text_encoder.width, embed_dim)
+
+    def project_image(self, tokens: Tensor) -> Tensor:
+        """[..., image width] -> unit vectors [..., embed_dim]: f for [CLS], local features for patches."""
+        return F.normalize(self.vision_proj(tokens).float(), dim=-1)
+
+    def project_text(self, tokens: Tensor) -> Tensor:
+        """[..., text width] -> unit vectors [..., embed_dim]: g for [CLS], local features for the other tokens."""
+        return F.normalize(self.text_proj(tokens).float(), dim=-1)
+
+    def predict_tokens(self, fused: Tensor, positions: Tensor) -> Tensor:
+        """Vocabulary logits at the masked positions only.
+
+        fused [B, L, width], positions [M] (flat index b * L + l) -> [M, vocabulary].
+        """
+        states = fused.flatten(0, 1).index_select(0, positions)
+        return self.mlm_head(states, self.text_encoder.word_embeddings.weight)
+
+
+def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:
+    """Networks of `config`, random or pre-trained. `vocab_size` and `pad_id` come from the tokenizer.
+
+    InputError: a name that cannot be built, or fusion_layers outside 1 .. layers - 1.
+    """
+    image_encoder = build_image_encoder(config.image)
+    masked_lm = load_masked_lm(config.text, vocab_size, pad_id)
+    bert_layers = masked_lm.base_model.encoder.layer
+    fusion_layers = len(bert_layers) // 2 if config.text.fusion_layers is None else config.text.fusion_layers
+    if not 1 <= fusion_layers < len(bert_layers):
+        raise InputError(
+            f"model.text.fusion_layers: {fusion_layers} of {len(bert_layers)} layers; at least one layer must be left "
+            f"to the text encoder and one to the fusion encoder (1 to {len(bert_layers) - 1})"
+        )
+    lower = len(bert_layers) - fusion_layers
+    return Encoders(
+        image_encoder,
+        text_encoder=lower_layers(masked_lm, lower),
+        fusion_encoder=fusion_encoder_from_bert(bert_layers[lower:], image_encoder.width, masked_lm.config),
+        mlm_head=mlm_head_from(masked_lm),
+        embed_dim=config.embed_dim,
+    )

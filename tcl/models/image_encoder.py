@@ -1,0 +1,56 @@
+"""Image encoder: any timm ViT with a [CLS] token, giving all its tokens after the final norm."""
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from tcl.config import ImageEncoderConfig
+from tcl.errors import InputError
+
+
+class ImageEncoder(nn.Module):
+    """A timm ViT as a function from images to tokens.
+
+    `width` is the token width, `grid` the (rows, columns) of patches, `mean` and `std` the normalisation (3 values
+    each, for pixels in 0..1) that the ViT's own configuration asks for.
+    """
+
+    def __init__(self, vit: nn.Module):
+        super().__init__()
+        self.vit = vit
+        self.width: int = vit.num_features
+        self.grid: tuple[int, int] = vit.patch_embed.grid_size
+        self.skipped_prefix_tokens: int = vit.num_prefix_tokens - 1
+        data_config = resolve_model_data_config(vit)
+        self.mean: tuple[float, ...] = data_config["mean"]
+        self.std: tuple[float, ...] = data_config["std"]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, 1 + patches, width]; token 0 is [CLS], patches follow row by row.
+
+        Register and distillation tokens, where a ViT has them, are left out.
+        """
+        tokens = self.vit.forward_features(image)
+        if self.skipped_prefix_tokens:
+            tokens = torch.cat([tokens[:, :1], tokens[:, 1 + self.skipped_prefix_tokens :]], dim=1)
+        return tokens
+
+
+def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
+    """Create the ViT of `config`. InputError: unknown name, no [CLS] token, or weights that do not load."""
+    arguments = {"img_size": config.image_size, "num_classes": 0, "global_pool": "token", **config.overrides}
+    if isinstance(config.pretrained, str):
+        arguments["pretrained_cfg_overlay"] = {"file": config.pretrained}
+    try:
+        vit = timm.create_model(config.name, pretrained=bool(config.pretrained), **arguments)
+    except Exception as error:  # timm raises whatever the constructor of the named model raises
+        raise InputError(
+            f"model.image: timm cannot build {config.name!r} with {arguments} (pretrained={config.pretrained!r}): "
+            f"{error}; name a timm ViT with a [CLS] token, e.g. vit_base_patch16_224"
+        ) from error
+    if getattr(vit, "cls_token", None) is None or not hasattr(vit, "patch_embed"):
+        raise InputError(
+            f"model.image.name: {config.name!r} is not a ViT with a [CLS] token; name one, e.g. vit_base_patch16_224"
+        )
+    return ImageEncoder(vit)

@@ -1,0 +1,43 @@
+"""Masked-language-model head: token states to vocabulary logits, output weights tied to the word embeddings."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
+
+
+class MLMHead(nn.Module):
+    """BERT's prediction head without its output matrix, which is the text encoder's word embedding."""
+
+    def __init__(self, width: int, embedding_width: int, vocab_size: int, activation: str, eps: float):
+        super().__init__()
+        self.dense = nn.Linear(width, embedding_width)
+        self.activation = ACT2FN[activation]
+        self.norm = nn.LayerNorm(embedding_width, eps=eps)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, states: Tensor, word_embeddings: Tensor) -> Tensor:
+        """states [M, width], word_embeddings [vocabulary, embedding width] -> logits [M, vocabulary]."""
+        return F.linear(self.norm(self.activation(self.dense(states))), word_embeddings, self.bias)
+
+
+def mlm_head_from(model: PreTrainedModel) -> MLMHead:
+    """An MLM head with the weights of `model`'s own, where it has BERT's or RoBERTa's form; else random."""
+    embeddings, config = model.get_input_embeddings(), model.config
+    head = MLMHead(
+        config.hidden_size, embeddings.embedding_dim, embeddings.num_embeddings, config.hidden_act, config.layer_norm_eps
+    )
+    if hasattr(model, "cls"):
+        theirs = model.cls.predictions
+        dense, norm, bias = theirs.transform.dense, theirs.transform.LayerNorm, theirs.bias
+    elif hasattr(model, "lm_head"):
+        dense, norm, bias = model.lm_head.dense, model.lm_head.layer_norm, model.lm_head.bias
+    else:
+        nn.init.normal_(head.dense.weight, std=config.initializer_range)
+        nn.init.zeros_(head.dense.bias)
+        return head
+    head.dense.load_state_dict(dense.state_dict())
+    head.norm.load_state_dict(norm.state_dict())
+    head.bias.data.copy_(bias.data)
+    return head

@@ -1,0 +1,109 @@
+"""The teacher: momentum copies of the encoders and the feature queues (TCL section 3.1).
+
+It stands outside the module that DDP or DeepSpeed wraps: no gradients, no optimiser state, fp32 weights (in bf16 the
+moving average would stop moving). All it contributes to a step is known before the student runs.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tcl.config import ObjectiveConfig
+from tcl.data.batch import Batch
+from tcl.losses.cma import soft_targets
+from tcl.losses.lmi import pool_regions
+from tcl.models.encoders import Encoders
+from tcl.models.queue import FeatureQueue
+
+
+@dataclass
+class Targets:
+    """What the student learns from in one step. B batch, K queue size, D embed_dim, M masked positions, V vocabulary.
+
+    Fields that no loss of this run reads are None.
+    """
+
+    image_candidates: Tensor
+    """F' [B + K, D]: the teacher's image features of this batch, then the queue."""
+    text_candidates: Tensor
+    """G' [B + K, D]."""
+    i2t: Tensor | None
+    """Soft targets of CMA, image to text [B, B + K]; None where alpha is 0."""
+    t2i: Tensor | None
+    """Soft targets of CMA, text to image [B, B + K]."""
+    image_locals: Tensor
+    """Regions of the image [B, regions^2, D] for LMI."""
+    text_locals: Tensor
+    """Tokens of the text without [CLS] [B, L - 1, D] for LMI."""
+    mlm_probabilities: Tensor | None
+    """The teacher's vocabulary distribution at the masked positions [M, V]; None where alpha is 0."""
+    alpha: float
+    """Share of the soft targets, 0 to 1."""
+
+
+class Momentum(nn.Module):
+    """Momentum copies of `student` (its `Encoders`) and one queue for each modality.
+
+    Stays in train mode while training: its dropout is the second view of a text.
+    """
+
+    def __init__(self, student: Encoders, objective: ObjectiveConfig, lmi_regions: int, seed: int):
+        super().__init__()
+        self.encoders = copy.deepcopy(student).requires_grad_(False)
+        self.objective = objective
+        self.lmi_regions = lmi_regions
+        embed_dim = student.vision_proj.out_features
+        self.image_queue = FeatureQueue(objective.queue_size, embed_dim, seed)
+        self.text_queue = FeatureQueue(objective.queue_size, embed_dim, seed + 1)
+
+    @torch.no_grad()
+    def update(self, student: Encoders) -> None:
+        """theta' <- m theta' + (1 - m) theta for every parameter, in fp32. Once per optimiser step."""
+        theirs = [parameter.detach().float() for parameter in student.parameters()]
+        torch._foreach_lerp_(list(self.encoders.parameters()), theirs, 1 - self.objective.momentum)
+
+    @torch.no_grad()
+    def forward(self, batch: Batch, temperature: Tensor, alpha: float) -> Targets:
+        """Targets for `batch`; `temperature` is the student's (scalar), `alpha` the share of soft targets, 0 to 1."""
+        encoders, distil = self.encoders, alpha > 0
+        distil_mlm = distil and self.objective.mlm_weight > 0
+        image_tokens = encoders.image_encoder(batch.image_aug)
+        if distil_mlm:
+            text_tokens, masked_tokens = encoders.text_encoder(
+                torch.cat([batch.input_ids, batch.masked_ids]), batch.attention_mask.repeat(2, 1)
+            ).chunk(2)
+        else:
+            text_tokens = encoders.text_encoder(batch.input_ids, batch.attention_mask)
+
+        image = encoders.project_image(image_tokens)
+        text = encoders.project_text(text_tokens)
+        image_candidates = torch.cat([image[:, 0], self.image_queue.features])
+        text_candidates = torch.cat([text[:, 0], self.text_queue.features])
+
+        i2t = t2i = mlm_probabilities = None
+        if distil:
+            with torch.autocast(image.device.type, enabled=False):
+                i2t = soft_targets(image[:, 0] @ text_candidates.T / temperature, alpha)
+                t2i = soft_targets(text[:, 0] @ image_candidates.T / temperature, alpha)
+        if distil_mlm:
+            keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
+            own_image = torch.arange(len(batch), device=image.device)
+            fused = encoders.fusion_encoder(masked_tokens, batch.attention_mask, keys_values, own_image)
+            mlm_probabilities = encoders.predict_tokens(fused, batch.mask_positions).float().softmax(dim=-1)
+        return Targets(
+            image_candidates=image_candidates,
+            text_candidates=text_candidates,
+            i2t=i2t,
+            t2i=t2i,
+            image_locals=pool_regions(image[:, 1:], encoders.image_encoder.grid, self.lmi_regions),
+            text_locals=text[:, 1:],
+            mlm_probabilities=mlm_probabilities,
+            alpha=alpha,
+        )
+
+    def enqueue(self, image_features: Tensor, text_features: Tensor) -> None:
+        """Replace the oldest queue rows by momentum features [B, D] of all processes, in the order of their ranks."""
+        self.image_queue.enqueue(image_features)
+        self.text_queue.enqueue(text_features)

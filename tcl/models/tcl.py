@@ -1,0 +1,160 @@
+"""The student: the online networks and the five losses of a training step (TCL, Yang et al., CVPR 2022)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tcl.config import ObjectiveConfig
+from tcl.data.batch import Batch
+from tcl.losses.cma import cross_modal_alignment
+from tcl.losses.imc import intra_modal_contrast
+from tcl.losses.itm import draw_negatives, image_text_matching, matching_labels, negative_weights
+from tcl.losses.lmi import local_mutual_information
+from tcl.losses.mlm import masked_language_modelling
+from tcl.models.encoders import Encoders
+from tcl.models.momentum import Targets
+
+TEMPERATURE_RANGE = (0.001, 0.5)
+
+
+@dataclass
+class Losses:
+    """Scalars of one forward pass; a loss whose weight is 0 is None."""
+
+    i2t: Tensor | None = None
+    t2i: Tensor | None = None
+    imc_image: Tensor | None = None
+    imc_text: Tensor | None = None
+    lmi_image: Tensor | None = None
+    lmi_text: Tensor | None = None
+    itm: Tensor | None = None
+    mlm: Tensor | None = None
+    itm_accuracy: Tensor | None = None
+    """Share of ITM pairs told right. Always answering "no match" gives 2/3."""
+
+    def total(self, objective: ObjectiveConfig) -> Tensor:
+        """(cma (i2t + t2i) + imc (image + text) + lmi (image + text)) / 6 + itm + mlm, each times its weight."""
+        weighted = [
+            (objective.cma_weight / 6, self.i2t),
+            (objective.cma_weight / 6, self.t2i),
+            (objective.imc_weight / 6, self.imc_image),
+            (objective.imc_weight / 6, self.imc_text),
+            (objective.lmi_weight / 6, self.lmi_image),
+            (objective.lmi_weight / 6, self.lmi_text),
+            (objective.itm_weight, self.itm),
+            (objective.mlm_weight, self.mlm),
+        ]
+        return sum(weight * loss for weight, loss in weighted if loss is not None)
+
+
+@dataclass
+class Negatives:
+    """The draw of hard negatives in a batch, each [B]; `valid_*` bool is False where a row had none to draw."""
+
+    images: Tensor
+    """For each text, the index of an image that is not its own."""
+    texts: Tensor
+    """For each image, the index of a text that is not its own."""
+    valid_images: Tensor
+    valid_texts: Tensor
+
+
+class TCL(nn.Module):
+    """The trained networks. One forward call per step gives all losses, so that DDP and DeepSpeed hooks fire once."""
+
+    def __init__(self, encoders: Encoders, objective: ObjectiveConfig):
+        super().__init__()
+        self.encoders = encoders
+        self.objective = objective
+        self.itm_head = nn.Linear(encoders.text_encoder.width, 2)
+        self.temperature = nn.Parameter(torch.tensor(objective.temperature))
+        self._freeze_what_no_loss_reads()
+
+    def _freeze_what_no_loss_reads(self) -> None:
+        # DDP waits for the gradient of every trainable parameter.
+        weights = self.objective
+        contrast = weights.cma_weight + weights.imc_weight + weights.lmi_weight > 0
+        fusion = weights.itm_weight + weights.mlm_weight > 0
+        self.encoders.vision_proj.requires_grad_(contrast)
+        self.encoders.text_proj.requires_grad_(contrast)
+        self.temperature.requires_grad_(contrast)
+        self.encoders.fusion_encoder.requires_grad_(fusion)
+        self.encoders.mlm_head.requires_grad_(weights.mlm_weight > 0)
+        self.itm_head.requires_grad_(weights.itm_weight > 0)
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """Keep the learned temperature in its range; called before every step."""
+        self.temperature.clamp_(*TEMPERATURE_RANGE)
+
+    def forward(self, batch: Batch, targets: Targets, negatives: Negatives | None = None) -> Losses:
+        """All losses of `batch`. `negatives` replaces the draw of ITM negatives (to repeat a recorded step)."""
+        encoders, weights = self.encoders, self.objective
+        image_tokens = encoders.image_encoder(batch.image)
+        text_tokens, masked_tokens = encoders.text_encoder(
+            torch.cat([batch.input_ids, batch.masked_ids]), batch.attention_mask.repeat(2, 1)
+        ).chunk(2)
+        image_feature = encoders.project_image(image_tokens[:, 0])
+        text_feature = encoders.project_text(text_tokens[:, 0])
+
+        losses = Losses()
+        with torch.autocast(image_feature.device.type, enabled=False):  # the losses are fp32
+            i2t_logits = image_feature @ targets.text_candidates.T / self.temperature
+            t2i_logits = text_feature @ targets.image_candidates.T / self.temperature
+            if weights.cma_weight > 0:
+                losses.i2t = cross_modal_alignment(i2t_logits, targets.i2t)
+                losses.t2i = cross_modal_alignment(t2i_logits, targets.t2i)
+            if weights.imc_weight > 0:
+                losses.imc_image = intra_modal_contrast(image_feature @ targets.image_candidates.T / self.temperature)
+                losses.imc_text = intra_modal_contrast(text_feature @ targets.text_candidates.T / self.temperature)
+            if weights.lmi_weight > 0:
+                losses.lmi_image = local_mutual_information(image_feature, targets.image_locals, self.temperature)
+                losses.lmi_text = local_mutual_information(
+                    text_feature, targets.text_locals, self.temperature, batch.attention_mask[:, 1:]
+                )
+        if weights.itm_weight + weights.mlm_weight == 0:
+            return losses
+
+        if negatives is None:
+            negatives = draw_batch_negatives(i2t_logits, t2i_logits)
+        pairs, fused_masked = self.fuse(image_tokens, text_tokens, masked_tokens, batch.attention_mask, negatives)
+        if weights.itm_weight > 0:
+            labels = matching_labels(len(batch), negatives.valid_images, negatives.valid_texts)
+            losses.itm, losses.itm_accuracy = image_text_matching(self.itm_head(pairs), labels)
+        if weights.mlm_weight > 0:
+            logits = encoders.predict_tokens(fused_masked, batch.mask_positions)
+            losses.mlm = masked_language_modelling(logits, batch.mask_labels, targets.mlm_probabilities, targets.alpha)
+        return losses
+
+    def fuse(
+        self,
+        image_tokens: Tensor,
+        text_tokens: Tensor,
+        masked_tokens: Tensor,
+        attention_mask: Tensor,
+        negatives: Negatives,
+    ) -> tuple[Tensor, Tensor]:
+        """One pass of the fusion encoder over all the pairs that ITM and MLM need, on shared image keys and values.
+
+        image_tokens [B, N, image width], text_tokens and masked_tokens [B, L, width], attention_mask [B, L] ->
+        ([CLS] of B positives, B (text, negative image), B (negative text, image) [3B, width], masked [B, L, width]).
+        """
+        B = len(image_tokens)
+        own = torch.arange(B, device=image_tokens.device)
+        texts = torch.cat([text_tokens, text_tokens, text_tokens[negatives.texts], masked_tokens])
+        masks = torch.cat([attention_mask, attention_mask, attention_mask[negatives.texts], attention_mask])
+        image_index = torch.cat([own, negatives.images, own, own])
+        keys_values = self.encoders.fusion_encoder.image_keys_values(image_tokens)
+        fused = self.encoders.fusion_encoder(texts, masks, keys_values, image_index)
+        return fused[: 3 * B, 0], fused[3 * B :]
+
+
+@torch.no_grad()
+def draw_batch_negatives(i2t_logits: Tensor, t2i_logits: Tensor) -> Negatives:
+    """Hard negatives among the batch (the first B columns of the logits [B, B + K]), a sample itself excluded."""
+    B = len(i2t_logits)
+    allowed = ~torch.eye(B, dtype=torch.bool, device=i2t_logits.device)
+    texts, valid_texts = draw_negatives(negative_weights(i2t_logits[:, :B], allowed))
+    images, valid_images = draw_negatives(negative_weights(t2i_logits[:, :B], allowed))
+    return Negatives(images, texts, valid_images, valid_texts)
