@@ -44,17 +44,17 @@ class BadSamples:
         self._unusable_in_a_row = 0 if good else self._unusable_in_a_row + unusable
 
         seen = len(self._window)
-        counts = Counter({cause: n for cause, n in self._window_counts.items() if cause is not None})
+        counts = Counter({cause: n for cause, n in self._window_counts.items() if cause and n})
         if counts.total() > self.max_fraction * max(seen, SMALLEST_WINDOW):
-            raise self._error(counts, seen, f"of the last {seen:,} samples")
+            raise self._error(counts, f"of the last {seen:,} samples")
         # The order changes from one pass to the next: twice their number in a row is sure to hold a whole pass.
         if self._unusable_in_a_row >= 2 * self.samples:
-            raise self._error(counts, seen, f"of the last {seen:,} samples (a whole pass without a usable one)")
+            raise self._error(counts, f"of the last {seen:,} samples (a whole pass without a usable one)")
 
     def check_epoch(self) -> None:
         """InputError: too many of the epoch's samples were bad, where these are too few for the window to tell."""
         if self._epoch_seen < SMALLEST_WINDOW and self._epoch.total() > self.max_fraction * self._epoch_seen:
-            raise self._error(self._epoch, self._epoch_seen, f"of the {self._epoch_seen:,} samples of the epoch")
+            raise self._error(self._epoch, f"of the {self._epoch_seen:,} samples of the epoch")
 
     def epoch_report(self) -> dict[str, int]:
         """Bad samples since the last report, by cause."""
@@ -63,11 +63,11 @@ class BadSamples:
         self._epoch_seen = 0
         return report
 
-    def _error(self, counts: Counter[str], seen: int, where: str) -> InputError:
+    def _error(self, counts: Counter[str], where: str) -> InputError:
         causes = ", ".join(
             f"{cause} {count:,} (e.g. {self._examples[cause]})" for cause, count in counts.most_common(5)
         )
         return InputError(
-            f"data.max_bad_fraction: {counts.total() / seen:.1%} {where} could not be used, at most "
-            f"{self.max_fraction:.1%} may: {causes}; mend or remove the shards, or raise the limit"
+            f"data.max_bad_fraction: {counts.total():,} {where} could not be used, at most {self.max_fraction:.1%} "
+            f"may: {causes}; mend or remove the shards, or raise the limit"
         )

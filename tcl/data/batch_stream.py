@@ -43,8 +43,10 @@ class LoaderState:
 
 @dataclass
 class Loaded:
-    """What a worker hands out: a batch, or None after as many bad samples as a batch holds, so that a worker that finds
-    nothing usable is heard of. `position` is the one after the batch, `bad` the (cause, key) since the last hand-out."""
+    """What a worker hands out: a batch, the position after it, and the (cause, key) of what was bad on the way.
+
+    The batch is None after as many bad samples as a batch holds: a worker that finds nothing usable is heard of.
+    """
 
     batch: Batch | None
     worker: int
@@ -87,8 +89,7 @@ class BatchStream(IterableDataset):
     def __iter__(self) -> Iterator[Loaded]:
         process = get_worker_info()
         workers = len(self.start.workers)
-        # DataLoader asks process 0 first, so process 0 is the worker whose turn it is.
-        worker = ((process.id if process else 0) + self.start.next_worker) % workers
+        worker = process.id if process else 0
         part = Part(self.rank * workers + worker, self.start.world_size * workers)
         self.reading[worker, 0] = os.getpid()
 

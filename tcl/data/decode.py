@@ -78,7 +78,8 @@ def _quiet_pillow() -> Iterator[None]:
     """Without Pillow's own limit on pixels, which max_pixels replaces, and without warnings about odd files."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit

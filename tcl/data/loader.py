@@ -48,8 +48,8 @@ def train_loader(
         if source.samples < workers * world_size:
             name = config.shards if len(sources) > 1 else "all sources"
             raise InputError(
-                f"data.train: {name} hold {source.samples} samples for {world_size} ranks x {workers} workers; use fewer "
-                f"workers (data.workers) or more data"
+                f"data.train: {name} hold {source.samples} samples for {world_size} ranks x {workers} workers; lower "
+                f"data.workers, or use more data"
             )
     if start is None:
         fresh = WorkerPosition(tuple(Position() for _ in sources))
@@ -128,6 +128,32 @@ class TrainLoader:
         self._loaded = None
         self._stream.start = self.state
 
+    def explain(self, error: RuntimeError) -> InputError | None:
+        """DataLoader's error about a worker that died or is late, as one line; None for any other error.
+
+        Iterating does this itself. But the news that a worker was killed is a signal, and torch raises it wherever the
+        main thread happens to be: whoever runs the training loop passes its RuntimeErrors through here.
+        """
+        message = str(error)
+        if "DataLoader worker" not in message and "DataLoader timed out" not in message:
+            return None
+        stream = self._stream
+        by_process = {str(process): worker for worker, process in enumerate(stream.reading[:, 0].tolist())}
+        named = [by_process[word] for word in re.findall(r"\d+", message) if word in by_process]
+        at = ", ".join(
+            f"worker {worker} at {shard_name(stream.shard_being_read(worker) or 'the start')}"
+            for worker in dict.fromkeys(named or by_process.values())
+        )
+        if "timed out" in message:
+            return InputError(
+                f"data.timeout: no batch within {stream.data.timeout} seconds (rank {stream.rank}, {at}); raise it if "
+                f"the storage is slow, add data.workers, or look at that shard"
+            )
+        return InputError(
+            f"data.workers: a loader process died (rank {stream.rank}, {at}): {message.splitlines()[0].strip()} If "
+            f"memory or /dev/shm ran out, lower data.workers, data.shuffle_buffer or train.batch_size"
+        )
+
     def _start(self) -> None:
         data = self._stream.data
         loader = DataLoader(
@@ -146,7 +172,7 @@ class TrainLoader:
         try:
             return next(self._loaded)
         except RuntimeError as error:
-            raise explain_worker_error(error, self._stream) or error from error
+            raise self.explain(error) or error from error
 
 
 def _as_it_is(loaded: Loaded) -> Loaded:
@@ -155,25 +181,3 @@ def _as_it_is(loaded: Loaded) -> Loaded:
 
 def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to answer; workers end with it
-
-
-def explain_worker_error(error: RuntimeError, stream: BatchStream) -> InputError | None:
-    """DataLoader's message about a worker that died or is late, as one line; None for any other error."""
-    message = str(error)
-    if "DataLoader worker" not in message and "DataLoader timed out" not in message:
-        return None
-    by_process = {str(process): worker for worker, process in enumerate(stream.reading[:, 0].tolist())}
-    named = [by_process[word] for word in re.findall(r"\d+", message) if word in by_process]
-    at = ", ".join(
-        f"worker {worker} at {shard_name(stream.shard_being_read(worker) or 'the start')}"
-        for worker in dict.fromkeys(named or by_process.values())
-    )
-    if "timed out" in message:
-        return InputError(
-            f"data.timeout: no batch within {stream.data.timeout} seconds (rank {stream.rank}, {at}); raise it if the "
-            f"storage is slow, add data.workers, or look at that shard"
-        )
-    return InputError(
-        f"data.workers: a loader process died (rank {stream.rank}, {at}): {message.splitlines()[0].strip()} If memory "
-        f"or /dev/shm ran out, lower data.workers, data.shuffle_buffer or train.batch_size"
-    )

@@ -1,8 +1,8 @@
 """Which samples of which shards each worker reads in an epoch: a pure function.
 
-The shards, permuted anew each epoch, form one sequence of N samples; it is cut into contiguous pieces of equal size, one
-per worker of every rank. Two pieces may share a shard, so a few shards serve any number of workers, nobody starves, and
-every sample is in exactly one piece.
+The shards, permuted anew each epoch, form one sequence of N samples; it is cut into contiguous pieces of equal size,
+one per worker of every rank. Two pieces may share a shard, so a few shards serve any number of workers, nobody starves,
+and every sample is in exactly one piece.
 """
 
 from bisect import bisect_right

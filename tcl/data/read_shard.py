@@ -108,7 +108,7 @@ def _read_once(url: str, start: int, stop: int | None, size: int | None, may_ret
             with contextlib.closing(_Quiet(open_url(url))) as stream:
                 source = [{"url": url, "stream": stream}]
                 yield from tar_file_expander(source, handler=reraise_exception, eof_value=None)
-        except Exception as error:  # noqa: BLE001 - hostile bytes make tarfile and decompressors raise almost anything
+        except Exception as error:  # hostile bytes make tarfile and the decompressors raise almost anything
             broken = error
         ended = True
         yield {}  # webdataset's mark for the end of a shard: the sample before it comes out

@@ -1,5 +1,6 @@
-"""Every random choice of the data pipeline is a function of a key such as (seed, epoch, shard, index), never of history:
-that is what lets a run continue at any batch.
+"""Random choices as functions of a key such as (seed, epoch, shard, index), never of history.
+
+That is what lets a run continue at any batch.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import random
 def seed_of(*key: int | str) -> int:
     """63 random bits that depend on nothing but `key`: the same in every process, on every machine."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
+    return int.from_bytes(digest, "big") >> 1
 
 
 def uniform(*key: int | str) -> float:

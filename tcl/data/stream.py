@@ -56,7 +56,7 @@ class WorkerPosition:
 
 @dataclass(frozen=True)
 class Visit:
-    """One sample read in one epoch. (source, epoch, shard, sample.index) is unique in a run: the key of its randomness."""
+    """One sample read in one epoch; (source, epoch, shard, sample.index) is unique in a run and keys its randomness."""
 
     sample: RawSample
     source: int

@@ -1,0 +1,62 @@
+"""Writes webdataset shards: the same samples always give the same bytes."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+
+class ShardWriter:
+    """Writes samples to `folder`/000000.tar, 000001.tar, ... and, on close, their counts to sizes.json.
+
+    A shard is closed when it holds `shard_size` samples or, where `shard_bytes` is given, when the next sample would
+    take it past that many bytes. Use it in a `with` block: after an exception no sizes.json is written.
+    """
+
+    def __init__(self, folder: Path | str, shard_size: int = 1000, shard_bytes: int | None = None):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.shard_size = shard_size
+        self.shard_bytes = shard_bytes
+        self.sizes: dict[str, int] = {}
+        self._tar: tarfile.TarFile | None = None
+        self._bytes = 0
+
+    def write(self, key: str, files: dict[str, bytes]) -> None:
+        """Add a sample: `files` maps extensions (jpg, json, ...) to contents. Keys are unique and have no dot."""
+        size = sum(map(len, files.values()))
+        if self._tar is not None and self._is_full(size):
+            self._tar.close()
+            self._tar = None
+        if self._tar is None:
+            name = f"{len(self.sizes):06d}.tar"
+            self._tar = tarfile.open(self.folder / name, "w", format=tarfile.USTAR_FORMAT)
+            self.sizes[name], self._bytes = 0, 0
+        for extension, content in files.items():
+            entry = tarfile.TarInfo(f"{key}.{extension}")  # owner and time stay 0, whoever writes it when
+            entry.size = len(content)
+            self._tar.addfile(entry, io.BytesIO(content))
+        self.sizes[next(reversed(self.sizes))] += 1
+        self._bytes += size
+
+    def _is_full(self, next_bytes: int) -> bool:
+        if self.shard_bytes is not None:
+            return self._bytes + next_bytes > self.shard_bytes
+        return self.sizes[next(reversed(self.sizes))] >= self.shard_size
+
+    def close(self) -> dict[str, int]:
+        """Finish the last shard and write sizes.json; returns samples per shard."""
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
+        (self.folder / "sizes.json").write_text(json.dumps(self.sizes, indent=1) + "\n")
+        return self.sizes
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, error_type, error, traceback) -> None:
+        if error_type is None:
+            self.close()
+        elif self._tar is not None:
+            self._tar.close()

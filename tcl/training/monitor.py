@@ -1,0 +1,112 @@
+"""What a person sees of a run: progress bar or lines, metrics.jsonl, and accelerate's trackers."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+ITM_PRIOR = 2 / 3
+"""ITM accuracy of always answering "no match": one pair in three matches."""
+
+
+class Monitor:
+    """Collects the scalars of each step and writes a row every `log_every` steps (main process only)."""
+
+    def __init__(self, accelerator: Accelerator, output_dir: Path, *, first_step: int, total_steps: int, log_every: int):
+        self.accelerator = accelerator
+        self.total_steps = total_steps
+        self.log_every = log_every
+        self._window: list[dict[str, Tensor]] = []
+        self._samples = 0
+        self._waiting = 0.0
+        self._since = time.perf_counter()
+        self._bar = None
+        self._file = None
+        if accelerator.is_main_process:
+            path = output_dir / "metrics.jsonl"
+            _forget_rows_after(path, first_step)
+            self._file = path.open("a")
+            if sys.stderr.isatty():
+                self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
+
+    def step(
+        self, scalars: dict[str, Tensor], *, step: int, epoch: float, learning_rate: float, samples: int, waited: float
+    ) -> None:
+        """After optimiser step number `step` (from 1): `samples` over all processes, `waited` seconds for data."""
+        self._window.append(scalars)
+        self._samples += samples
+        self._waiting += waited
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+        if step % self.log_every and step != self.total_steps:
+            return
+        names = list(scalars)
+        means = torch.stack([torch.stack([one[name].float() for one in self._window]).mean() for name in names])
+        means = self.accelerator.reduce(means, reduction="mean").tolist()
+        elapsed = time.perf_counter() - self._since
+        row = {"step": step, "epoch": round(epoch, 4), **dict(zip(names, means, strict=True))}
+        if "itm_accuracy" in row:
+            row["itm_prior"] = ITM_PRIOR
+        row |= {
+            "learning_rate": learning_rate,
+            "samples_per_second": self._samples / elapsed,
+            "data_wait": self._waiting / elapsed,
+            "eta_seconds": (self.total_steps - step) * elapsed / len(self._window),
+        }
+        self._window, self._samples, self._waiting = [], 0, 0.0
+        self._since = time.perf_counter()
+        self.write(row)
+        self.say(_line(row, self.total_steps))
+
+    def write(self, row: dict[str, float]) -> None:
+        """A row of metrics.jsonl and of the trackers; `row["step"]` is its step."""
+        if self._file is not None:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        self.accelerator.log({name: value for name, value in row.items() if name != "step"}, step=row["step"])
+
+    def say(self, line: str) -> None:
+        """A line for the person watching, above the progress bar where there is one."""
+        if self.accelerator.is_main_process:
+            tqdm.write(line, file=sys.stderr if self._bar is not None else sys.stdout)
+            sys.stdout.flush()
+
+    def pause(self) -> float:
+        """Start of something that is not training; give the result to `resume`."""
+        return time.perf_counter()
+
+    def resume(self, paused: float) -> None:
+        """Leave the time since `paused` out of samples per second and ETA."""
+        self._since += time.perf_counter() - paused
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self._file is not None:
+            self._file.close()
+
+
+def _forget_rows_after(path: Path, step: int) -> None:
+    """A resumed run writes the rows after its checkpoint again."""
+    if path.exists():
+        rows = [line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
+        path.write_text("".join(row + "\n" for row in rows))
+
+
+def _line(row: dict[str, float], total_steps: int) -> str:
+    losses = ("loss", "i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")
+    parts = [f"step {row['step']}/{total_steps} epoch {row['epoch']:.2f}"]
+    parts += [f"{name} {row[name]:.3f}" for name in losses if name in row]
+    if "itm_accuracy" in row:
+        parts.append(f"itm_acc {row['itm_accuracy']:.3f} (prior {ITM_PRIOR:.3f})")
+    minutes, seconds = divmod(int(row["eta_seconds"]), 60)
+    parts += [
+        f"temp {row['temperature']:.4f} lr {row['learning_rate']:.2e}",
+        f"{row['samples_per_second']:.0f} samples/s, waiting {row['data_wait']:.0%}, ETA {minutes}:{seconds:02d}",
+    ]
+    return " | ".join(parts)

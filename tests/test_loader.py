@@ -1,0 +1,354 @@
+"""The training loader as a whole: splitting, resuming, determinism, and when it stops."""
+
+import json
+import math
+import os
+import pickle
+import re
+import signal
+from collections import Counter
+from dataclasses import fields
+from itertools import chain, islice
+
+import pytest
+import torch
+from data_files import JPEG, NO_AUGMENT, TOKENIZER, config, loader, pair, pairs, write_shards, write_tar
+
+from tcl.config import SourceConfig
+from tcl.data import read_shard
+from tcl.data.bad_samples import BadSamples
+from tcl.data.batch import Batch
+from tcl.data.loader import LoaderState
+from tcl.errors import InputError
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    pairs_of_values = [(getattr(a, field.name), getattr(b, field.name)) for field in fields(Batch)]
+    return all(x.equal(y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs_of_values)
+
+
+def take(batches, count: int) -> list[Batch]:
+    return list(islice(batches, count))
+
+
+@pytest.fixture
+def shards(tmp_path) -> str:
+    return write_shards(tmp_path / "shards", [9, 4, 11, 8])
+
+
+# What a batch is
+
+
+def test_batch(shards):
+    batches = loader(config(shards))
+    batch = next(batches)
+    assert batches.samples == 32
+    assert len(batch) == 4
+    assert batch.image.shape == batch.image_aug.shape == (4, 3, 16, 16)
+    assert batch.image.dtype == torch.float32
+    assert not batch.image.equal(batch.image_aug)
+    assert TOKENIZER.decode(batch.input_ids[0]) == "[CLS] a photo of a dog"
+    assert batch.attention_mask.equal(torch.ones_like(batch.input_ids))
+    assert batch.input_ids.flatten()[batch.mask_positions].equal(batch.mask_labels)
+    assert (batch.masked_ids != batch.input_ids).sum() <= len(batch.mask_positions)
+    assert all(key.split("/")[0] == f"00000{key.split('/')[1][1]}.tar" for key in batch.keys)
+
+
+def test_mean_and_std_are_applied(tmp_path):
+    path = write_tar(tmp_path / "0.tar", pairs("a", 4))
+    data = config(str(path), augment=NO_AUGMENT)
+    plain = next(loader(data, mean=(0, 0, 0), std=(1, 1, 1))).image
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.6, 0.7])
+    found = next(loader(data, mean=mean.tolist(), std=std.tolist())).image
+    assert torch.allclose(found, (plain - mean.view(3, 1, 1)) / std.view(3, 1, 1), atol=1e-5)
+
+
+def test_batch_moves_between_devices(shards):
+    batch = next(loader(config(shards)))
+    moved = batch.to("meta")
+    assert all(getattr(moved, f.name).device.type == "meta" for f in fields(Batch) if f.name != "keys")
+    assert moved.keys == batch.keys
+
+
+def test_pinning_reaches_every_tensor(shards, monkeypatch):
+    """DataLoader pins what has a pin_memory method; without a GPU, a stand-in shows what it is called on."""
+    loaded = next(iter(loader(config(shards))._stream))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    pinned = loaded.pin_memory()
+    tensors = [f.name for f in fields(Batch) if f.name != "keys"]
+    assert all(getattr(pinned.batch, name).equal(getattr(loaded.batch, name) + 1) for name in tensors)
+    assert (pinned.batch.keys, pinned.position) == (loaded.batch.keys, loaded.position)
+
+
+# Splitting
+
+
+def test_ranks_and_workers_share_an_epoch_without_overlap(shards):
+    read = Counter()
+    for rank in range(2):
+        batches = loader(config(shards, workers=2), batch_size=2, rank=rank, world_size=2)
+        read.update(key for batch in take(batches, 8) for key in batch.keys)
+        assert all(s.epoch == 0 and s.sample == 8 for w in batches.state.workers for s in w.sources)
+        batches.close()
+    everything = [f"00000{s}.tar/s{s}_{i:04d}" for s, n in enumerate([9, 4, 11, 8]) for i in range(n)]
+    assert read == Counter(everything)
+
+
+def test_order_differs_by_epoch_and_is_that_of_the_seed(shards):
+    keys = [batch.keys for batch in take(loader(config(shards)), 16)]
+    assert sorted(chain(*keys[:8])) == sorted(chain(*keys[8:]))
+    assert keys[:8] != keys[8:]
+    assert keys == [batch.keys for batch in take(loader(config(shards)), 16)]
+    assert keys != [batch.keys for batch in take(loader(config(shards), seed=1), 16)]
+
+
+def test_a_visit_looks_the_same_whatever_worker_makes_it(tmp_path):
+    path = write_tar(tmp_path / "0.tar", pairs("a", 8))
+
+    def images(world_size: int) -> dict[str, torch.Tensor]:
+        loaders = [loader(config(str(path)), batch_size=1, rank=r, world_size=world_size) for r in range(world_size)]
+        batches = [batch for some in loaders for batch in take(some, 8 // world_size)]
+        return {batch.keys[0]: batch.image for batch in batches}
+
+    alone, shared = images(1), images(4)
+    assert alone.keys() == shared.keys()
+    assert all(alone[key].equal(shared[key]) for key in alone)
+
+
+def test_a_sample_looks_different_in_each_epoch(tmp_path):
+    path = write_tar(tmp_path / "0.tar", pairs("a", 1))
+    first, second = take(loader(config(str(path)), batch_size=1), 2)
+    assert first.keys == second.keys
+    assert not first.image.equal(second.image)
+
+
+def test_masks_differ_between_batches_and_between_ranks(tmp_path):
+    """All captions are alike, so only the draw of the mask can make a difference."""
+    path = write_tar(tmp_path / "0.tar", pairs("a", 64))
+    masks = {
+        tuple(batch.mask_positions.tolist())
+        for rank in range(2)
+        for batch in take(loader(config(str(path)), batch_size=8, rank=rank, world_size=2), 8)
+    }
+    assert len(masks) == 16
+
+
+def test_weights_give_shares(tmp_path):
+    heavy = SourceConfig(write_shards(tmp_path / "a", [5]), weight=3)
+    write_tar(tmp_path / "b.tar", pairs("light", 3))
+    batches = loader(config(heavy, SourceConfig(str(tmp_path / "b.tar"), weight=1), augment=NO_AUGMENT), batch_size=50)
+    drawn = Counter(key.split("/")[0] for batch in take(batches, 10) for key in batch.keys)
+    assert abs(drawn["000000.tar"] - 375) < 4 * math.sqrt(500 * 0.75 * 0.25)
+
+
+def test_fewer_samples_than_workers(tmp_path):
+    path = write_tar(tmp_path / "0.tar", pairs("a", 3))
+    with pytest.raises(InputError, match=r"^data\.train: all sources hold 3 samples for 2 ranks x 2 workers[^\n]*$"):
+        loader(config(str(path), workers=2), world_size=2)
+
+
+@pytest.mark.parametrize("weights", [(1.0, None), (1.0, 0.0), (1.0, -1.0)])
+def test_mixed_or_bad_weights(shards, weights):
+    with pytest.raises(InputError, match=r"^data\.train: weights .*; give every source a weight > 0, or none of them$"):
+        loader(config(*[SourceConfig(shards, weight) for weight in weights]))
+
+
+def test_no_sources():
+    with pytest.raises(InputError, match=r"^data\.train: no sources"):
+        loader(config())
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("weights", [None, (3.0, 1.0)])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_resume_is_exact(tmp_path, workers, weights):
+    """With a bad sample in every third place, from several positions, over the end of the epoch."""
+    sources = []
+    for i, weight in enumerate(weights or (None, None)):
+        entries = [e for n in range(11) for e in pair(f"{n}", image=b"" if n % 3 == 0 else JPEG)]
+        sources.append(SourceConfig(str(write_tar(tmp_path / f"{i}.tar", entries)), weight))
+    data = config(*sources, workers=workers, shuffle_buffer=4)
+    whole = loader(data, batch_size=3)
+    batches, states = [], [whole.state]
+    for batch in islice(whole, 14):
+        batches.append(batch)
+        states.append(whole.state)
+    whole.close()
+    for done in (0, 1, 4, 7) if workers else range(8):
+        state = LoaderState.from_json(json.loads(json.dumps(states[done].to_json())))
+        assert state == states[done]
+        resumed = loader(data, batch_size=3, start=state)
+        for i, batch in enumerate(islice(resumed, 5)):
+            assert equal(batch, batches[done + i])
+        assert resumed.state == states[done + 5]
+        resumed.close()
+
+
+def test_a_worker_with_much_bad_data_does_not_change_the_order(tmp_path):
+    """One worker's piece is nearly all bad, so it reports without a batch; resuming is exact all the same."""
+    write_tar(tmp_path / "0.tar", [e for n in range(30) for e in pair(f"{n:02}", image=JPEG if n % 10 == 0 else b"")])
+    write_tar(tmp_path / "1.tar", pairs("good", 30))
+    data = config(f"{tmp_path}/*.tar", workers=2, shuffle_buffer=1)
+    whole = loader(data, batch_size=2)
+    batches, states = [], []
+    for batch in islice(whole, 9):
+        batches.append(batch)
+        states.append(whole.state)
+    whole.close()
+    for done in (1, 2, 5):
+        resumed = loader(data, batch_size=2, start=states[done - 1])
+        assert all(equal(a, b) for a, b in zip(batches[done:], take(resumed, 3), strict=False))
+        resumed.close()
+
+
+def test_close_and_go_on(shards):
+    data = config(shards, workers=1)
+    straight = loader(data)
+    expected = take(straight, 6)
+    straight.close()
+    interrupted = loader(data)
+    found = take(interrupted, 3)
+    interrupted.close()
+    found += take(interrupted, 3)
+    interrupted.close()
+    assert all(equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(("options", "here"), [({"world_size": 2}, "2 ranks x 1"), ({"workers": 2}, "1 ranks x 2")])
+def test_state_of_another_number_of_workers(shards, options, here):
+    state = loader(config(shards)).state
+    workers = options.pop("workers", 0)
+    with pytest.raises(InputError, match=f"^data: .*1 ranks x 1 workers, 1 streams; this run has {here}[^\n]*$"):
+        loader(config(shards, workers=workers), start=state, **options)
+
+
+def test_the_stream_survives_pickling(shards):
+    """As it must for workers that are spawned."""
+    stream = loader(config(shards))._stream
+    copy = pickle.loads(pickle.dumps(stream))
+    assert equal(next(iter(stream)).batch, next(iter(copy)).batch)
+
+
+# Bad data
+
+
+def test_stops_at_max_bad_fraction(tmp_path):
+    entries = [e for n in range(40) for e in pair(f"{n:02}", image=b"junk" if n % 4 == 0 else JPEG)]
+    entries += [("nocap.jpg", JPEG)]
+    path = write_tar(tmp_path / "0.tar", entries)
+    batches = loader(config(str(path), max_bad_fraction=0.05, augment=NO_AUGMENT))
+    with pytest.raises(InputError) as raised:
+        take(batches, 200)
+    message = str(raised.value)
+    assert message.startswith("data.max_bad_fraction: ")
+    assert "at most 5.0% may: corrupt image " in message
+    assert "(e.g. 0.tar/" in message
+    assert "missing caption" in message
+    assert "\n" not in message
+    assert 50 < batches.bad.total.total() < 60, "5 % of the 1,000 samples that the window counts for at least"
+
+
+def test_everything_bad_stops_even_where_all_may_be_bad(tmp_path):
+    path = write_tar(tmp_path / "0.tar", [e for n in range(6) for e in pair(f"{n}", image=b"junk")])
+    for workers in (0, 1):
+        batches = loader(config(str(path), workers=workers, max_bad_fraction=1.0))
+        with pytest.raises(InputError, match=r"^data\.max_bad_fraction: \d+ of .*without a usable one.*corrupt image"):
+            next(batches)
+        batches.close()
+
+
+def test_window_slides():
+    """Of the last 10,000 samples 500 may be bad; what came before is forgotten."""
+    bad = BadSamples(0.05, samples=100_000)
+    for _ in range(100):
+        bad.add(96, [("x", "old")] * 4)
+    for _ in range(100):
+        bad.add(100, [])
+    for _ in range(500):
+        bad.add(0, [("y", "new")])
+    assert bad.total == {"x": 400, "y": 500}
+    with pytest.raises(InputError, match=r": 501 of the last 10,000 samples .* may: y 501 \(e\.g\. new\);"):
+        bad.add(0, [("y", "new")])
+
+
+def test_early_bad_samples_are_forgiven():
+    bad = BadSamples(0.05, samples=100_000)
+    bad.add(0, [("x", "k")] * 50)
+    with pytest.raises(InputError, match=": 51 of the last 51 samples"):
+        bad.add(0, [("x", "k")])
+
+
+def test_a_zero_fraction_allows_none():
+    with pytest.raises(InputError, match=r"at most 0\.0% may: x 1 \(e\.g\. k\)"):
+        BadSamples(0.0, samples=100).add(99, [("x", "k")])
+
+
+def test_check_epoch_of_a_small_data_set():
+    bad = BadSamples(0.1, samples=100)
+    bad.add(90, [("x", "k")] * 10)
+    bad.check_epoch()
+    bad.add(0, [("x", "k")])
+    with pytest.raises(InputError, match=r": 11 of the 101 samples of the epoch could not be used, at most 10\.0% may"):
+        bad.check_epoch()
+
+
+def test_epoch_report_counts_since_the_last():
+    bad = BadSamples(1.0, samples=100)
+    bad.add(90, [("x", "k")] * 2 + [("y", "k")])
+    assert bad.epoch_report() == {"x": 2, "y": 1}
+    assert bad.epoch_report() == {}
+    bad.add(1, [("y", "k")])
+    assert bad.epoch_report() == {"y": 1}
+    assert bad.total == {"x": 2, "y": 2}
+
+
+def test_stray_tar_entries_are_no_samples():
+    """However many there are, they alone never make a pass without a usable sample."""
+    bad = BadSamples(1.0, samples=2)
+    bad.add(0, [("tar entry without extension", "LICENSE")] * 100)
+
+
+# Workers that die or hang
+
+
+def test_killed_worker(shards):
+    batches = loader(config(shards, workers=1, timeout=60))
+    next(batches)
+    with pytest.raises((InputError, RuntimeError)) as raised:
+        os.kill(batches._stream.reading[0, 0].item(), signal.SIGKILL)
+        take(batches, 100)
+    # Torch raises it wherever the main thread is: mostly within next(), which explains it at once.
+    error = raised.value if isinstance(raised.value, InputError) else batches.explain(raised.value)
+    expected = r"data\.workers: a loader process died \(rank 0, worker 0 at 00000\d\.tar\): [^\n]*"
+    assert re.fullmatch(expected, str(error))
+
+
+def test_other_errors_are_not_explained_away(shards):
+    assert loader(config(shards)).explain(RuntimeError("CUDA out of memory")) is None
+
+
+def test_late_worker(tmp_path, monkeypatch):
+    """A shard that is a pipe nobody writes to never answers."""
+    monkeypatch.setattr(read_shard, "RETRY_SECONDS", ())
+    pipe = tmp_path / "slow.tar"
+    os.mkfifo(pipe)
+    (tmp_path / "sizes.json").write_text('{"slow.tar": 4}')
+    batches = loader(config(f"pipe:cat {pipe} 2>/dev/null", workers=1, timeout=1))
+    message = r"^data\.timeout: no batch within 1 seconds \(rank 0, worker 0 at slow\.tar\)[^\n]*$"
+    with pytest.raises(InputError, match=message):
+        next(batches)
+    writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    pipe.unlink()
+    os.close(writer)  # the worker's reader ends, and with it the worker
+    batches.close()
+
+
+def test_workers_ignore_ctrl_c(shards):
+    """The terminal sends it to every process; answering it is the main one's business."""
+    batches = loader(config(shards, workers=1))
+    next(batches)
+    os.kill(batches._stream.reading[0, 0].item(), signal.SIGINT)
+    assert len(take(batches, 20)) == 20
+    batches.close()
