@@ -1,0 +1,233 @@
+"""Encoders, student and teacher: shapes, what may not influence what, and shared work equal to separate work."""
+
+import copy
+
+import pytest
+import torch
+from tiny import BERT, MODEL, VOCABULARY, random_batch, tiny_models
+
+from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.errors import InputError
+from tcl.models.encoders import build_encoders
+from tcl.models.image_encoder import build_image_encoder
+from tcl.models.queue import FeatureQueue
+from tcl.models.tcl import draw_batch_negatives
+
+
+def with_text(name: str, **overrides) -> ModelConfig:
+    return ModelConfig(image=MODEL.image, text=TextEncoderConfig(name=name, overrides={**BERT, **overrides}), embed_dim=8)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit3_small_patch16_224", "eva02_tiny_patch14_224"])
+def test_any_timm_vit_gives_cls_and_patches(name):
+    patch = 14 if "14" in name else 16
+    encoder = build_image_encoder(ImageEncoderConfig(name=name, image_size=2 * patch, overrides={"depth": 1}))
+    assert encoder(torch.randn(1, 3, 2 * patch, 2 * patch)).shape == (1, 5, encoder.width)
+    assert encoder.grid == (2, 2)
+
+
+def test_register_tokens_are_left_out():
+    config = ImageEncoderConfig(name="vit_small_patch14_reg4_dinov2", image_size=28, overrides={"depth": 1})
+    encoder = build_image_encoder(config)
+    image = torch.randn(1, 3, 28, 28)
+    tokens, all_tokens = encoder(image), encoder.vit.forward_features(image)
+    assert tokens.shape[1] == 5 and all_tokens.shape[1] == 9
+    torch.testing.assert_close(tokens[:, 1:], all_tokens[:, 5:])
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_siglip_224", "resnet18", "no_such_model"])
+def test_what_is_no_vit_with_cls_is_refused(name):
+    with pytest.raises(InputError, match=r"model\.image.*CLS"):
+        build_image_encoder(ImageEncoderConfig(name=name))
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "electra"])
+def test_any_encoder_of_bert_layers(name):
+    extra = {"embedding_size": 12} if name == "electra" else {}
+    encoders = build_encoders(with_text(name, **extra), VOCABULARY, pad_id=1)
+    ids, mask = torch.randint(5, VOCABULARY, (2, 6)), torch.ones(2, 6, dtype=torch.long)
+    tokens = encoders.text_encoder(ids, mask)
+    keys_values = encoders.fusion_encoder.image_keys_values(torch.randn(2, 5, 24))
+    fused = encoders.fusion_encoder(tokens, mask, keys_values, torch.tensor([0, 1]))
+    logits = encoders.predict_tokens(fused, torch.tensor([1, 7]))
+    assert tokens.shape == fused.shape == (2, 6, 16) and logits.shape == (2, VOCABULARY)
+
+
+@pytest.mark.parametrize("name", ["roberta-prelayernorm", "distilbert", "gpt2", "no-such-type"])
+def test_what_is_not_built_of_bert_layers_is_refused(name):
+    with pytest.raises(InputError, match=r"model\.text"):
+        build_encoders(with_text(name), VOCABULARY, pad_id=0)
+
+
+@pytest.mark.parametrize("count", [0, 4, 5])
+def test_fusion_layers_must_leave_a_text_encoder(count):
+    text = TextEncoderConfig(overrides=BERT, fusion_layers=count)
+    with pytest.raises(InputError, match=rf"model\.text\.fusion_layers: {count} of 4"):
+        build_encoders(ModelConfig(image=MODEL.image, text=text), VOCABULARY, pad_id=0)
+
+
+def test_pretrained_folder_gives_text_and_fusion_layers_and_head(tmp_path):
+    """Lower layers to the text encoder, upper ones to the fusion encoder, the head's weights to the MLM head."""
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    bert = AutoModelForMaskedLM.from_config(AutoConfig.for_model("bert", vocab_size=VOCABULARY, **BERT))
+    bert.save_pretrained(tmp_path)
+    text = TextEncoderConfig(name=str(tmp_path), pretrained=True)
+    encoders = build_encoders(ModelConfig(image=MODEL.image, text=text), VOCABULARY, pad_id=0)
+    layers = bert.bert.encoder.layer
+    ours = encoders.text_encoder.bert.encoder.layer[1].output.dense.weight
+    assert ours.equal(layers[1].output.dense.weight)
+    assert encoders.fusion_encoder.layers[0].feed_forward.down.weight.equal(layers[2].output.dense.weight)
+    assert encoders.fusion_encoder.layers[1].self_attention.query.weight.equal(layers[3].attention.self.query.weight)
+    assert encoders.mlm_head.dense.weight.equal(bert.cls.predictions.transform.dense.weight)
+    with pytest.raises(InputError, match="embeds only 50"):
+        build_encoders(ModelConfig(image=MODEL.image, text=text), VOCABULARY + 1, pad_id=0)
+
+
+def test_fusion_is_not_causal_and_ignores_padding():
+    """With and without padding in the batch: transformers' own cross-attention turns causal in one of the two."""
+    fusion = tiny_models()[0].encoders.fusion_encoder.eval()
+    text, images = torch.randn(1, 4, 16), fusion.image_keys_values(torch.randn(1, 5, 24))
+    own = torch.tensor([0])
+    short = fusion(text, torch.ones(1, 4), images, own)
+    padded = fusion(torch.cat([text, torch.randn(1, 2, 16)], 1), torch.tensor([[1, 1, 1, 1, 0, 0]]), images, own)
+    torch.testing.assert_close(short, padded[:, :4])
+    changed = text.clone()
+    changed[:, -1] += 1
+    assert not torch.allclose(fusion(changed, torch.ones(1, 4), images, own)[:, 0], short[:, 0])
+
+
+def test_one_fusion_pass_equals_four_separate_ones():
+    student, _ = tiny_models()
+    student.eval()
+    encoders, batch = student.encoders, random_batch(3)
+    images = encoders.image_encoder(batch.image)
+    texts = encoders.text_encoder(batch.input_ids, batch.attention_mask)
+    masked = encoders.text_encoder(batch.masked_ids, batch.attention_mask)
+    negatives = draw_batch_negatives(torch.randn(3, 3), torch.randn(3, 3))
+    pairs, fused_masked = student.fuse(images, texts, masked, batch.attention_mask, negatives)
+
+    def alone(text: torch.Tensor, t: int, i: int) -> torch.Tensor:
+        keys_values = encoders.fusion_encoder.image_keys_values(images[i : i + 1])
+        mask = batch.attention_mask[t : t + 1]
+        return encoders.fusion_encoder(text[t : t + 1], mask, keys_values, torch.tensor([0]))[0]
+
+    for b in range(3):
+        torch.testing.assert_close(pairs[b], alone(texts, b, b)[0])
+        torch.testing.assert_close(pairs[3 + b], alone(texts, b, negatives.images[b])[0])
+        torch.testing.assert_close(pairs[6 + b], alone(texts, negatives.texts[b], b)[0])
+        torch.testing.assert_close(fused_masked[b], alone(masked, b, b))
+
+
+def test_a_negative_is_never_the_sample_itself():
+    for _ in range(50):
+        negatives = draw_batch_negatives(100 * torch.eye(3), 100 * torch.eye(3))
+        assert (negatives.images != torch.arange(3)).all() and (negatives.texts != torch.arange(3)).all()
+
+
+def test_mlm_head_sees_only_masked_positions():
+    student, _ = tiny_models()
+    fused, positions = torch.randn(2, 7, 16), torch.tensor([3, 8])
+    seen = []
+    student.encoders.mlm_head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    logits = student.encoders.predict_tokens(fused, positions)
+    assert seen[0].equal(torch.stack([fused[0, 3], fused[1, 1]])) and len(logits) == 2
+
+
+@pytest.mark.parametrize("off", ["cma", "imc", "lmi", "itm", "mlm"])
+def test_a_weight_of_zero_leaves_a_loss_out_and_every_trained_parameter_gets_a_gradient(off):
+    objective = ObjectiveConfig(queue_size=12, **{f"{off}_weight": 0.0})
+    student, teacher = tiny_models(objective)
+    batch = random_batch(4)
+    losses = student(batch, teacher(batch, student.temperature.detach(), 0.4))
+    names = {"cma": "i2t", "imc": "imc_image", "lmi": "lmi_text"}
+    assert getattr(losses, names.get(off, off)) is None
+    losses.total(objective).backward()
+    assert [name for name, p in student.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize("only", ["cma", "imc", "lmi", "itm", "mlm"])
+def test_each_loss_alone_leaves_no_trained_parameter_without_gradient(only):
+    """DDP would wait for it for ever."""
+    weights = {f"{name}_weight": float(name == only) for name in ("cma", "imc", "lmi", "itm", "mlm")}
+    objective = ObjectiveConfig(queue_size=12, **weights)
+    student, teacher = tiny_models(objective)
+    batch = random_batch(4)
+    student(batch, teacher(batch, student.temperature.detach(), 0.4)).total(objective).backward()
+    assert [name for name, p in student.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_forward_passes_change_no_state():
+    student, teacher = tiny_models()
+    before = copy.deepcopy((student.state_dict(), teacher.state_dict()))
+    batch = random_batch(4)
+    student(batch, teacher(batch, student.temperature.detach(), 0.4))
+    for old, new in zip(before, (student.state_dict(), teacher.state_dict()), strict=True):
+        assert all(old[name].equal(new[name]) for name in old)
+
+
+def test_teacher_has_no_gradients_and_follows_the_closed_form():
+    """theta'_n = m^n theta'_0 + (1 - m) sum over i of m^(n - i) theta_i."""
+    student, teacher = tiny_models(ObjectiveConfig(queue_size=12, momentum=0.9))
+    assert not any(p.requires_grad for p in teacher.parameters())
+    name = "vision_proj.weight"
+    start, recorded = teacher.encoders.state_dict()[name].clone().double(), []
+    for _ in range(20):
+        with torch.no_grad():
+            for p in student.encoders.parameters():
+                p.add_(torch.randn_like(p))
+        recorded.append(student.encoders.state_dict()[name].clone().double())
+        teacher.update(student.encoders)
+    expected = 0.9**20 * start + 0.1 * sum(0.9 ** (19 - i) * theta for i, theta in enumerate(recorded))
+    torch.testing.assert_close(teacher.encoders.state_dict()[name].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_teacher_of_a_bf16_student_stays_fp32_and_closes_the_gap():
+    student, teacher = tiny_models(ObjectiveConfig(queue_size=12, momentum=0.995))
+    target = copy.deepcopy(student.encoders)
+    with torch.no_grad():
+        for p in target.parameters():
+            p.add_(1.0)
+    target = target.bfloat16()
+    for _ in range(1000):
+        teacher.update(target)
+    weight, goal = teacher.encoders.vision_proj.weight, target.vision_proj.weight.float()
+    assert weight.dtype == torch.float32
+    gap = (goal - weight).norm() / (goal - student.encoders.vision_proj.weight).norm()
+    assert gap.item() == pytest.approx(0.995**1000, rel=1e-3)
+
+
+def test_targets_put_the_batch_before_the_queue_and_soften_only_with_alpha():
+    student, teacher = tiny_models()
+    batch = random_batch(4)
+    hard = teacher(batch, student.temperature.detach(), 0.0)
+    assert hard.i2t is None and hard.t2i is None and hard.mlm_probabilities is None
+    assert hard.image_candidates[4:].equal(teacher.image_queue.features)
+    soft = teacher(batch, student.temperature.detach(), 0.4)
+    torch.testing.assert_close(soft.i2t.sum(1), torch.ones(4))
+    torch.testing.assert_close(soft.mlm_probabilities.sum(-1), torch.ones(len(batch.mask_positions)))
+    assert (soft.i2t.diagonal() >= 0.6).all()
+
+
+def test_queue_wraps_for_any_batch_size():
+    queue, reference, pointer = FeatureQueue(7, 2, seed=0), None, 0
+    reference = [tuple(row) for row in queue.features.tolist()]
+    for i, size in enumerate([3, 5, 1, 7, 9, 20, 4]):
+        rows = torch.randn(size, 2, generator=torch.Generator().manual_seed(i))
+        queue.enqueue(rows)
+        for row in rows.tolist():
+            reference[pointer] = tuple(row)
+            pointer = (pointer + 1) % 7
+        assert [tuple(row) for row in queue.features.tolist()] == reference and queue.pointer.item() == pointer
+
+
+def test_temperature_is_clamped_but_not_stuck():
+    student, teacher = tiny_models()
+    for value, expected in ((3.0, 0.5), (-1.0, 0.001)):
+        student.temperature.data.fill_(value)
+        student.clamp_temperature()
+        assert student.temperature.item() == pytest.approx(expected)
+    student.temperature.data.fill_(0.5)
+    batch = random_batch(4)
+    student(batch, teacher(batch, student.temperature.detach(), 0.4)).total(student.objective).backward()
+    assert student.temperature.grad.item() != 0
