@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -m tools.demo
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"

@@ -249,7 +249,7 @@ def parse_pretrain(arguments: list[str]) -> PretrainConfig:
     try:
         parsed = parser.parse_args(arguments)
         parsed.pop("config")
-        config = PretrainConfig(**vars(parser.instantiate_classes(parsed)))
+        config = PretrainConfig(**vars(parser.instantiate(parsed)))
     except (jsonargparse.ArgumentError, TypeError, yaml.YAMLError) as error:
         raise InputError("config: " + " ".join(str(error).split())) from error
     check_pretrain(config)

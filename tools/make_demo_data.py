@@ -37,10 +37,12 @@ COLOURS = {
     "brown": (120, 75, 40),
 }
 BACKGROUNDS = {"white": (250, 250, 250), "black": (15, 15, 15), "gray": (150, 150, 150)}
-SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond")
-RADIUS = {"small": 0.075, "large": 0.145}
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+RADIUS = {"small": 0.095, "large": 0.155}
 """Of the picture's side."""
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "center", "right")
+JITTER = 0.01
+"""Of the picture's side: objects stay inside their cells."""
 SUPERSAMPLING = 4
 HELD_OUT_SHARE = 0.1
 SHARD_SIZE = 1000
@@ -94,7 +96,7 @@ def draw_scene(seed: int, split: str, index: int) -> Scene:
     wants_held_out = split == "val" and index % 2 == 0
     rng = random.Random(seed_of(seed, split, index))
     while True:
-        scene = _draw_objects(rng, count=2 if split == "val" else rng.choice((1, 2, 2, 2)))
+        scene = _draw_objects(rng, count=2 if split == "val" else rng.choice((1, 2, 2, 2, 2)))
         pairs = {(thing.shape, thing.colour) for thing in scene.objects}
         if bool(pairs & held_out) != wants_held_out:
             continue
@@ -111,8 +113,8 @@ def _draw_objects(rng: random.Random, count: int) -> Scene:
             size=rng.choice(list(RADIUS)),
             row=cell // 3,
             column=cell % 3,
-            dx=rng.uniform(-0.02, 0.02),
-            dy=rng.uniform(-0.02, 0.02),
+            dx=rng.uniform(-JITTER, JITTER),
+            dy=rng.uniform(-JITTER, JITTER),
         )
         for cell in cells
     )
@@ -150,8 +152,6 @@ def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: fl
         draw.rectangle((x - 0.85 * r, y - 0.85 * r, x + 0.85 * r, y + 0.85 * r), fill=fill)
     elif shape == "triangle":
         polygon(3, 0.0, (1.1,))
-    elif shape == "diamond":
-        draw.polygon([(x, y - 1.1 * r), (x + 0.7 * r, y), (x, y + 1.1 * r), (x - 0.7 * r, y)], fill=fill)
     elif shape == "star":
         polygon(10, 0.0, (1.15, 0.45))
     else:
@@ -195,8 +195,8 @@ def counting_caption(scene: Scene, rng: random.Random) -> str:
 
 
 def captions(scene: Scene, rng: random.Random) -> list[str]:
-    """Five true captions for training: three full ones, one that counts and one that relates two objects."""
-    made = [full_caption(scene, rng) for _ in range(3)] + [counting_caption(scene, rng)]
+    """True captions for training: six full ones, one that counts and, of two objects, one that relates them."""
+    made = [full_caption(scene, rng) for _ in range(6)] + [counting_caption(scene, rng)]
     return made + [relation_caption(scene, rng)] if len(scene.objects) > 1 else made
 
 

@@ -1,0 +1,170 @@
+"""Whole runs of pretrain.py on small shards: it learns, resumes, reports, and stops with one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from data_files import encode, write_tar
+from PIL import Image
+from safetensors.torch import load_file
+
+from tcl.config import PretrainConfig, parse_pretrain
+from tcl.errors import InputError
+from tcl.training import pretrain as pretrain_module
+from tcl.training.pretrain import pretrain
+from tools.train_tokenizer import train_tokenizer
+
+ROOT = Path(__file__).parents[1]
+COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "white": (250, 250, 250)}
+PAIRS = [(left, right) for left in COLOURS for right in COLOURS]
+
+
+def colour_pairs(folder: Path, copies: int) -> str:
+    """Shards of images whose left and right halves have the colours that the caption names."""
+    folder.mkdir()
+    entries = []
+    for i, (left, right) in enumerate(PAIRS * copies):
+        image = Image.new("RGB", (32, 32), COLOURS[left])
+        image.paste(COLOURS[right], (16, 0, 32, 32))
+        entries += [(f"{i:04d}.png", encode(image, "PNG")), (f"{i:04d}.txt", f"{left} then {right}".encode())]
+    write_tar(folder / "000000.tar", entries)
+    return str(folder / "*.tar")
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory) -> list[str]:
+    """The command line of a run that takes seconds, less its output_dir."""
+    folder = tmp_path_factory.mktemp("colours")
+    train, val = colour_pairs(folder / "train", copies=8), colour_pairs(folder / "val", copies=1)
+    train_tokenizer(train, folder / "tokenizer", vocab_size=100)
+    text = "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, hidden_dropout_prob: 0}"
+    augment = ["flip_prob", "color_jitter_prob", "grayscale_prob", "blur_prob", "randaugment_ops"]
+    return [
+        f"--data.train=[{{'shards': '{train}'}}]",
+        f"--data.val={val}",
+        "--data.workers=0",
+        *(f"--data.augment.{name}=0" for name in augment),
+        "--data.augment.crop_scale=[0.9,1.0]",
+        "--model.embed_dim=32",
+        "--model.lmi_regions=2",
+        "--model.image.image_size=32",
+        "--model.image.overrides={embed_dim: 32, depth: 2, num_heads: 2}",
+        f"--model.text.tokenizer={folder / 'tokenizer'}",
+        f"--model.text.overrides={text}",
+        "--objective.queue_size=40",
+        "--objective.momentum=0.9",
+        "--optim.lr=0.003",
+        "--optim.warmup_steps=5",
+        "--train.batch_size=16",
+        "--train.precision=fp32",
+        "--train.log_every=5",
+        "--eval.rerank_k=4",
+    ]
+
+
+def configure(arguments: list[str], output_dir: Path, *more: str) -> PretrainConfig:
+    return parse_pretrain([*arguments, f"--output_dir={output_dir}", *more])
+
+
+def rows(output_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_loss_falls_and_recall_beats_chance(arguments, tmp_path):
+    pretrain(configure(arguments, tmp_path, "--train.steps=80", "--eval.every=1000"))
+    steps = [row for row in rows(tmp_path) if "loss" in row]
+    assert steps[-1]["loss"] < 0.6 * steps[0]["loss"]
+    before, after = (row for row in rows(tmp_path) if "eval_i2t_r1" in row)
+    chance = 100 / len(PAIRS)
+    for name in ("i2t_r1", "t2i_r1"):
+        assert after[f"eval_{name}"] >= 4 * chance, (before, after)
+    assert {"i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm"} <= steps[-1].keys()
+    assert {"itm_accuracy", "itm_prior", "temperature", "learning_rate", "samples_per_second", "data_wait"} <= steps[-1].keys()
+    config = parse_pretrain(["--config", str(tmp_path / "config.yaml")])
+    assert config.train.steps == 80
+
+
+def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(arguments, tmp_path):
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    options = ["--train.steps=8", "--train.save_every=4", "--eval.every=100", "--train.log_every=1"]
+    last = pretrain(configure(arguments, whole, *options))
+    pretrain(configure(arguments, halved, *options))
+    for late in (halved / "checkpoints").glob("step_00000008*"):
+        for file in late.iterdir():
+            file.unlink()
+        late.rmdir()
+    resumed = pretrain(configure(arguments, halved, *options))
+    assert resumed.name == last.name == "step_00000008"
+    for name in ("student.safetensors", "teacher.safetensors"):
+        ours, theirs = load_file(resumed / name), load_file(last / name)
+        assert all(ours[key].equal(theirs[key]) for key in theirs)
+    def losses(folder: Path) -> list[tuple[int, float]]:
+        return [(row["step"], row["loss"]) for row in rows(folder) if "loss" in row]
+
+    assert losses(halved) == losses(whole)
+
+
+def test_old_checkpoints_go_and_none_is_left_half_written(arguments, tmp_path):
+    options = ["--train.steps=4", "--train.save_every=1", "--train.keep_checkpoints=2", "--eval.every=100"]
+    pretrain(configure(arguments, tmp_path, *options))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step_00000003", "step_00000004"]
+
+
+def test_resume_errors_name_the_checkpoint(arguments, tmp_path):
+    pretrain(configure(arguments, tmp_path, "--train.steps=1"))
+    with pytest.raises(InputError, match=r"train\.resume: none, but .*step_00000001 exists"):
+        pretrain(configure(arguments, tmp_path, "--train.steps=1", "--train.resume=none"))
+    with pytest.raises(InputError, match=r"train\.resume: 'elsewhere' is not a checkpoint"):
+        pretrain(configure(arguments, tmp_path, "--train.steps=2", "--train.resume=elsewhere"))
+    with pytest.raises(InputError, match=r"student\.safetensors does not fit this model"):
+        pretrain(configure(arguments, tmp_path, "--train.steps=2", "--model.embed_dim=16"))
+
+
+def test_steps_that_stay_non_finite_stop_the_run_and_name_the_losses(arguments, tmp_path, monkeypatch):
+    def broken(*args):
+        batch = original(*args)
+        batch.image[:] = torch.nan
+        return batch
+
+    original = pretrain_module.TrainLoader.__next__
+    monkeypatch.setattr(pretrain_module.TrainLoader, "__next__", broken)
+    with pytest.raises(InputError, match=r"max_nonfinite_steps: 3 steps in a row .* i2t.*itm.*optim\.lr"):
+        pretrain(configure(arguments, tmp_path, "--train.steps=9", "--train.max_nonfinite_steps=3"))
+    assert sum("skipped" in row for row in rows(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("option", ["--train.activation_checkpointing=true", "--train.compile=true"])
+def test_memory_and_compile_options_change_no_number(arguments, tmp_path, option):
+    if "compile" in option:
+        pytest.importorskip("torch._inductor")
+    common = ["--train.steps=2", "--train.log_every=1", "--eval.every=100"]
+    pretrain(configure(arguments, tmp_path / "plain", *common))
+    pretrain(configure(arguments, tmp_path / "option", *common, option))
+    plain, other = ([row["loss"] for row in rows(tmp_path / d) if "loss" in row] for d in ("plain", "option"))
+    assert other == pytest.approx(plain, rel=1e-4)
+
+
+def test_tensorboard_gets_the_metrics(arguments, tmp_path):
+    pretrain(configure(arguments, tmp_path, "--train.steps=1", "--train.trackers=[tensorboard]"))
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_bf16_runs_with_fp32_losses_and_teacher(arguments, tmp_path):
+    last = pretrain(configure(arguments, tmp_path, "--train.steps=2", "--train.precision=bf16", "--eval.every=100"))
+    assert {tensor.dtype for tensor in load_file(last / "teacher.safetensors").values()} <= {torch.float32, torch.int64}
+
+
+def test_command_line_errors_are_one_line_with_exit_code_2(arguments, tmp_path):
+    for bad in (["--train.steps=0"], ["--model.text.tokenizer=nowhere"], ["--data.val=nowhere/*.tar"]):
+        done = subprocess.run(
+            [sys.executable, "pretrain.py", *arguments, f"--output_dir={tmp_path}", *bad],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[-1:]
+        assert "Traceback" not in done.stderr
