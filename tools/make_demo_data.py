@@ -164,15 +164,12 @@ def full_caption(scene: Scene, rng: random.Random) -> str:
     """Names every object with size, colour, shape and place."""
     things = list(scene.objects)
     rng.shuffle(things)
-    return " and ".join(f"a {t.size} {t.colour} {t.shape} {place(t)}" for t in things)
+    return " and ".join(f"{t.size} {t.colour} {t.shape} {place(t)}" for t in things)
 
 
 def place(thing: Object) -> str:
-    """'at the top left', 'at the top', 'in the center', ..."""
-    row, column = ROWS[thing.row], COLUMNS[thing.column]
-    if (row, column) == ("middle", "center"):
-        return "in the center"
-    return "at the " + " ".join(word for word in (row, column) if word not in ("middle", "center"))
+    """'top left', 'top center', 'middle right', ..."""
+    return f"{ROWS[thing.row]} {COLUMNS[thing.column]}"
 
 
 def relation_caption(scene: Scene, rng: random.Random) -> str:
@@ -183,7 +180,7 @@ def relation_caption(scene: Scene, rng: random.Random) -> str:
         relations.append("left of" if a.column < b.column else "right of")
     if a.row != b.row:
         relations.append("above" if a.row < b.row else "below")
-    return f"a {a.size} {a.colour} {a.shape} {rng.choice(relations)} a {b.size} {b.colour} {b.shape}"
+    return f"{a.size} {a.colour} {a.shape} {rng.choice(relations)} {b.size} {b.colour} {b.shape}"
 
 
 def counting_caption(scene: Scene, rng: random.Random) -> str:
@@ -191,7 +188,7 @@ def counting_caption(scene: Scene, rng: random.Random) -> str:
     things = list(scene.objects)
     rng.shuffle(things)
     number = ("one shape", "two shapes")[len(things) - 1]
-    return f"{number} on {scene.background}: " + ", ".join(f"{'an' if t.colour == 'orange' else 'a'} {t.colour} {t.shape}" for t in things)
+    return f"{number} on {scene.background}: " + ", ".join(f"{t.colour} {t.shape}" for t in things)
 
 
 def captions(scene: Scene, rng: random.Random) -> list[str]:

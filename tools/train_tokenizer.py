@@ -2,24 +2,27 @@
 
     python tools/train_tokenizer.py --shards 'data/train/*.tar' --out data/tokenizer [--vocab_size 8000]
 
-The folder it writes is what model.text.tokenizer takes.
+The folder it writes is what model.text.tokenizer takes. The same shards always give the same vocabulary.
 """
 
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import jsonargparse
 from tokenizers import BertWordPieceTokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import BertTokenizer
 
 from tcl.data.decode import BadSample, clean_captions
 from tcl.data.read_shard import read_samples
 from tcl.data.shards import list_shards
 from tcl.errors import InputError
 
-SPECIAL_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+"""Ids 0 to 4."""
 
 
 def read_captions(pattern: str, max_words: int) -> Iterator[str]:
@@ -39,22 +42,62 @@ def train_tokenizer(
     """Write a lower-casing BERT tokenizer to the folder OUT, replacing a tokenizer that is there.
 
     shards: glob, brace range or URL. vocab_size: tokens at most, >= 100 (few captions give fewer). max_captions: how
-    many captions to learn from, >= 1. InputError: no caption found, an impossible value, an OUT that is no tokenizer.
+    many captions to learn from, >= 1. max_words: words kept of a caption, >= 1. InputError: no caption found, an
+    impossible value, an OUT that is no tokenizer or cannot be written.
     """
-    if vocab_size < 100:
-        raise InputError(f"vocab_size: {vocab_size} is not possible; accepted: an integer >= 100")
+    for name, value, least in (
+        ("vocab_size", vocab_size, 100),
+        ("max_captions", max_captions, 1),
+        ("max_words", max_words, 1),
+    ):
+        if value < least:
+            raise InputError(f"{name}: {value} is not possible; accepted: an integer >= {least}")
     if out.exists() and not (out / "tokenizer.json").is_file():
         raise InputError(f"out: {out} exists and is not a tokenizer; remove it or name another folder")
     texts = list(islice(read_captions(shards, max_words), max_captions))
     if not texts:
         raise InputError(f"shards: {shards!r} holds no caption; samples need KEY.txt or KEY.json with captions")
-    tokenizer = BertWordPieceTokenizer(lowercase=True)
-    tokenizer.train_from_iterator(
-        texts, vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS.values()), show_progress=False
+    tokenizer = BertTokenizer(vocab=learn_vocabulary(texts, vocab_size))
+    try:
+        save(tokenizer, out)
+    except OSError as error:
+        raise InputError(f"out: {out} cannot be written ({error.strerror}); name another folder") from error
+    print(f"{out}: {len(tokenizer)} tokens from {len(texts):,} captions")
+
+
+def learn_vocabulary(texts: list[str], vocab_size: int) -> dict[str, int]:
+    """Token -> id, at most vocab_size (>= 100) of them, SPECIAL_TOKENS first.
+
+    The trainer numbers the pieces ##c in the order of a hash table, another one in each run, and breaks ties by number.
+    Naming all pieces of one character beforehand, as if they were special, fixes both.
+    """
+    learner = BertWordPieceTokenizer(lowercase=True)
+    counts = Counter()
+    for text in texts:
+        counts.update(learner.normalize(text))
+    by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
+    # A character costs two tokens, c and ##c, and the trainer does not count them against vocab_size.
+    alphabet = by_count[: min(1000, (vocab_size - len(SPECIAL_TOKENS)) // 2)]
+    learner.train_from_iterator(
+        texts,
+        vocab_size=vocab_size,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        special_tokens=[*SPECIAL_TOKENS, *alphabet, *(f"##{c}" for c in alphabet)],
+        show_progress=False,
     )
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, **SPECIAL_TOKENS)
-    wrapped.save_pretrained(out)
-    print(f"{out}: {len(wrapped)} tokens from {len(texts):,} captions")
+    return learner.get_vocab(with_added_tokens=True)
+
+
+def save(tokenizer: BertTokenizer, out: Path) -> None:
+    """Write the folder OUT as a whole: one that exists is complete, even after an interrupt."""
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tokenizer.save_pretrained(partial)
+    if out.exists():
+        shutil.rmtree(out)
+    partial.rename(out)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ import json
 import tarfile
 from pathlib import Path
 
+_BLOCK = tarfile.BLOCKSIZE
+
 
 class ShardWriter:
     """Writes samples to `folder`/000000.tar, 000001.tar, ... and, on close, their counts to sizes.json.
 
-    A shard is closed when it holds `shard_size` samples or, where `shard_bytes` is given, when the next sample would
-    take it past that many bytes. Use it in a `with` block: after an exception no sizes.json is written.
+    A shard holds `shard_size` samples or, where `shard_bytes` is given instead, as many as fit into a file of that many
+    bytes (a sample that is larger has a shard of its own). Use it in a `with` block: after an exception no sizes.json
+    is written.
     """
 
     def __init__(self, folder: Path | str, shard_size: int = 1000, shard_bytes: int | None = None):
@@ -20,29 +23,29 @@ class ShardWriter:
         self.shard_bytes = shard_bytes
         self.sizes: dict[str, int] = {}
         self._tar: tarfile.TarFile | None = None
-        self._bytes = 0
 
     def write(self, key: str, files: dict[str, bytes]) -> None:
         """Add a sample: `files` maps extensions (jpg, json, ...) to contents. Keys are unique and have no dot."""
-        size = sum(map(len, files.values()))
-        if self._tar is not None and self._is_full(size):
+        if self._tar is not None and self._is_full(files):
             self._tar.close()
             self._tar = None
         if self._tar is None:
             name = f"{len(self.sizes):06d}.tar"
             self._tar = tarfile.open(self.folder / name, "w", format=tarfile.USTAR_FORMAT)
-            self.sizes[name], self._bytes = 0, 0
+            self.sizes[name] = 0
         for extension, content in files.items():
             entry = tarfile.TarInfo(f"{key}.{extension}")  # owner and time stay 0, whoever writes it when
             entry.size = len(content)
             self._tar.addfile(entry, io.BytesIO(content))
         self.sizes[next(reversed(self.sizes))] += 1
-        self._bytes += size
 
-    def _is_full(self, next_bytes: int) -> bool:
-        if self.shard_bytes is not None:
-            return self._bytes + next_bytes > self.shard_bytes
-        return self.sizes[next(reversed(self.sizes))] >= self.shard_size
+    def _is_full(self, files: dict[str, bytes]) -> bool:
+        if self.shard_bytes is None:
+            return self.sizes[next(reversed(self.sizes))] >= self.shard_size
+        # Every file has a header and is padded to whole blocks; two empty blocks end the tar, padded to whole records.
+        blocks = sum(1 + -(-len(content) // _BLOCK) for content in files.values()) + 2
+        records = -(-(self._tar.offset + blocks * _BLOCK) // tarfile.RECORDSIZE)
+        return records * tarfile.RECORDSIZE > self.shard_bytes
 
     def close(self) -> dict[str, int]:
         """Finish the last shard and write sizes.json; returns samples per shard."""

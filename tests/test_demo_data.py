@@ -1,0 +1,125 @@
+"""Demo scenes: every caption is true of its picture, splits do not overlap, output depends on the seed alone."""
+
+import io
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+import webdataset as wds
+from PIL import Image
+
+from tcl.errors import InputError
+from tools.make_demo_data import (
+    BACKGROUNDS,
+    COLOURS,
+    COLUMNS,
+    ROWS,
+    SHAPES,
+    Scene,
+    captions,
+    draw_scene,
+    full_caption,
+    held_out_pairs,
+    make_demo_data,
+    render,
+)
+
+THING = rf"(?:(small|large) )?({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})(?: ({'|'.join(ROWS)}) ({'|'.join(COLUMNS)}))?"
+
+
+def named(caption: str) -> list[tuple[str | None, ...]]:
+    """(size, colour, shape, row, column) of every object that a caption names; None where it does not say."""
+    return [tuple(part or None for part in thing) for thing in re.findall(THING, caption)]
+
+
+def facts(scene: Scene) -> list[tuple[str, ...]]:
+    return [(t.size, t.colour, t.shape, ROWS[t.row], COLUMNS[t.column]) for t in scene.objects]
+
+
+def agrees(said: tuple, fact: tuple) -> bool:
+    return all(word is None or word == true for word, true in zip(said, fact, strict=True))
+
+
+@pytest.mark.parametrize("index", range(40))
+def test_captions_are_true(index):
+    scene = draw_scene(0, "train", index)
+    for caption in captions(scene, random.Random(index)):
+        said = named(caption)
+        assert said and all(any(agrees(thing, fact) for fact in facts(scene)) for thing in said)
+        if relation := re.search(r"left of|right of|above|below", caption):
+            (a,), (b,) = ([t for t, f in zip(scene.objects, facts(scene), strict=True) if agrees(s, f)][:1] for s in said)
+            true = {"left of": a.column < b.column, "right of": a.column > b.column}
+            true |= {"above": a.row < b.row, "below": a.row > b.row}
+            same = facts(scene)[0][:3] == facts(scene)[1][:3]
+            assert same or true[relation[0]]
+        if caption.startswith(("one", "two")):
+            assert caption.split()[0] == ("one", "two")[len(scene.objects) - 1]
+            assert f"on {scene.background}" in caption
+
+
+def test_full_captions_name_everything():
+    for index in range(40):
+        scene = draw_scene(0, "val", index)
+        assert sorted(named(full_caption(scene, random.Random(0)))) == sorted(facts(scene))
+
+
+def test_pictures_show_the_colours_where_the_scene_says():
+    for index in range(40):
+        scene = draw_scene(0, "train", index)
+        pixels = np.asarray(render(scene, 48)).astype(int)
+        background = np.array(BACKGROUNDS[scene.background])
+        for thing in scene.objects:
+            cell = pixels[16 * thing.row : 16 * thing.row + 16, 16 * thing.column : 16 * thing.column + 16].reshape(-1, 3)
+            distance = np.abs(cell - np.array(COLOURS[thing.colour])).sum(1)
+            assert (distance < 30).sum() >= (40 if thing.size == "large" else 12)
+        taken = {(t.row, t.column) for t in scene.objects}
+        for row, column in {(r, c) for r in range(3) for c in range(3)} - taken:
+            cell = pixels[16 * row + 2 : 16 * row + 14, 16 * column + 2 : 16 * column + 14]
+            assert np.abs(cell - background).max() < 10
+
+
+def test_held_out_pairs_never_train_and_are_in_every_second_validation_scene():
+    held_out = held_out_pairs(0)
+
+    def shown(split: str, index: int) -> bool:
+        return any((t.shape, t.colour) in held_out for t in draw_scene(0, split, index).objects)
+
+    assert len(held_out) == round(0.1 * len(SHAPES) * len(COLOURS))
+    assert not any(shown("train", i) for i in range(500))
+    assert [shown("val", i) for i in range(20)] == [True, False] * 10
+
+
+def test_no_scene_is_in_both_splits():
+    train = {draw_scene(0, "train", i).description for i in range(500)}
+    assert train.isdisjoint(draw_scene(0, "val", i).description for i in range(500))
+
+
+def read(pattern: str) -> list[dict]:
+    return list(wds.WebDataset(pattern, shardshuffle=False, empty_check=False))
+
+
+def test_shards(tmp_path):
+    for workers in (1, 2):
+        make_demo_data(tmp_path / str(workers), train=30, val=20, image_size=32, workers=workers)
+    for name in ("train/000000.tar", "val/000000.tar", "val/sizes.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    train, val = read(f"{tmp_path}/1/train/000000.tar"), read(f"{tmp_path}/1/val/000000.tar")
+    assert (len(train), len(val)) == (30, 20)
+    assert Image.open(io.BytesIO(train[0]["png"])).size == (32, 32)
+    described = [tuple(sorted(named(*json.loads(sample["json"])["captions"]))) for sample in val]
+    assert len(set(described)) == 20
+
+
+def test_made_again_only_when_something_differs(tmp_path, capsys):
+    options = {"train": 3, "val": 2, "image_size": 32, "workers": 1}
+    make_demo_data(tmp_path / "out", **options)
+    before = (tmp_path / "out" / "train" / "000000.tar").stat().st_mtime_ns
+    make_demo_data(tmp_path / "out", **options)
+    assert (tmp_path / "out" / "train" / "000000.tar").stat().st_mtime_ns == before
+    assert "is there already" in capsys.readouterr().out
+    with pytest.raises(InputError, match="exists and was not made with"):
+        make_demo_data(tmp_path / "out", **{**options, "seed": 1})
+    with pytest.raises(InputError, match="image_size: 3 .*>= 16"):
+        make_demo_data(tmp_path / "other", image_size=3)
