@@ -284,7 +284,9 @@ def check_pretrain(config: PretrainConfig) -> None:
     _require(0 < objective.mlm_probability < 1, "objective.mlm_probability", objective.mlm_probability, "0 to 1")
     _require(0.001 <= objective.temperature <= 0.5, "objective.temperature", objective.temperature, "0.001 to 0.5")
     _require(objective.queue_size >= 1, "objective.queue_size", objective.queue_size, "an integer >= 1")
-    _require(objective.alpha_ramp_epochs >= 0, "objective.alpha_ramp_epochs", objective.alpha_ramp_epochs, "a number >= 0")
+    _require(
+        objective.alpha_ramp_epochs >= 0, "objective.alpha_ramp_epochs", objective.alpha_ramp_epochs, "a number >= 0"
+    )
     _require(model.embed_dim >= 1, "model.embed_dim", model.embed_dim, "an integer >= 1")
     _require(model.lmi_regions >= 1, "model.lmi_regions", model.lmi_regions, "an integer >= 1")
 

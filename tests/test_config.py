@@ -21,7 +21,9 @@ def parse(shards: str, *arguments: str) -> PretrainConfig:
 def test_yaml_then_command_line(shards, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(f"data: {{train: [{{shards: '{shards}', weight: 2}}]}}\ntrain: {{steps: 7, batch_size: 3}}\n")
-    config = parse_pretrain(["--config", str(file), "--train.steps", "9", "--model.image.name", "vit_small_patch16_224"])
+    config = parse_pretrain(
+        ["--config", str(file), "--train.steps", "9", "--model.image.name", "vit_small_patch16_224"]
+    )
     assert (config.train.steps, config.train.batch_size, config.data.train[0].weight) == (9, 3, 2.0)
     assert config.model.image.name == "vit_small_patch16_224"
 
@@ -34,7 +36,7 @@ def test_saved_config_reads_back_the_same(shards, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(Path("configs/pretrain").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configs_are_valid_but_for_their_data(path):
-    with pytest.raises(InputError, match="shards .*(no file matches|does not exist)"):
+    with pytest.raises(InputError, match=r"shards .*(no file matches|does not exist)"):
         parse_pretrain(["--config", str(path), "--data.train=[{'shards': 'nowhere/*.tar'}]"])
 
 

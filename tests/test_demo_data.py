@@ -49,7 +49,9 @@ def test_captions_are_true(index):
         said = named(caption)
         assert said and all(any(agrees(thing, fact) for fact in facts(scene)) for thing in said)
         if relation := re.search(r"left of|right of|above|below", caption):
-            (a,), (b,) = ([t for t, f in zip(scene.objects, facts(scene), strict=True) if agrees(s, f)][:1] for s in said)
+            (a,), (b,) = (
+                [t for t, f in zip(scene.objects, facts(scene), strict=True) if agrees(s, f)][:1] for s in said
+            )
             true = {"left of": a.column < b.column, "right of": a.column > b.column}
             true |= {"above": a.row < b.row, "below": a.row > b.row}
             same = facts(scene)[0][:3] == facts(scene)[1][:3]
@@ -71,7 +73,9 @@ def test_pictures_show_the_colours_where_the_scene_says():
         pixels = np.asarray(render(scene, 48)).astype(int)
         background = np.array(BACKGROUNDS[scene.background])
         for thing in scene.objects:
-            cell = pixels[16 * thing.row : 16 * thing.row + 16, 16 * thing.column : 16 * thing.column + 16].reshape(-1, 3)
+            cell = pixels[16 * thing.row : 16 * thing.row + 16, 16 * thing.column : 16 * thing.column + 16].reshape(
+                -1, 3
+            )
             distance = np.abs(cell - np.array(COLOURS[thing.colour])).sum(1)
             assert (distance < 30).sum() >= (40 if thing.size == "large" else 12)
         taken = {(t.row, t.column) for t in scene.objects}
@@ -121,5 +125,5 @@ def test_made_again_only_when_something_differs(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().out
     with pytest.raises(InputError, match="exists and was not made with"):
         make_demo_data(tmp_path / "out", **{**options, "seed": 1})
-    with pytest.raises(InputError, match="image_size: 3 .*>= 16"):
+    with pytest.raises(InputError, match=r"image_size: 3 .*>= 16"):
         make_demo_data(tmp_path / "other", image_size=3)

@@ -42,7 +42,7 @@ def step() -> SimpleNamespace:
     torch.manual_seed(0)
     with safe_open(GOLDEN_DIR / "pretrain.safetensors", "pt") as file:
         metadata = {key: json.loads(value) for key, value in file.metadata().items()}
-        tensors = {key: file.get_tensor(key) for key in file.keys()}
+        tensors = {key: file.get_tensor(key) for key in file}
     state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
     config, bert, vision = metadata["config"], metadata["bert_config"], metadata["vision"]
 
@@ -102,7 +102,7 @@ def test_pretrain_every_tensor_is_mapped(step):
 
 
 def test_pretrain_unknown_tensor_is_named(step):
-    with pytest.raises(InputError, match="unknown tensor 'surprise.weight'"):
+    with pytest.raises(InputError, match=r"unknown tensor 'surprise\.weight'"):
         from_published({**step.state, "surprise.weight": torch.zeros(1)})
 
 
@@ -179,7 +179,9 @@ def test_pretrain_after_the_step(step):
     B = len(step.batch)
     step.teacher.enqueue(step.targets.image_candidates[:B], step.targets.text_candidates[:B])
     state = step.teacher.state_dict()
-    after = from_published({**step.state, **{k.removeprefix("after."): v for k, v in step.tensors.items() if "after." in k}})
+    after = from_published(
+        {**step.state, **{k.removeprefix("after."): v for k, v in step.tensors.items() if "after." in k}}
+    )
     checked = [name for name in after.teacher if not after.teacher[name].equal(step.published.teacher[name])]
     assert {"image_queue.features", "text_queue.features", "image_queue.pointer"} <= set(checked)
     for name in checked:

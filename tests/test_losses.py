@@ -48,7 +48,9 @@ def test_cma_without_targets_is_alpha_zero():
 
 def test_imc():
     logits = torch.randn(4, 9)
-    expected = sum(cross_entropy_by_hand(row, [float(c == b) for c in range(9)]) for b, row in enumerate(logits.tolist()))
+    expected = sum(
+        cross_entropy_by_hand(row, [float(c == b) for c in range(9)]) for b, row in enumerate(logits.tolist())
+    )
     assert intra_modal_contrast(logits).item() == pytest.approx(expected / 4, rel=1e-5)
 
 
@@ -173,7 +175,16 @@ def test_mlm_without_masked_positions_costs_zero_and_has_a_gradient():
 
 
 def test_total_weighs_each_loss():
-    values = dict(i2t=1.0, t2i=2.0, imc_image=3.0, imc_text=4.0, lmi_image=5.0, lmi_text=6.0, itm=7.0, mlm=8.0)
+    values = {
+        "i2t": 1.0,
+        "t2i": 2.0,
+        "imc_image": 3.0,
+        "imc_text": 4.0,
+        "lmi_image": 5.0,
+        "lmi_text": 6.0,
+        "itm": 7.0,
+        "mlm": 8.0,
+    }
     losses = Losses(**{name: torch.tensor(value) for name, value in values.items()})
     weights = ObjectiveConfig(cma_weight=2, imc_weight=3, lmi_weight=5, itm_weight=7, mlm_weight=11)
     expected = (2 * (1 + 2) + 3 * (3 + 4) + 5 * (5 + 6)) / 6 + 7 * 7 + 11 * 8

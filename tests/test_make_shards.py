@@ -19,7 +19,9 @@ def images(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     for i, extension in enumerate(("jpg", "png", "webp")):
-        (folder / f"{i}.{extension}").write_bytes(encode(noise(i, (40, 20)), {"jpg": "JPEG"}.get(extension, extension.upper())))
+        (folder / f"{i}.{extension}").write_bytes(
+            encode(noise(i, (40, 20)), {"jpg": "JPEG"}.get(extension, extension.upper()))
+        )
     (folder / "sub" / "photo.one.jpg").write_bytes(encode(noise(9, (64, 32))))
     return folder
 
@@ -88,7 +90,11 @@ def test_shard_bytes_closes_before_the_limit(images, tmp_path):
     size = (images / "0.jpg").stat().st_size
     annotations = jsonl(tmp_path / "a.jsonl", [{"image": "0.jpg", "caption": "x"}] * 5)
     make("jsonl", annotations, images, tmp_path / "out", shard_bytes=2 * (size + 100))
-    assert json.loads((tmp_path / "out" / "sizes.json").read_text()) == {"000000.tar": 2, "000001.tar": 2, "000002.tar": 1}
+    assert json.loads((tmp_path / "out" / "sizes.json").read_text()) == {
+        "000000.tar": 2,
+        "000001.tar": 2,
+        "000002.tar": 1,
+    }
 
 
 def test_max_side_re_encodes_only_larger_images(images, tmp_path):
@@ -124,7 +130,9 @@ def test_unusable_rows_are_skipped_counted_and_listed(images, tmp_path, cause):
 
 
 def test_a_broken_line_is_counted_with_its_number(images, tmp_path):
-    report = make("jsonl", jsonl(tmp_path / "a.jsonl", [{"image": "0.jpg", "caption": "x"}, "{oops"]), images, tmp_path / "out")
+    report = make(
+        "jsonl", jsonl(tmp_path / "a.jsonl", [{"image": "0.jpg", "caption": "x"}, "{oops"]), images, tmp_path / "out"
+    )
     assert report.skipped[0].where == "line 2"
 
 
@@ -154,7 +162,13 @@ def test_bad_annotation_files(images, tmp_path, format, content, message):
 )
 def test_impossible_options_are_named(images, tmp_path, options):
     with pytest.raises(InputError, match=next(iter(options))):
-        make("jsonl", jsonl(tmp_path / "a.jsonl", [{"image": "0.jpg", "caption": "x"}]), images, tmp_path / "out", **options)
+        make(
+            "jsonl",
+            jsonl(tmp_path / "a.jsonl", [{"image": "0.jpg", "caption": "x"}]),
+            images,
+            tmp_path / "out",
+            **options,
+        )
 
 
 def test_what_is_there_is_replaced_only_when_asked(images, tmp_path):

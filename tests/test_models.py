@@ -15,7 +15,9 @@ from tcl.models.tcl import draw_batch_negatives
 
 
 def with_text(name: str, **overrides) -> ModelConfig:
-    return ModelConfig(image=MODEL.image, text=TextEncoderConfig(name=name, overrides={**BERT, **overrides}), embed_dim=8)
+    return ModelConfig(
+        image=MODEL.image, text=TextEncoderConfig(name=name, overrides={**BERT, **overrides}), embed_dim=8
+    )
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit3_small_patch16_224", "eva02_tiny_patch14_224"])

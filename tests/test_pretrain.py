@@ -40,7 +40,9 @@ def arguments(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("colours")
     train, val = colour_pairs(folder / "train", copies=8), colour_pairs(folder / "val", copies=1)
     train_tokenizer(train, folder / "tokenizer", vocab_size=100)
-    text = "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, hidden_dropout_prob: 0}"
+    text = (
+        "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, hidden_dropout_prob: 0}"
+    )
     augment = ["flip_prob", "color_jitter_prob", "grayscale_prob", "blur_prob", "randaugment_ops"]
     return [
         f"--data.train=[{{'shards': '{train}'}}]",
@@ -82,7 +84,9 @@ def test_loss_falls_and_recall_beats_chance(arguments, tmp_path):
     for name in ("i2t_r1", "t2i_r1"):
         assert after[f"eval_{name}"] >= 4 * chance, (before, after)
     assert {"i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm"} <= steps[-1].keys()
-    assert {"itm_accuracy", "itm_prior", "temperature", "learning_rate", "samples_per_second", "data_wait"} <= steps[-1].keys()
+    assert {"itm_accuracy", "itm_prior", "temperature", "learning_rate", "samples_per_second", "data_wait"} <= steps[
+        -1
+    ].keys()
     config = parse_pretrain(["--config", str(tmp_path / "config.yaml")])
     assert config.train.steps == 80
 
@@ -101,6 +105,7 @@ def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(arguments,
     for name in ("student.safetensors", "teacher.safetensors"):
         ours, theirs = load_file(resumed / name), load_file(last / name)
         assert all(ours[key].equal(theirs[key]) for key in theirs)
+
     def losses(folder: Path) -> list[tuple[int, float]]:
         return [(row["step"], row["loss"]) for row in rows(folder) if "loss" in row]
 
@@ -166,5 +171,7 @@ def test_command_line_errors_are_one_line_with_exit_code_2(arguments, tmp_path):
             text=True,
         )
         assert done.returncode == 2
-        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[-1:]
+        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[
+            -1:
+        ]
         assert "Traceback" not in done.stderr

@@ -100,7 +100,9 @@ def test_biases_norms_and_temperature_do_not_decay():
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
     assert all(names[id(p)].endswith(("weight", "pos_embed", "cls_token")) for p in decayed["params"])
     kept_names = {names[id(p)] for p in kept["params"]}
-    assert "temperature" in kept_names and all("bias" in n or "norm" in n.lower() or n == "temperature" for n in kept_names)
+    assert "temperature" in kept_names and all(
+        "bias" in n or "norm" in n.lower() or n == "temperature" for n in kept_names
+    )
 
 
 def test_schedule_by_hand():

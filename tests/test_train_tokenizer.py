@@ -36,7 +36,7 @@ def test_deterministic_and_replaces_only_a_tokenizer(shards, tmp_path):
     train_tokenizer(shards, tmp_path / "tokenizer", vocab_size=200)
     assert (tmp_path / "tokenizer" / "tokenizer.json").read_bytes() == first
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="is no tokenizer|is not a tokenizer"):
+    with pytest.raises(InputError, match="is not a tokenizer"):
         train_tokenizer(shards, tmp_path / "mine")
 
 

@@ -27,7 +27,9 @@ MODEL = ModelConfig(
 )
 
 
-def tiny_models(objective: ObjectiveConfig | None = None, model: ModelConfig = MODEL, seed: int = 0) -> tuple[TCL, Momentum]:
+def tiny_models(
+    objective: ObjectiveConfig | None = None, model: ModelConfig = MODEL, seed: int = 0
+) -> tuple[TCL, Momentum]:
     torch.manual_seed(seed)
     objective = objective or ObjectiveConfig(queue_size=12)
     encoders = build_encoders(model, VOCABULARY, pad_id=0)

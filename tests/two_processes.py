@@ -1,6 +1,6 @@
 """Run by tests/test_two_processes.py: three steps of a tiny TCL on this process' share of the batches.
 
-    torchrun --nproc_per_node 2 tests/two_processes.py OUT_DIR
+torchrun --nproc_per_node 2 tests/two_processes.py OUT_DIR
 """
 
 import sys

@@ -1,10 +1,11 @@
-"""`make demo`: generate scenes, train a vocabulary, pre-train with configs/pretrain/demo.yaml, and show what was learned.
+"""`make demo`: generate scenes, train a vocabulary, pre-train with configs/pretrain/demo.yaml, show what was learned.
 
     python -m tools.demo
 
 Everything goes to demo/. A demo that was interrupted goes on where it stopped; `make clean` starts afresh.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -29,7 +30,10 @@ def main() -> None:
     make_demo_data(Path("demo/data"), train=SCENES, val=HELD_OUT, image_size=config["model"]["image"]["image_size"])
     if not tokenizer.exists():
         train_tokenizer(config["data"]["train"][0]["shards"], tokenizer, max_captions=20000)
-    subprocess.run([sys.executable, "pretrain.py", "--config", str(CONFIG)], check=True)
+    # Matrix products of this size gain little from a core that the loader also wants, and wait for it.
+    threads = max(1, (os.cpu_count() or 1) - config["data"]["workers"])
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    subprocess.run([sys.executable, "pretrain.py", "--config", str(CONFIG)], check=True, env=environment)
     rows = read_metrics(run)
     print()
     print_table(rows)

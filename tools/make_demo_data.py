@@ -136,7 +136,9 @@ def render(scene: Scene, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BOX)
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: float, fill: tuple[int, int, int]) -> None:
+def _draw_shape(
+    draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: float, fill: tuple[int, int, int]
+) -> None:
     def polygon(corners: int, turn: float, radii: tuple[float, ...]) -> None:
         points = []
         for i in range(corners):
@@ -194,7 +196,7 @@ def counting_caption(scene: Scene, rng: random.Random) -> str:
 def captions(scene: Scene, rng: random.Random) -> list[str]:
     """True captions for training: six full ones, one that counts and, of two objects, one that relates them."""
     made = [full_caption(scene, rng) for _ in range(6)] + [counting_caption(scene, rng)]
-    return made + [relation_caption(scene, rng)] if len(scene.objects) > 1 else made
+    return [*made, relation_caption(scene, rng)] if len(scene.objects) > 1 else made
 
 
 def make_sample(index: int, seed: int, split: str, image_size: int) -> tuple[str, dict[str, bytes], tuple]:
@@ -217,7 +219,12 @@ def make_demo_data(
     InputError: an impossible value, or an OUT that holds something else.
     """
     counts = {"train": train, "val": val}
-    for name, value, least in (("train", train, 1), ("val", val, 1), ("image_size", image_size, 16), ("workers", workers, 1)):
+    for name, value, least in (
+        ("train", train, 1),
+        ("val", val, 1),
+        ("image_size", image_size, 16),
+        ("workers", workers, 1),
+    ):
         if value < least:
             raise InputError(f"{name}: {value} is not possible; accepted: an integer >= {least}")
     made_with = {"train": train, "val": val, "seed": seed, "image_size": image_size}

@@ -1,6 +1,6 @@
 """Draw the curves of a run from its metrics.jsonl.
 
-    python tools/plot_run.py --run runs/pretrain [--out runs/pretrain/curves.png]
+python tools/plot_run.py --run runs/pretrain [--out runs/pretrain/curves.png]
 """
 
 import json

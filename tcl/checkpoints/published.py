@@ -64,7 +64,9 @@ def from_published(state: dict[str, Tensor]) -> PublishedWeights:
         elif name.startswith("itm_head."):
             weights.student[name], weights.source[name] = tensor, name
         elif (match := _MODULE.fullmatch(name)) is None:
-            raise InputError(f"checkpoint: unknown tensor {name!r}; expected the names of published TCL / ALBEF weights")
+            raise InputError(
+                f"checkpoint: unknown tensor {name!r}; expected the names of published TCL / ALBEF weights"
+            )
         else:
             ours = "encoders." + _our_module_name(match[1], match[3], text_layers)
             if match[2]:

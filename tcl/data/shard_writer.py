@@ -31,7 +31,7 @@ class ShardWriter:
             self._tar = None
         if self._tar is None:
             name = f"{len(self.sizes):06d}.tar"
-            self._tar = tarfile.open(self.folder / name, "w", format=tarfile.USTAR_FORMAT)
+            self._tar = tarfile.TarFile(self.folder / name, "w", format=tarfile.USTAR_FORMAT)
             self.sizes[name] = 0
         for extension, content in files.items():
             entry = tarfile.TarInfo(f"{key}.{extension}")  # owner and time stay 0, whoever writes it when

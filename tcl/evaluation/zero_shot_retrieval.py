@@ -59,7 +59,9 @@ class _Embedded:
     def __init__(self, accelerator: Accelerator, parts: list[tuple[Tensor, Tensor, Tensor]]):
         own = tuple(torch.cat(column).cpu() for column in zip(*parts, strict=True)) if parts else None
         gathered = [part for part in gather_object([own]) if part is not None]
-        self.feature, self.tokens, self.mask = (torch.cat(c).to(accelerator.device) for c in zip(*gathered, strict=True))
+        self.feature, self.tokens, self.mask = (
+            torch.cat(c).to(accelerator.device) for c in zip(*gathered, strict=True)
+        )
 
 
 def _own_share(accelerator: Accelerator, count: int) -> range:
@@ -93,9 +95,9 @@ def _embed_texts(accelerator, student, pairs, tokenize, batch_size) -> _Embedded
 
 def _rerank(accelerator, student, images: _Embedded, texts: _Embedded, similarity: Tensor, config) -> Tensor:
     """ITM scores [I, C] of the candidates of both directions, NOT_A_CANDIDATE elsewhere."""
-    I, C = similarity.shape
-    best_captions = similarity.topk(min(config.rerank_k, C), dim=1).indices
-    best_images = similarity.topk(min(config.rerank_k, I), dim=0).indices
+    image_count, caption_count = similarity.shape
+    best_captions = similarity.topk(min(config.rerank_k, caption_count), dim=1).indices
+    best_images = similarity.topk(min(config.rerank_k, image_count), dim=0).indices
     wanted = torch.zeros_like(similarity, dtype=torch.bool)
     wanted.scatter_(1, best_captions, True)
     wanted.scatter_(0, best_images, True)

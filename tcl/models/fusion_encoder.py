@@ -77,9 +77,7 @@ class FusionLayer(nn.Module):
     def image_keys_values(self, image_tokens: Tensor) -> ImageKeysValues:
         """[I, N, image width] -> this layer's keys and values of each image."""
         cross = self.cross_attention
-        return ImageKeysValues(
-            cross.split_heads(cross.key(image_tokens)), cross.split_heads(cross.value(image_tokens))
-        )
+        return ImageKeysValues(cross.split_heads(cross.key(image_tokens)), cross.split_heads(cross.value(image_tokens)))
 
     def forward(self, text: Tensor, mask: Tensor, image: ImageKeysValues, image_index: Tensor) -> Tensor:
         """text [R, L, width], mask bool [R, 1, 1, L], image_index [R]: which image each row looks at."""

@@ -26,7 +26,11 @@ def mlm_head_from(model: PreTrainedModel) -> MLMHead:
     """An MLM head with the weights of `model`'s own, where it has BERT's or RoBERTa's form; else random."""
     embeddings, config = model.get_input_embeddings(), model.config
     head = MLMHead(
-        config.hidden_size, embeddings.embedding_dim, embeddings.num_embeddings, config.hidden_act, config.layer_norm_eps
+        config.hidden_size,
+        embeddings.embedding_dim,
+        embeddings.num_embeddings,
+        config.hidden_act,
+        config.layer_norm_eps,
     )
     if hasattr(model, "cls"):
         theirs = model.cls.predictions

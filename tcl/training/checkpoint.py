@@ -1,10 +1,10 @@
 """Checkpoints: everything a run needs to continue, in a folder that is either complete or not there.
 
-    checkpoints/step_00005000/
-        student.safetensors, teacher.safetensors   weights; the teacher's queues and their pointers
-        optimizer.pt                               AdamW's moments
-        progress.json                              optimiser steps done, world size
-        loader_0.json, loader_1.json, ...          each process' position in the data
+checkpoints/step_00005000/
+    student.safetensors, teacher.safetensors   weights; the teacher's queues and their pointers
+    optimizer.pt                               AdamW's moments
+    progress.json                              optimiser steps done, world size
+    loader_0.json, loader_1.json, ...          each process' position in the data
 """
 
 import json
@@ -58,9 +58,7 @@ def save_checkpoint(
         _save_weights(student, partial / "student.safetensors")
         _save_weights(teacher, partial / "teacher.safetensors")
         torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        _write_json(
-            partial / "progress.json", {"step": progress.step, "num_processes": accelerator.num_processes}
-        )
+        _write_json(partial / "progress.json", {"step": progress.step, "num_processes": accelerator.num_processes})
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)

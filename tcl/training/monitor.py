@@ -17,7 +17,9 @@ ITM_PRIOR = 2 / 3
 class Monitor:
     """Collects the scalars of each step and writes a row every `log_every` steps (main process only)."""
 
-    def __init__(self, accelerator: Accelerator, output_dir: Path, *, first_step: int, total_steps: int, log_every: int):
+    def __init__(
+        self, accelerator: Accelerator, output_dir: Path, *, first_step: int, total_steps: int, log_every: int
+    ):
         self.accelerator = accelerator
         self.total_steps = total_steps
         self.log_every = log_every
@@ -94,7 +96,9 @@ class Monitor:
 def _forget_rows_after(path: Path, step: int) -> None:
     """A resumed run writes the rows after its checkpoint again."""
     if path.exists():
-        rows = [line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
+        rows = [
+            line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step
+        ]
         path.write_text("".join(row + "\n" for row in rows))
 
 

@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from tcl.config import PretrainConfig, TrainConfig, save_config
 from tcl.data.augment import eval_transform
@@ -30,6 +32,28 @@ from tcl.training.step import train_step
 LOSS_NAMES = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm", "grad_norm")
 
 
+@dataclass
+class _Run:
+    """What the loop works with."""
+
+    config: PretrainConfig
+    accelerator: Accelerator
+    student: TCL
+    engine: nn.Module
+    teacher: Momentum
+    optimizer: torch.optim.Optimizer
+    loader: TrainLoader
+    monitor: Monitor
+    evaluate: Callable[[int], None]
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def samples_per_step(self) -> int:
+        train = self.config.train
+        return train.batch_size * train.accumulate_steps * self.accelerator.num_processes
+
+
 def pretrain(config: PretrainConfig) -> Path:
     """Run to the end, or on from the checkpoint that train.resume names; returns the last checkpoint's folder.
 
@@ -46,17 +70,15 @@ def pretrain(config: PretrainConfig) -> Path:
     _apply_memory_and_compile_options(encoders, config.train)
     engine, optimizer = accelerator.prepare(student, build_optimizer(student.to(accelerator.device), config.optim))
 
-    checkpoints = output_dir / "checkpoints"
-    resumed = checkpoint_to_resume(config.train.resume, checkpoints)
+    resumed = checkpoint_to_resume(config.train.resume, output_dir / "checkpoints")
     progress = load_checkpoint(accelerator, resumed, student, teacher, optimizer) if resumed else None
     step = progress.step if progress else 0
-    image = encoders.image_encoder
     loader = train_loader(
         config.data,
         tokenizer=tokenizer,
         image_size=config.model.image.image_size,
-        mean=image.mean,
-        std=image.std,
+        mean=encoders.image_encoder.mean,
+        std=encoders.image_encoder.std,
         batch_size=config.train.batch_size,
         mlm_probability=config.objective.mlm_probability,
         seed=config.seed,
@@ -79,31 +101,56 @@ def pretrain(config: PretrainConfig) -> Path:
     monitor = Monitor(
         accelerator, output_dir, first_step=step, total_steps=total_steps, log_every=config.train.log_every
     )
-    monitor.say(_start_line(accelerator, config, student, loader, steps_per_epoch, total_steps, resumed))
-    evaluate = _evaluation(accelerator, config, student, tokenizer, monitor)
-    if step == 0:
-        evaluate(step)
+    run = _Run(
+        config,
+        accelerator,
+        student,
+        engine,
+        teacher,
+        optimizer,
+        loader,
+        monitor,
+        evaluate=_evaluation(accelerator, config, student, tokenizer, monitor),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+    )
+    monitor.say(_start_line(run) + (f", resumed from {resumed}" if resumed else ""))
+    try:
+        return _train(run, step, resumed)
+    except RuntimeError as error:
+        # News that a loader process died may arrive anywhere in the loop.
+        raise loader.explain(error) or error from error
+    finally:
+        loader.close()
+        monitor.close()
+        accelerator.end_training()
 
-    student.train()
-    teacher.train()
+
+def _train(run: _Run, step: int, last: Path | None) -> Path:
+    """From optimiser step `step` to the last; `last` is the checkpoint that holds this step, if one does."""
+    config, accelerator, loader, monitor = run.config, run.accelerator, run.loader, run.monitor
+    if step == 0:
+        run.evaluate(step)
+    run.student.train()
+    run.teacher.train()
     nonfinite_in_a_row = 0
-    last = resumed
-    while step < total_steps:
+    while step < run.total_steps:
         waiting = time.perf_counter()
         batches = [next(loader).to(accelerator.device, non_blocking=True) for _ in range(config.train.accumulate_steps)]
         waited = time.perf_counter() - waiting
-        lr = learning_rate(step, total_steps, config.optim)
+        lr = learning_rate(step, run.total_steps, config.optim)
+        ramp_steps = config.objective.alpha_ramp_epochs * run.steps_per_epoch
         result = train_step(
             accelerator,
-            student,
-            engine,
-            teacher,
-            optimizer,
+            run.student,
+            run.engine,
+            run.teacher,
+            run.optimizer,
             batches,
             step=step,
             seed=config.seed,
             learning_rate=lr,
-            alpha=soft_target_share(step, config.objective.alpha_ramp_epochs * steps_per_epoch, config.objective.alpha),
+            alpha=soft_target_share(step, ramp_steps, config.objective.alpha),
             clip_grad_norm=config.optim.clip_grad_norm,
         )
         step += 1
@@ -112,28 +159,31 @@ def pretrain(config: PretrainConfig) -> Path:
             monitor.step(
                 result.scalars,
                 step=step,
-                epoch=step / steps_per_epoch,
+                epoch=step / run.steps_per_epoch,
                 learning_rate=lr,
-                samples=samples_per_step,
+                samples=run.samples_per_step,
                 waited=waited,
             )
         else:
-            _report_nonfinite(accelerator, monitor, result.scalars, step, nonfinite_in_a_row, config)
+            _report_nonfinite(run, result.scalars, step, nonfinite_in_a_row)
         paused = monitor.pause()
-        if step % steps_per_epoch == 0:
-            _report_epoch(accelerator, monitor, loader, step, steps_per_epoch)
-        if step % config.eval.every == 0 or step == total_steps:
-            evaluate(step)
-        if step % config.train.save_every == 0 or step == total_steps:
-            progress = Progress(step, loader.state)
+        is_last = step == run.total_steps
+        if step % run.steps_per_epoch == 0:
+            _report_epoch(run, step)
+        if step % config.eval.every == 0 or is_last:
+            run.evaluate(step)
+        if step % config.train.save_every == 0 or is_last:
             last = save_checkpoint(
-                accelerator, checkpoints, student, teacher, optimizer, progress, config.train.keep_checkpoints
+                accelerator,
+                Path(config.output_dir) / "checkpoints",
+                run.student,
+                run.teacher,
+                run.optimizer,
+                Progress(step, loader.state),
+                config.train.keep_checkpoints,
             )
             monitor.say(f"saved {last}")
         monitor.resume(paused)
-    loader.close()
-    monitor.close()
-    accelerator.end_training()
     return last
 
 
@@ -190,11 +240,12 @@ def _evaluation(accelerator: Accelerator, config: PretrainConfig, student: TCL, 
     return evaluate
 
 
-def _report_nonfinite(accelerator, monitor, scalars, step: int, in_a_row: int, config: PretrainConfig) -> None:
+def _report_nonfinite(run: _Run, scalars: dict[str, Tensor], step: int, in_a_row: int) -> None:
     own = [name for name in LOSS_NAMES if name in scalars and not torch.isfinite(scalars[name])]
     names = ", ".join(dict.fromkeys(gather_object(own))) or "loss"
-    monitor.say(f"step {step}: skipped, not finite: {names} ({in_a_row} in a row)")
-    monitor.write({"step": step, "skipped": 1})
+    run.monitor.say(f"step {step}: skipped, not finite: {names} ({in_a_row} in a row)")
+    run.monitor.write({"step": step, "skipped": 1})
+    config = run.config
     if in_a_row >= config.train.max_nonfinite_steps:
         raise InputError(
             f"train.max_nonfinite_steps: {in_a_row} steps in a row were not finite, the last one in {names}; lower "
@@ -202,23 +253,23 @@ def _report_nonfinite(accelerator, monitor, scalars, step: int, in_a_row: int, c
         )
 
 
-def _report_epoch(accelerator, monitor: Monitor, loader: TrainLoader, step: int, steps_per_epoch: int) -> None:
-    loader.bad.check_epoch()
-    bad = sum((Counter(report) for report in gather_object([loader.bad.epoch_report()])), Counter())
-    monitor.say(f"epoch {step // steps_per_epoch} done; samples not usable: {_counts(bad)}")
-    monitor.write({"step": step} | {f"bad/{cause}": count for cause, count in bad.items()})
+def _report_epoch(run: _Run, step: int) -> None:
+    run.loader.bad.check_epoch()
+    bad = sum((Counter(report) for report in gather_object([run.loader.bad.epoch_report()])), Counter())
+    run.monitor.say(f"epoch {step // run.steps_per_epoch} done; samples not usable: {_counts(bad)}")
+    run.monitor.write({"step": step} | {f"bad/{cause}": count for cause, count in bad.items()})
 
 
 def _counts(bad: Counter[str]) -> str:
     return ", ".join(f"{count} {cause}" for cause, count in bad.most_common()) or "none"
 
 
-def _start_line(accelerator, config, student, loader, steps_per_epoch: int, total_steps: int, resumed) -> str:
-    trained = sum(parameter.numel() for parameter in student.parameters() if parameter.requires_grad)
-    batch = config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes
+def _start_line(run: _Run) -> str:
+    accelerator = run.accelerator
+    trained = sum(parameter.numel() for parameter in run.student.parameters() if parameter.requires_grad)
+    precision = "bf16 autocast" if accelerator.mixed_precision == "bf16" else "fp32"
     return (
-        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, "
-        f"{'bf16 autocast' if accelerator.mixed_precision == 'bf16' else 'fp32'}, {trained / 1e6:.1f}M parameters, "
-        f"batch {batch}, {loader.samples:,} samples, {steps_per_epoch} steps an epoch, {total_steps} steps in all"
-        + (f", resumed from {resumed}" if resumed else "")
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {precision}, {trained / 1e6:.1f}M "
+        f"parameters, batch {run.samples_per_step}, {run.loader.samples:,} samples, {run.steps_per_epoch} steps an "
+        f"epoch, {run.total_steps} steps in all"
     )
