@@ -4,6 +4,7 @@ import io
 import json
 import random
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -127,3 +128,33 @@ def test_made_again_only_when_something_differs(tmp_path, capsys):
         make_demo_data(tmp_path / "out", **{**options, "seed": 1})
     with pytest.raises(InputError, match=r"image_size: 3 .*>= 16"):
         make_demo_data(tmp_path / "other", image_size=3)
+
+
+def test_overwrite_replaces_demo_data_and_nothing_else(tmp_path):
+    options = {"train": 3, "val": 2, "image_size": 32, "workers": 1}
+    make_demo_data(tmp_path / "out", **options)
+    make_demo_data(tmp_path / "new", **options, seed=1)
+    make_demo_data(tmp_path / "out", **options, seed=1, overwrite=True)
+    for name in ("train/000000.tar", "demo_data.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "new" / name).read_bytes()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("kept")
+    with pytest.raises(InputError, match="remove it or name another folder"):
+        make_demo_data(tmp_path / "mine", **options, overwrite=True)
+    assert (tmp_path / "mine" / "file").read_text() == "kept"
+
+
+def test_unusable_out_and_too_few_scenes_are_one_line(tmp_path, monkeypatch):
+    options = {"train": 2, "image_size": 16, "workers": 1}
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"out: .* cannot be written"):
+        make_demo_data(tmp_path / "file" / "out", val=2, **options)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "demo_data.json").write_text("{")
+    with pytest.raises(InputError, match="add --overwrite"):
+        make_demo_data(tmp_path / "broken", val=2, **options)
+    # 3 different scenes, whatever the index; threads see the patch.
+    monkeypatch.setattr("tools.make_demo_data.draw_scene", lambda seed, split, i: draw_scene(seed, split, i % 3))
+    monkeypatch.setattr("tools.make_demo_data.ProcessPoolExecutor", ThreadPoolExecutor)
+    with pytest.raises(InputError, match="val: 5 is not possible; among 10 scenes only 3 differ"):
+        make_demo_data(tmp_path / "few", val=5, **options)

@@ -211,14 +211,20 @@ def make_sample(index: int, seed: int, split: str, image_size: int) -> tuple[str
 
 
 def make_demo_data(
-    out: Path, train: int = 20000, val: int = 500, seed: int = 0, image_size: int = 64, workers: int = 2
+    out: Path,
+    train: int = 20000,
+    val: int = 500,
+    seed: int = 0,
+    image_size: int = 64,
+    workers: int = 2,
+    overwrite: bool = False,
 ) -> None:
     """Write OUT/train and OUT/val; does nothing where the same arguments made OUT before.
 
     train, val: number of scenes, >= 1. image_size: side in pixels, >= 16. workers: processes, >= 1.
-    InputError: an impossible value, or an OUT that holds something else.
+    overwrite: replace demo data made with other arguments. InputError: an impossible value, more validation scenes than
+    there are, an OUT that holds something else or cannot be written.
     """
-    counts = {"train": train, "val": val}
     for name, value, least in (
         ("train", train, 1),
         ("val", val, 1),
@@ -229,16 +235,34 @@ def make_demo_data(
             raise InputError(f"{name}: {value} is not possible; accepted: an integer >= {least}")
     made_with = {"train": train, "val": val, "seed": seed, "image_size": image_size}
     record = out / "demo_data.json"
-    if record.is_file() and json.loads(record.read_text()) == made_with:
+    if _read_record(record) == made_with:
         print(f"{out} is there already")
         return
-    if out.exists():
-        raise InputError(f"out: {out} exists and was not made with {made_with}; remove it or name another folder")
+    if out.exists() and not (overwrite and record.is_file()):
+        way_out = "add --overwrite" if record.is_file() else "remove it or name another folder"
+        raise InputError(f"out: {out} exists and was not made with {made_with}; {way_out}")
+    try:
+        _write(out, made_with, workers)
+    except OSError as error:
+        raise InputError(f"out: {out} cannot be written ({error.strerror}); name another folder") from error
+    print(f"{out}: {train} training and {val} validation scenes")
+
+
+def _read_record(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(out: Path, made_with: dict[str, int], workers: int) -> None:
+    """All files of OUT; it replaces what is there only when it is complete."""
     partial_out = out.with_name(out.name + ".partial")
     shutil.rmtree(partial_out, ignore_errors=True)
     with ProcessPoolExecutor(workers) as pool:
-        for split, count in counts.items():
-            make = partial(make_sample, seed=seed, split=split, image_size=image_size)
+        for split in ("train", "val"):
+            count = made_with[split]
+            make = partial(make_sample, seed=made_with["seed"], split=split, image_size=made_with["image_size"])
             seen = set()
             indices = range(2 * count if split == "val" else count)
             with ShardWriter(partial_out / split, shard_size=SHARD_SIZE) as writer:
@@ -248,14 +272,18 @@ def make_demo_data(
                         continue
                     seen.add(description)
                     writer.write(key, files)
-    (partial_out / record.name).write_text(json.dumps(made_with))
+            if split == "val" and len(seen) < count:
+                raise InputError(f"val: {count} is not possible; among {2 * count} scenes only {len(seen)} differ")
+    (partial_out / "demo_data.json").write_text(json.dumps(made_with))
+    if out.exists():
+        shutil.rmtree(out)
     partial_out.rename(out)
-    print(f"{out}: {train} training and {val} validation scenes")
 
 
 if __name__ == "__main__":
     parser = jsonargparse.ArgumentParser(description="Generate the demo's scenes as webdataset shards.")
-    parser.add_function_arguments(make_demo_data)
+    parser.add_function_arguments(make_demo_data, skip={"overwrite"})
+    parser.add_argument("--overwrite", action="store_true", help="replace demo data made with other arguments")
     arguments = parser.parse_args()
     try:
         make_demo_data(**vars(arguments))
