@@ -188,8 +188,10 @@ def _train(run: _Run, step: int, last: Path | None) -> Path:
 
 
 def _accelerator(config: PretrainConfig) -> Accelerator:
-    device = Accelerator().device  # precision depends on the device, which accelerate chooses
+    on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    device = torch.device("cpu" if on_cpu else "cuda" if torch.cuda.is_available() else "mps")
     return Accelerator(
+        cpu=on_cpu,  # else accelerate does not see that torchrun started several processes without a GPU
         mixed_precision=mixed_precision(config.train.precision, device),
         log_with=config.train.trackers or None,
         project_dir=config.output_dir,
