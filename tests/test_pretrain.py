@@ -1,12 +1,15 @@
 """Whole runs of pretrain.py on small shards: it learns, resumes, reports, and stops with one line."""
 
 import json
+import random
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from data_files import encode, write_tar
 from PIL import Image
 from safetensors.torch import load_file
@@ -19,17 +22,20 @@ from tools.train_tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "white": (250, 250, 250)}
-PAIRS = [(left, right) for left in COLOURS for right in COLOURS]
+QUARTERS = random.Random(0).sample(list(product(COLOURS, repeat=4)), 256)
+HELD_OUT = 64
 
 
-def colour_pairs(folder: Path, copies: int) -> str:
-    """Shards of images whose left and right halves have the colours that the caption names."""
+def quartered_images(folder: Path, quarters: list[tuple[str, ...]]) -> str:
+    """Shards of images whose four quarters have the colours that the caption names, in reading order."""
     folder.mkdir()
     entries = []
-    for i, (left, right) in enumerate(PAIRS * copies):
-        image = Image.new("RGB", (32, 32), COLOURS[left])
-        image.paste(COLOURS[right], (16, 0, 32, 32))
-        entries += [(f"{i:04d}.png", encode(image, "PNG")), (f"{i:04d}.txt", f"{left} then {right}".encode())]
+    for i, names in enumerate(quarters):
+        image = Image.new("RGB", (32, 32))
+        for quarter, name in enumerate(names):
+            left, top = 16 * (quarter % 2), 16 * (quarter // 2)
+            image.paste(COLOURS[name], (left, top, left + 16, top + 16))
+        entries += [(f"{i:04d}.png", encode(image, "PNG")), (f"{i:04d}.txt", " ".join(names).encode())]
     write_tar(folder / "000000.tar", entries)
     return str(folder / "*.tar")
 
@@ -38,7 +44,8 @@ def colour_pairs(folder: Path, copies: int) -> str:
 def arguments(tmp_path_factory) -> list[str]:
     """The command line of a run that takes seconds, less its output_dir."""
     folder = tmp_path_factory.mktemp("colours")
-    train, val = colour_pairs(folder / "train", copies=8), colour_pairs(folder / "val", copies=1)
+    train = quartered_images(folder / "train", QUARTERS[HELD_OUT:])
+    val = quartered_images(folder / "val", QUARTERS[:HELD_OUT])
     train_tokenizer(train, folder / "tokenizer", vocab_size=100)
     text = (
         "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, hidden_dropout_prob: 0}"
@@ -49,7 +56,7 @@ def arguments(tmp_path_factory) -> list[str]:
         f"--data.val={val}",
         "--data.workers=0",
         *(f"--data.augment.{name}=0" for name in augment),
-        "--data.augment.crop_scale=[0.9,1.0]",
+        "--data.augment.crop_scale=[1.0,1.0]",
         "--model.embed_dim=32",
         "--model.lmi_regions=2",
         "--model.image.image_size=32",
@@ -67,6 +74,13 @@ def arguments(tmp_path_factory) -> list[str]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state():
+    """accelerate refuses another precision in the same process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def configure(arguments: list[str], output_dir: Path, *more: str) -> PretrainConfig:
     return parse_pretrain([*arguments, f"--output_dir={output_dir}", *more])
 
@@ -76,19 +90,19 @@ def rows(output_dir: Path) -> list[dict]:
 
 
 def test_loss_falls_and_recall_beats_chance(arguments, tmp_path):
-    pretrain(configure(arguments, tmp_path, "--train.steps=80", "--eval.every=1000"))
+    pretrain(configure(arguments, tmp_path, "--train.steps=150", "--eval.every=1000"))
     steps = [row for row in rows(tmp_path) if "loss" in row]
-    assert steps[-1]["loss"] < 0.6 * steps[0]["loss"]
+    assert steps[-1]["loss"] < 0.7 * steps[0]["loss"]
     before, after = (row for row in rows(tmp_path) if "eval_i2t_r1" in row)
-    chance = 100 / len(PAIRS)
-    for name in ("i2t_r1", "t2i_r1"):
-        assert after[f"eval_{name}"] >= 4 * chance, (before, after)
+    chance = 100 * 10 / HELD_OUT
+    for name in ("eval_i2t_r10", "eval_t2i_r10"):
+        assert before[name] < 2 * chance < after[name], (before, after)
     assert {"i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm"} <= steps[-1].keys()
     assert {"itm_accuracy", "itm_prior", "temperature", "learning_rate", "samples_per_second", "data_wait"} <= steps[
         -1
     ].keys()
     config = parse_pretrain(["--config", str(tmp_path / "config.yaml")])
-    assert config.train.steps == 80
+    assert config.train.steps == 150
 
 
 def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(arguments, tmp_path):
@@ -141,10 +155,11 @@ def test_steps_that_stay_non_finite_stop_the_run_and_name_the_losses(arguments, 
     assert sum("skipped" in row for row in rows(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("option", ["--train.activation_checkpointing=true", "--train.compile=true"])
+@pytest.mark.parametrize(
+    "option",
+    ["--train.activation_checkpointing=true", pytest.param("--train.compile=true", marks=pytest.mark.slow)],
+)
 def test_memory_and_compile_options_change_no_number(arguments, tmp_path, option):
-    if "compile" in option:
-        pytest.importorskip("torch._inductor")
     common = ["--train.steps=2", "--train.log_every=1", "--eval.every=100"]
     pretrain(configure(arguments, tmp_path / "plain", *common))
     pretrain(configure(arguments, tmp_path / "option", *common, option))
@@ -162,16 +177,9 @@ def test_bf16_runs_with_fp32_losses_and_teacher(arguments, tmp_path):
     assert {tensor.dtype for tensor in load_file(last / "teacher.safetensors").values()} <= {torch.float32, torch.int64}
 
 
-def test_command_line_errors_are_one_line_with_exit_code_2(arguments, tmp_path):
-    for bad in (["--train.steps=0"], ["--model.text.tokenizer=nowhere"], ["--data.val=nowhere/*.tar"]):
-        done = subprocess.run(
-            [sys.executable, "pretrain.py", *arguments, f"--output_dir={tmp_path}", *bad],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 2
-        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[
-            -1:
-        ]
-        assert "Traceback" not in done.stderr
+def test_a_command_line_error_is_one_line_with_exit_code_2(arguments, tmp_path):
+    command = [sys.executable, "pretrain.py", *arguments, f"--output_dir={tmp_path}", "--model.text.tokenizer=nowhere"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[-1:]
+    assert "Traceback" not in done.stderr
