@@ -251,7 +251,8 @@ def parse_pretrain(arguments: list[str]) -> PretrainConfig:
         parsed.pop("config")
         config = PretrainConfig(**vars(parser.instantiate(parsed)))
     except (jsonargparse.ArgumentError, TypeError, yaml.YAMLError) as error:
-        raise InputError("config: " + " ".join(str(error).split())) from error
+        said = " ".join(str(error).split())
+        raise InputError(f"config: {said}; `python pretrain.py --help` lists every option and its type") from error
     check_pretrain(config)
     return config
 
