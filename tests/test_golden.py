@@ -42,7 +42,7 @@ def step() -> SimpleNamespace:
     torch.manual_seed(0)
     with safe_open(GOLDEN_DIR / "pretrain.safetensors", "pt") as file:
         metadata = {key: json.loads(value) for key, value in file.metadata().items()}
-        tensors = {key: file.get_tensor(key) for key in file}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
     config, bert, vision = metadata["config"], metadata["bert_config"], metadata["vision"]
 
