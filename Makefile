@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 .PHONY: help install demo test test-slow lint format clean
 
 help:
-	@echo "make demo       generate scenes, pre-train a small TCL on them (about 5 minutes on 2 cores)"
+	@echo "make demo       generate scenes, pre-train a small TCL on them (about 6 minutes on 2 cores)"
 	@echo "make test       lint and test (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the longer proofs"
 	@echo "make install    set up $(VENV) (the other commands do it themselves)"
