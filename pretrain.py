@@ -11,9 +11,15 @@ from tcl.errors import InputError
 if __name__ == "__main__":
     try:
         config = parse_pretrain(sys.argv[1:])
-        from tcl.training.pretrain import pretrain  # torch and the models: only once the options are right
+        # torch and the models: only once the options are right
+        from tcl.training.preemption import EXIT_CODE, Preempted
+        from tcl.training.pretrain import pretrain
 
-        pretrain(config)
+        try:
+            pretrain(config)
+        except Preempted as told:
+            print(told, file=sys.stderr)
+            sys.exit(EXIT_CODE)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -87,6 +87,9 @@ class ObjectiveConfig:
     """Share of the teacher's soft targets in CMA and MLM, 0 to 1."""
     alpha_ramp_epochs: float = 1.0
     """alpha grows linearly from 0 over this many epochs, >= 0: the teacher knows nothing at first."""
+    global_negatives: bool = False
+    """False, as published: each process contrasts its own batch (and the queue), and ITM draws negatives from it.
+    True: CMA, IMC, LMI and ITM see the batches of all processes, as one process with the whole batch would."""
     mlm_probability: float = 0.15
     """Share of tokens masked for MLM, 0 to 1 (neither [CLS] nor padding is ever masked)."""
 
@@ -187,6 +190,11 @@ class TrainConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the student's and teacher's forward pass. auto: bf16 autocast where the hardware multiplies bf16 fast, else
     fp32. Losses, teacher weights and optimiser state are always fp32."""
+    deepspeed: str | None = None
+    """A DeepSpeed configuration (configs/deepspeed/*.json) to shard the training with; None: plain DDP, or what
+    `accelerate launch --config_file` chose. Batch, accumulation and clipping are taken from this configuration."""
+    process_timeout: int = 1800
+    """Seconds after which a process that waits for another one gives up, >= 1. Longer than the slowest evaluation."""
     activation_checkpointing: bool = False
     """Recompute image-encoder, text and fusion layers in the backward pass: less memory, about a third more time."""
     compile: bool = False
@@ -198,7 +206,10 @@ class TrainConfig:
     save_every: int = 5000
     """Optimiser steps between checkpoints, >= 1; the last step always writes one."""
     keep_checkpoints: int = 3
-    """Newest checkpoints kept, >= 1."""
+    """Newest checkpoints kept, >= 1, beside the one with the best evaluation."""
+    save_asynchronously: bool = False
+    """Write checkpoints in the background: training goes on meanwhile, at the price of a second copy of the run's
+    state in the host's memory."""
     resume: str = "auto"
     """auto: continue from the newest checkpoint in output_dir if there is one; none: refuse to start where one is;
     or the path of a checkpoint."""
@@ -300,6 +311,7 @@ def check_pretrain(config: PretrainConfig) -> None:
         "train.epochs": train.epochs,
         "train.steps": 1 if train.steps is None else train.steps,
         "train.max_nonfinite_steps": train.max_nonfinite_steps,
+        "train.process_timeout": train.process_timeout,
         "train.log_every": train.log_every,
         "train.save_every": train.save_every,
         "train.keep_checkpoints": train.keep_checkpoints,

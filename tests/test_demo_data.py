@@ -158,3 +158,15 @@ def test_unusable_out_and_too_few_scenes_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("tools.make_demo_data.ProcessPoolExecutor", ThreadPoolExecutor)
     with pytest.raises(InputError, match="val: 5 is not possible; among 10 scenes only 3 differ"):
         make_demo_data(tmp_path / "few", val=5, **options)
+
+
+def test_objects_stay_in_their_cells():
+    """Each drawn alone, against the cell's border; an object that leaves it could touch its neighbour."""
+    for index in range(300):
+        scene = draw_scene(0, "train", index)
+        for thing in scene.objects:
+            pixels = np.asarray(render(Scene(scene.background, (thing,)), 96)).astype(int)
+            shown = np.abs(pixels - np.array(BACKGROUNDS[scene.background])).max(2) > 24
+            rows, columns = np.nonzero(shown)
+            assert set(rows // 32) == {thing.row} and set(columns // 32) == {thing.column}, thing
+        assert all(abs(thing.dx) <= 0.01 and abs(thing.dy) <= 0.01 for thing in scene.objects)

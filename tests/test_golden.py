@@ -21,6 +21,7 @@ from tcl.losses.itm import image_text_matching, matching_labels, negative_weight
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
 from tcl.models.tcl import TCL, Negatives
+from tcl.training.full_weights import full_weights
 
 GOLDEN_DIR = Path(os.environ.get("TCL_GOLDEN_DIR", Path(__file__).parent / "golden"))
 TOLERANCE = 1e-4
@@ -86,8 +87,7 @@ def step() -> SimpleNamespace:
     yes = torch.ones(len(batch), dtype=torch.bool)
     negatives = Negatives(tensors["draw.neg_image_idx"], tensors["draw.neg_text_idx"], yes, yes)
 
-    student.clamp_temperature()
-    teacher.update(student.encoders)
+    teacher.update(full_weights(student.encoders))
     targets = teacher(batch, student.temperature.detach(), metadata["alpha"])
     losses = student(batch, targets, negatives)
     losses.total(objective).backward()

@@ -3,37 +3,37 @@
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from tiny import random_batch, tiny_models
 
 from tcl.config import ObjectiveConfig, OptimConfig
+from tcl.models.tcl import TCL
+from tcl.training.engine import PlainEngine
 from tcl.training.optim import build_optimizer, learning_rate, soft_target_share
 from tcl.training.step import train_step
 
 
-def run(student, teacher, optimizer, batches, step=0, clip_grad_norm=1.0):
-    accelerator = Accelerator(cpu=True)
-    return train_step(
-        accelerator,
-        student,
-        student,
-        teacher,
-        optimizer,
-        batches,
-        step=step,
-        seed=0,
-        learning_rate=1e-3,
-        alpha=0.4,
-        clip_grad_norm=clip_grad_norm,
-    )
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def engine_of(student: TCL, clip_grad_norm: float = 1.0) -> PlainEngine:
+    return PlainEngine(Accelerator(cpu=True), student, OptimConfig(clip_grad_norm=clip_grad_norm))
+
+
+def run(engine, teacher, batches, step=0):
+    return train_step(engine, teacher, batches, step=step, seed=0, learning_rate=1e-3, alpha=0.4)
 
 
 def test_the_teacher_follows_the_student_as_the_last_step_left_it():
     student, teacher = tiny_models(ObjectiveConfig(queue_size=12, momentum=0.9))
-    optimizer = build_optimizer(student, OptimConfig())
+    engine = engine_of(student)
     expected = teacher.encoders.vision_proj.weight.clone()
     for step in range(4):
         expected = 0.9 * expected + 0.1 * student.encoders.vision_proj.weight.detach()
-        run(student, teacher, optimizer, [random_batch(3, seed=step)], step)
+        run(engine, teacher, [random_batch(3, seed=step)], step)
         torch.testing.assert_close(teacher.encoders.vision_proj.weight, expected)
 
 
@@ -42,7 +42,7 @@ def test_momentum_features_enter_the_queue_after_the_step_in_order():
     old = teacher.image_queue.features.clone()
     batches = [random_batch(3, seed=i) for i in range(2)]
     features = [teacher(batch, student.temperature.detach(), 0.0).image_candidates[:3] for batch in batches]
-    run(student, teacher, build_optimizer(student, OptimConfig()), batches)
+    run(engine_of(student), teacher, batches)
     torch.testing.assert_close(teacher.image_queue.features[:6], torch.cat(features))
     assert teacher.image_queue.features[6:].equal(old[6:])
     assert teacher.text_queue.pointer.item() == 6
@@ -54,14 +54,14 @@ def test_gradients_are_the_mean_over_the_accumulated_passes():
         total = None
         for seeds in halves:
             student, teacher = tiny_models()
-            optimizer = build_optimizer(student, OptimConfig())
-            optimizer.step = lambda: None
-            optimizer.zero_grad = lambda: None
+            engine = engine_of(student, clip_grad_norm=1e9)
+            engine.optimizer.step = lambda: None
+            engine.optimizer.zero_grad = lambda: None
             train = [random_batch(4, seed=s) for s in seeds]
             # The draw of negatives belongs to a pass' place in the step: give each pass the same place in both runs.
             objective = student.objective
             objective.itm_weight = 0.0
-            run(student, teacher, optimizer, train, clip_grad_norm=1e9)
+            run(engine, teacher, train)
             parameters = [p for p in student.parameters() if p.grad is not None]
             grads = torch.cat([p.grad.flatten() for p in parameters])
             total = grads if total is None else total + grads
@@ -72,15 +72,15 @@ def test_gradients_are_the_mean_over_the_accumulated_passes():
 @pytest.mark.parametrize("broken", ["image", "image_aug"])
 def test_a_step_that_is_not_finite_changes_nothing_but_is_told(broken):
     student, teacher = tiny_models(ObjectiveConfig(queue_size=12, momentum=1.0))
-    optimizer = build_optimizer(student, OptimConfig())
+    engine = engine_of(student)
     before = {name: value.clone() for name, value in (student.state_dict() | teacher.state_dict()).items()}
     batch = random_batch(3)
     getattr(batch, broken)[1, 0, 0, 0] = torch.nan
-    result = run(student, teacher, optimizer, [batch])
+    result = run(engine, teacher, [batch])
     assert not result.finite and not torch.isfinite(result.scalars["loss"])
     after = student.state_dict() | teacher.state_dict()
     assert all(before[name].equal(after[name]) for name in before)
-    assert run(student, teacher, optimizer, [random_batch(3)]).finite
+    assert run(engine, teacher, [random_batch(3)]).finite
 
 
 def test_the_same_step_gives_the_same_result_whatever_ran_before():
@@ -88,7 +88,7 @@ def test_the_same_step_gives_the_same_result_whatever_ran_before():
     for noise in (0, 3):
         student, teacher = tiny_models()
         torch.rand(noise)
-        result = run(student, teacher, build_optimizer(student, OptimConfig()), [random_batch(4)], step=5)
+        result = run(engine_of(student), teacher, [random_batch(4)], step=5)
         results.append(torch.stack([result.scalars[name] for name in sorted(result.scalars)]))
     assert results[0].equal(results[1])
 
@@ -113,3 +113,15 @@ def test_schedule_by_hand():
     assert rates[12] == pytest.approx(0.1)
     assert [soft_target_share(step, 10, 0.4) for step in (0, 5, 10, 99)] == pytest.approx([0, 0.2, 0.4, 0.4])
     assert soft_target_share(0, 0, 0.4) == 0.4
+
+
+def test_temperature_is_clamped_but_not_stuck():
+    student, teacher = tiny_models()
+    engine = engine_of(student)
+    for value, expected in ((3.0, 0.5), (-1.0, 0.001)):
+        student.temperature.data.fill_(value)
+        assert engine.clamp_temperature().item() == student.temperature.item() == pytest.approx(expected)
+    student.temperature.data.fill_(0.5)
+    batch = random_batch(4)
+    student(batch, teacher(batch, student.temperature.detach(), 0.4)).total(student.objective).backward()
+    assert student.temperature.grad.item() != 0

@@ -1,22 +1,30 @@
-"""Run by tests/test_two_processes.py: three steps of a tiny TCL on this process' share of the batches.
+"""Run by tests/test_distributed.py: steps of a tiny TCL on this process' share of the batches.
 
-torchrun --nproc_per_node 2 tests/two_processes.py OUT_DIR
+torchrun --nproc_per_node 2 tests/two_processes.py OUT_DIR MODE PRECISION [global]
+
+MODE: ddp, zero0, zero1, zero2 or zero3. Every third step has a window of one pass, the others of two. OUT_DIR/RANK.pt
+gets the scalars of every step, the student's weights before each of them, and what the student, the teacher and AdamW
+hold after the last.
 """
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from tiny import random_batch, tiny_models
 
-from tcl.config import OptimConfig
+from tcl.config import ObjectiveConfig, OptimConfig, PretrainConfig, TrainConfig
 from tcl.data.batch import Batch
-from tcl.training.optim import build_optimizer
+from tcl.training.accelerator import build_accelerator
+from tcl.training.engine import build_engine
+from tcl.training.full_weights import full_moments, full_weight
 from tcl.training.step import train_step
 
-STEPS, SIZE = 3, 4
+STEPS, SIZE = 10, 4
+OBJECTIVE = ObjectiveConfig(queue_size=20, momentum=0.9)
 
 
 def batch_of(step: int, place: int) -> Batch:
@@ -24,33 +32,41 @@ def batch_of(step: int, place: int) -> Batch:
     return random_batch(SIZE, seed=10 * step + place)
 
 
-def run(passes_per_process: int) -> dict[str, torch.Tensor]:
-    """Losses of every step and the state after the last, on this process."""
-    accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-    student, teacher = tiny_models()
-    engine, optimizer = accelerator.prepare(student, build_optimizer(student, OptimConfig()))
+def passes_of(step: int) -> int:
+    """Forward passes of each of two processes."""
+    return 1 if step % 3 == 2 else 2
+
+
+def make_accelerator(mode: str, precision: str, folder: Path) -> Accelerator:
+    settings = folder / "deepspeed.json"
+    stage = {"stage": int(mode[-1]), "stage3_param_persistence_threshold": 0} if mode != "ddp" else None
+    settings.write_text(json.dumps({"zero_optimization": stage}))
+    train = TrainConfig(batch_size=SIZE, precision=precision, deepspeed=str(settings) if stage else None)
+    return build_accelerator(PretrainConfig(train=train, output_dir=str(folder)))
+
+
+def run(mode: str, precision: str, global_negatives: bool, folder: Path, halves: int = 1) -> dict[str, torch.Tensor]:
+    """What this process sees; `halves` = 2 does both processes' passes in this one, by accumulation."""
+    accelerator = make_accelerator(mode, precision, folder)
+    student, teacher = tiny_models(replace(OBJECTIVE, global_negatives=global_negatives))
+    engine = build_engine(accelerator, student, OptimConfig(eps=1e-3))
+    world, rank = accelerator.num_processes, accelerator.process_index
     result = {}
     for step in range(STEPS):
-        world, rank = accelerator.num_processes, accelerator.process_index
-        batches = [batch_of(step, i * world + rank) for i in range(passes_per_process)]
-        scalars = train_step(
-            accelerator,
-            student,
-            engine,
-            teacher,
-            optimizer,
-            batches,
-            step=step,
-            seed=0,
-            learning_rate=1e-3,
-            alpha=0.4,
-            clip_grad_norm=1.0,
-        ).scalars
-        result |= {f"{step}/{name}": value for name, value in scalars.items()}
-    result |= {f"student/{name}": value.clone() for name, value in student.state_dict().items()}
+        for name, parameter in student.encoders.named_parameters():
+            result[f"before/{step}/{name}"] = full_weight(parameter).clone()
+        batches = [batch_of(step, i * world + rank) for i in range(halves * passes_of(step))]
+        done = train_step(engine, teacher, batches, step=step, seed=0, learning_rate=1e-3, alpha=0.4)
+        result |= {f"{step}/{name}": value for name, value in done.scalars.items()}
+    for name, parameter in student.named_parameters():
+        result[f"student/{name}"] = full_weight(parameter).clone()
+        if parameter.requires_grad:
+            moments = full_moments(engine.optimizer, parameter)
+            result |= {f"moments/{name}/{key}": value.clone() for key, value in moments.items()}
     return result | {f"teacher/{name}": value.clone() for name, value in teacher.state_dict().items()}
 
 
 if __name__ == "__main__":
-    outcome = run(passes_per_process=1)
-    torch.save(outcome, Path(sys.argv[1]) / f"{Accelerator().process_index}.pt")
+    out, mode, precision, *rest = sys.argv[1:]
+    outcome = run(mode, precision, rest == ["global"], Path(out))
+    torch.save(outcome, Path(out) / f"{torch.distributed.get_rank()}.pt")

@@ -40,9 +40,11 @@ BACKGROUNDS = {"white": (250, 250, 250), "black": (15, 15, 15), "gray": (150, 15
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 RADIUS = {"small": 0.095, "large": 0.155}
 """Of the picture's side."""
+REACH = {"star": 1.07, "triangle": 1.07}
+"""How far a shape extends, in radii; 1 for the others."""
+MAX_OFFSET = 0.01
+"""Of an object in its cell, share of the side."""
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "center", "right")
-JITTER = 0.01
-"""Of the picture's side: objects stay inside their cells."""
 SUPERSAMPLING = 4
 HELD_OUT_SHARE = 0.1
 SHARD_SIZE = 1000
@@ -96,7 +98,7 @@ def draw_scene(seed: int, split: str, index: int) -> Scene:
     wants_held_out = split == "val" and index % 2 == 0
     rng = random.Random(seed_of(seed, split, index))
     while True:
-        scene = _draw_objects(rng, count=2 if split == "val" else rng.choice((1, 2, 2, 2, 2)))
+        scene = _draw_objects(rng, count=2 if split == "val" else rng.choice((1, 2)))
         pairs = {(thing.shape, thing.colour) for thing in scene.objects}
         if bool(pairs & held_out) != wants_held_out:
             continue
@@ -106,19 +108,15 @@ def draw_scene(seed: int, split: str, index: int) -> Scene:
 
 def _draw_objects(rng: random.Random, count: int) -> Scene:
     cells = sorted(rng.sample(range(9), count))
-    objects = tuple(
-        Object(
-            shape=rng.choice(SHAPES),
-            colour=rng.choice(list(COLOURS)),
-            size=rng.choice(list(RADIUS)),
-            row=cell // 3,
-            column=cell % 3,
-            dx=rng.uniform(-JITTER, JITTER),
-            dy=rng.uniform(-JITTER, JITTER),
-        )
-        for cell in cells
-    )
+    objects = tuple(_draw_object(rng, cell) for cell in cells)
     return Scene(rng.choice(list(BACKGROUNDS)), objects)
+
+
+def _draw_object(rng: random.Random, cell: int) -> Object:
+    shape, colour, size = rng.choice(SHAPES), rng.choice(list(COLOURS)), rng.choice(list(RADIUS))
+    # An object that left its cell could touch its neighbour or the picture's edge.
+    room = min(MAX_OFFSET, 1 / 6 - RADIUS[size] * REACH.get(shape, 1.0))
+    return Object(shape, colour, size, cell // 3, cell % 3, dx=rng.uniform(-room, room), dy=rng.uniform(-room, room))
 
 
 def _belongs_to_val(seed: int, scene: Scene) -> bool:
@@ -133,7 +131,7 @@ def render(scene: Scene, size: int) -> Image.Image:
     for thing in scene.objects:
         x, y = side * (thing.column + 0.5 + 3 * thing.dx) / 3, side * (thing.row + 0.5 + 3 * thing.dy) / 3
         _draw_shape(draw, thing.shape, x, y, side * RADIUS[thing.size], COLOURS[thing.colour])
-    return image.resize((size, size), Image.Resampling.BOX)
+    return image.reduce(SUPERSAMPLING)
 
 
 def _draw_shape(
@@ -153,9 +151,9 @@ def _draw_shape(
     elif shape == "square":
         draw.rectangle((x - 0.85 * r, y - 0.85 * r, x + 0.85 * r, y + 0.85 * r), fill=fill)
     elif shape == "triangle":
-        polygon(3, 0.0, (1.1,))
+        polygon(3, 0.0, (REACH[shape],))
     elif shape == "star":
-        polygon(10, 0.0, (1.15, 0.45))
+        polygon(10, 0.0, (REACH[shape], 0.43))
     else:
         arm = 0.33 * r
         draw.rectangle((x - r, y - arm, x + r, y + arm), fill=fill)

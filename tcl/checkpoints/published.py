@@ -60,7 +60,7 @@ def from_published(state: dict[str, Tensor]) -> PublishedWeights:
         elif name == "queue_ptr":
             weights.teacher["image_queue.pointer"] = weights.teacher["text_queue.pointer"] = tensor.reshape(())
         elif name == "temp":
-            weights.student["temperature"], weights.source["temperature"] = tensor, name
+            weights.student["temperature"], weights.source["temperature"] = tensor.reshape(1), name
         elif name.startswith("itm_head."):
             weights.student[name], weights.source[name] = tensor, name
         elif (match := _MODULE.fullmatch(name)) is None:

@@ -1,6 +1,6 @@
 """What the loader hands to the training step."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def images_to(self, dtype: torch.dtype) -> "Batch":
+        return replace(self, image=self.image.to(dtype), image_aug=self.image_aug.to(dtype))
 
     def pin_memory(self) -> "Batch":
         return self._map(Tensor.pin_memory)

@@ -8,22 +8,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def soft_targets(teacher_logits: Tensor, alpha: float) -> Tensor:
+def soft_targets(teacher_logits: Tensor, alpha: float, first: int = 0) -> Tensor:
     """y = alpha * softmax(teacher_logits) + (1 - alpha) * onehot.
 
-    teacher_logits [B, C]: the teacher's own similarities over temperature; the positive of row b is column b.
+    teacher_logits [B, C]: the teacher's own similarities over temperature; the positive of row b is column first + b.
     alpha 0..1 -> [B, C], rows sum to 1.
     """
     targets = alpha * teacher_logits.softmax(dim=1)
-    targets.diagonal().add_(1 - alpha)
+    targets.diagonal(offset=first).add_(1 - alpha)
     return targets
 
 
-def cross_modal_alignment(logits: Tensor, targets: Tensor | None) -> Tensor:
+def cross_modal_alignment(logits: Tensor, targets: Tensor | None, first: int = 0) -> Tensor:
     """Cross-entropy of `logits` [B, C] (similarity over temperature) against `targets` [B, C], mean over B.
 
-    Without targets the positive of row b is column b.
+    Without targets the positive of row b is column first + b.
     """
     if targets is None:
-        targets = torch.arange(len(logits), device=logits.device)
+        targets = torch.arange(first, first + len(logits), device=logits.device)
     return F.cross_entropy(logits, targets)

@@ -9,6 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def intra_modal_contrast(logits: Tensor) -> Tensor:
-    """InfoNCE of `logits` [B, C] (similarity over temperature), positive of row b in column b, mean over B."""
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+def intra_modal_contrast(logits: Tensor, first: int = 0) -> Tensor:
+    """InfoNCE of `logits` [B, C] (similarity over temperature), positive of row b in column first + b, mean over B."""
+    return F.cross_entropy(logits, torch.arange(first, first + len(logits), device=logits.device))

@@ -14,7 +14,7 @@ LEFT_OUT = -100
 def negative_weights(logits: Tensor, allowed: Tensor) -> Tensor:
     """Sampling weights of in-batch negatives: softmax of each row over its allowed columns, in fp32.
 
-    logits [B, B], allowed bool [B, B] -> [B, B]. Masking comes before the softmax, so a dominant positive cannot
+    logits [B, C], allowed bool [B, C] -> [B, C]. Masking comes before the softmax, so a dominant positive cannot
     push the others to zero; should a row come out all zero or not finite all the same, its allowed columns share the
     weight evenly. A row where nothing is allowed is all zero.
     """
@@ -24,7 +24,7 @@ def negative_weights(logits: Tensor, allowed: Tensor) -> Tensor:
 
 
 def draw_negatives(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """One column per row in proportion to `weights` [B, B] >= 0 -> (index [B], valid bool [B]).
+    """One column per row in proportion to `weights` [B, C] >= 0 -> (index [B], valid bool [B]).
 
     A row without any weight is not valid (its index is 0). The race of exponential clocks is what torch.multinomial
     does inside, without its check that stops the device until the host has read it.

@@ -23,24 +23,31 @@ def pool_regions(patches: Tensor, grid: tuple[int, int], regions: int) -> Tensor
 
 
 def local_mutual_information(
-    global_features: Tensor, local_features: Tensor, temperature: Tensor, mask: Tensor | None = None
+    global_features: Tensor,
+    local_features: Tensor,
+    temperature: Tensor,
+    mask: Tensor | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Mean over a sample's own parts, then over the samples that have any.
 
-    global_features [B, D], local_features [B, M, D], temperature scalar > 0, mask [B, M] (1 part, 0 padding; default:
-    no padding). Padding is neither a positive nor a negative.
+    global_features [B, D], local_features [C, M, D] with C >= first + B: the parts of sample b are row first + b, all
+    other rows are its negatives. temperature scalar > 0, mask [C, M] (1 part, 0 padding; default: no padding). Padding
+    is neither a positive nor a negative.
     """
-    B, M, _ = local_features.shape
+    B = len(global_features)
+    C, M, _ = local_features.shape
     if mask is None:
-        mask = torch.ones(B, M, dtype=torch.bool, device=local_features.device)
+        mask = torch.ones(C, M, dtype=torch.bool, device=local_features.device)
     mask = mask.bool()
 
-    s_BxBxM = (global_features @ local_features.flatten(0, 1).T / temperature).unflatten(1, (B, M))
-    own_BxM = s_BxBxM.diagonal(dim1=0, dim2=1).T
-    own_sample = torch.eye(B, dtype=torch.bool, device=mask.device)
-    negatives_B = s_BxBxM.masked_fill(own_sample[:, :, None] | ~mask, -torch.inf).flatten(1).logsumexp(dim=1)
+    s_BxCxM = (global_features @ local_features.flatten(0, 1).T / temperature).unflatten(1, (C, M))
+    own_BxM = s_BxCxM.diagonal(offset=first, dim1=0, dim2=1).T
+    own_sample = torch.eye(C, dtype=torch.bool, device=mask.device)[first : first + B]
+    negatives_B = s_BxCxM.masked_fill(own_sample[:, :, None] | ~mask, -torch.inf).flatten(1).logsumexp(dim=1)
     loss_BxM = torch.logaddexp(own_BxM, negatives_B[:, None]) - own_BxM
 
-    parts_B = mask.sum(dim=1)
-    loss_B = loss_BxM.masked_fill(~mask, 0.0).sum(dim=1) / parts_B.clamp(min=1)
+    own_mask = mask[first : first + B]
+    parts_B = own_mask.sum(dim=1)
+    loss_B = loss_BxM.masked_fill(~own_mask, 0.0).sum(dim=1) / parts_B.clamp(min=1)
     return loss_B.sum() / (parts_B > 0).sum().clamp(min=1)

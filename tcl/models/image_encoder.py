@@ -19,6 +19,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, vit: nn.Module):
         super().__init__()
         self.vit = vit
+        vit.forward = vit.forward_features  # called as a module: ZeRO 3 hangs its hooks on that
         self.width: int = vit.num_features
         self.grid: tuple[int, int] = vit.patch_embed.grid_size
         self.skipped_prefix_tokens: int = vit.num_prefix_tokens - 1
@@ -31,7 +32,7 @@ class ImageEncoder(nn.Module):
 
         Register and distillation tokens, where a ViT has them, are left out.
         """
-        tokens = self.vit.forward_features(image)
+        tokens = self.vit(image)
         if self.skipped_prefix_tokens:
             tokens = torch.cat([tokens[:, :1], tokens[:, 1 + self.skipped_prefix_tokens :]], dim=1)
         return tokens

@@ -5,6 +5,7 @@ moving average would stop moving). All it contributes to a step is known before 
 """
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from tcl.data.batch import Batch
 from tcl.losses.cma import soft_targets
 from tcl.losses.lmi import pool_regions
 from tcl.models.encoders import Encoders
+from tcl.models.global_batch import gather_rows, mean_over_processes, world
 from tcl.models.queue import FeatureQueue
 
 
@@ -22,23 +24,32 @@ from tcl.models.queue import FeatureQueue
 class Targets:
     """What the student learns from in one step. B batch, K queue size, D embed_dim, M masked positions, V vocabulary.
 
-    Fields that no loss of this run reads are None.
+    C rows come from the batch: C = B, or all processes' B with objective.global_negatives. Fields that no loss of this
+    run reads are None.
     """
 
     image_candidates: Tensor
-    """F' [B + K, D]: the teacher's image features of this batch, then the queue."""
+    """F' [C + K, D]: the teacher's image features of the batch, then the queue."""
     text_candidates: Tensor
-    """G' [B + K, D]."""
+    """G' [C + K, D]."""
+    first: int
+    """Which of the C rows belongs to sample 0 of this process."""
+    in_batch: int
+    """C."""
     i2t: Tensor | None
-    """Soft targets of CMA, image to text [B, B + K]; None where alpha is 0."""
+    """Soft targets of CMA, image to text [B, C + K]; None where alpha is 0."""
     t2i: Tensor | None
-    """Soft targets of CMA, text to image [B, B + K]."""
+    """Soft targets of CMA, text to image [B, C + K]."""
     image_locals: Tensor
-    """Regions of the image [B, regions^2, D] for LMI."""
+    """Regions of the image [C, regions^2, D] for LMI."""
     text_locals: Tensor
-    """Tokens of the text without [CLS] [B, L - 1, D] for LMI."""
+    """Tokens of the text without [CLS] [C, L - 1, D] for LMI."""
+    text_locals_mask: Tensor
+    """[C, L - 1], 1 token, 0 padding."""
     mlm_probabilities: Tensor | None
     """The teacher's vocabulary distribution at the masked positions [M, V]; None where alpha is 0."""
+    mlm_count: Tensor | None
+    """Mean of M over the processes, scalar, which makes MLM a mean over the global batch; None: over this process."""
     alpha: float
     """Share of the soft targets, 0 to 1."""
 
@@ -59,10 +70,14 @@ class Momentum(nn.Module):
         self.text_queue = FeatureQueue(objective.queue_size, embed_dim, seed + 1)
 
     @torch.no_grad()
-    def update(self, student: Encoders) -> None:
-        """theta' <- m theta' + (1 - m) theta for every parameter, in fp32. Once per optimiser step."""
-        theirs = [parameter.detach().float() for parameter in student.parameters()]
-        torch._foreach_lerp_(list(self.encoders.parameters()), theirs, 1 - self.objective.momentum)
+    def update(self, student: Iterable[list[Tensor]]) -> None:
+        """theta' <- m theta' + (1 - m) theta for every parameter, in fp32. Once per optimiser step.
+
+        student: fp32 weights of the student's encoders in the order of parameters(), some at a time (`full_weights`).
+        """
+        own = iter(self.encoders.parameters())
+        for weights in student:
+            torch._foreach_lerp_([next(own) for _ in weights], weights, 1 - self.objective.momentum)
 
     @torch.no_grad()
     def forward(self, batch: Batch, temperature: Tensor, alpha: float) -> Targets:
@@ -79,14 +94,21 @@ class Momentum(nn.Module):
 
         image = encoders.project_image(image_tokens)
         text = encoders.project_text(text_tokens)
-        image_candidates = torch.cat([image[:, 0], self.image_queue.features])
-        text_candidates = torch.cat([text[:, 0], self.text_queue.features])
+        image_locals = pool_regions(image[:, 1:], encoders.image_encoder.grid, self.lmi_regions)
+        batch_wide = [image[:, 0], text[:, 0], image_locals, text[:, 1:], batch.attention_mask[:, 1:]]
+        first, mlm_count = 0, None
+        if self.objective.global_negatives:
+            batch_wide = [gather_rows(rows) for rows in batch_wide]
+            first, mlm_count = world()[0] * len(batch), mean_over_processes(len(batch.mask_labels), image.device)
+        image_features, text_features, image_locals, text_locals, text_locals_mask = batch_wide
+        image_candidates = torch.cat([image_features, self.image_queue.features])
+        text_candidates = torch.cat([text_features, self.text_queue.features])
 
         i2t = t2i = mlm_probabilities = None
         if distil:
             with torch.autocast(image.device.type, enabled=False):
-                i2t = soft_targets(image[:, 0] @ text_candidates.T / temperature, alpha)
-                t2i = soft_targets(text[:, 0] @ image_candidates.T / temperature, alpha)
+                i2t = soft_targets(image[:, 0] @ text_candidates.T / temperature, alpha, first)
+                t2i = soft_targets(text[:, 0] @ image_candidates.T / temperature, alpha, first)
         if distil_mlm:
             keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
             own_image = torch.arange(len(batch), device=image.device)
@@ -95,11 +117,15 @@ class Momentum(nn.Module):
         return Targets(
             image_candidates=image_candidates,
             text_candidates=text_candidates,
+            first=first,
+            in_batch=len(image_features),
             i2t=i2t,
             t2i=t2i,
-            image_locals=pool_regions(image[:, 1:], encoders.image_encoder.grid, self.lmi_regions),
-            text_locals=text[:, 1:],
+            image_locals=image_locals,
+            text_locals=text_locals,
+            text_locals_mask=text_locals_mask,
             mlm_probabilities=mlm_probabilities,
+            mlm_count=mlm_count,
             alpha=alpha,
         )
 

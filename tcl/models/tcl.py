@@ -1,6 +1,7 @@
 """The student: the online networks and the five losses of a training step (TCL, Yang et al., CVPR 2022)."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,14 @@ from tcl.losses.itm import draw_negatives, image_text_matching, matching_labels,
 from tcl.losses.lmi import local_mutual_information
 from tcl.losses.mlm import masked_language_modelling
 from tcl.models.encoders import Encoders
+from tcl.models.global_batch import fetch_rows
 from tcl.models.momentum import Targets
 
 TEMPERATURE_RANGE = (0.001, 0.5)
 
 
-@dataclass
-class Losses:
-    """Scalars of one forward pass; a loss whose weight is 0 is None."""
+class Losses(NamedTuple):
+    """Scalars of one forward pass; a loss whose weight is 0 is None. A tuple, into which DeepSpeed's hooks can see."""
 
     i2t: Tensor | None = None
     t2i: Tensor | None = None
@@ -50,7 +51,10 @@ class Losses:
 
 @dataclass
 class Negatives:
-    """The draw of hard negatives in a batch, each [B]; `valid_*` bool is False where a row had none to draw."""
+    """The draw of hard negatives in a batch, each [B]; `valid_*` bool is False where a row had none to draw.
+
+    An index is that of a row of `Targets.image_candidates`: in the batch of this process, or of all of them.
+    """
 
     images: Tensor
     """For each text, the index of an image that is not its own."""
@@ -68,7 +72,7 @@ class TCL(nn.Module):
         self.encoders = encoders
         self.objective = objective
         self.itm_head = nn.Linear(encoders.text_encoder.width, 2)
-        self.temperature = nn.Parameter(torch.tensor(objective.temperature))
+        self.temperature = nn.Parameter(torch.tensor([objective.temperature]))  # DeepSpeed broadcasts no scalars
         self._freeze_what_no_loss_reads()
 
     def _freeze_what_no_loss_reads(self) -> None:
@@ -83,14 +87,9 @@ class TCL(nn.Module):
         self.encoders.mlm_head.requires_grad_(weights.mlm_weight > 0)
         self.itm_head.requires_grad_(weights.itm_weight > 0)
 
-    @torch.no_grad()
-    def clamp_temperature(self) -> None:
-        """Keep the learned temperature in its range; called before every step."""
-        self.temperature.clamp_(*TEMPERATURE_RANGE)
-
     def forward(self, batch: Batch, targets: Targets, negatives: Negatives | None = None) -> Losses:
         """All losses of `batch`. `negatives` replaces the draw of ITM negatives (to repeat a recorded step)."""
-        encoders, weights = self.encoders, self.objective
+        encoders, weights, first = self.encoders, self.objective, targets.first
         image_tokens = encoders.image_encoder(batch.image)
         text_tokens, masked_tokens = encoders.text_encoder(
             torch.cat([batch.input_ids, batch.masked_ids]), batch.attention_mask.repeat(2, 1)
@@ -98,34 +97,41 @@ class TCL(nn.Module):
         image_feature = encoders.project_image(image_tokens[:, 0])
         text_feature = encoders.project_text(text_tokens[:, 0])
 
-        losses = Losses()
+        losses: dict[str, Tensor] = {}
         with torch.autocast(image_feature.device.type, enabled=False):  # the losses are fp32
             i2t_logits = image_feature @ targets.text_candidates.T / self.temperature
             t2i_logits = text_feature @ targets.image_candidates.T / self.temperature
             if weights.cma_weight > 0:
-                losses.i2t = cross_modal_alignment(i2t_logits, targets.i2t)
-                losses.t2i = cross_modal_alignment(t2i_logits, targets.t2i)
+                losses["i2t"] = cross_modal_alignment(i2t_logits, targets.i2t, first)
+                losses["t2i"] = cross_modal_alignment(t2i_logits, targets.t2i, first)
             if weights.imc_weight > 0:
-                losses.imc_image = intra_modal_contrast(image_feature @ targets.image_candidates.T / self.temperature)
-                losses.imc_text = intra_modal_contrast(text_feature @ targets.text_candidates.T / self.temperature)
+                image_logits = image_feature @ targets.image_candidates.T / self.temperature
+                text_logits = text_feature @ targets.text_candidates.T / self.temperature
+                losses["imc_image"] = intra_modal_contrast(image_logits, first)
+                losses["imc_text"] = intra_modal_contrast(text_logits, first)
             if weights.lmi_weight > 0:
-                losses.lmi_image = local_mutual_information(image_feature, targets.image_locals, self.temperature)
-                losses.lmi_text = local_mutual_information(
-                    text_feature, targets.text_locals, self.temperature, batch.attention_mask[:, 1:]
+                losses["lmi_image"] = local_mutual_information(
+                    image_feature, targets.image_locals, self.temperature, first=first
+                )
+                losses["lmi_text"] = local_mutual_information(
+                    text_feature, targets.text_locals, self.temperature, targets.text_locals_mask, first
                 )
         if weights.itm_weight + weights.mlm_weight == 0:
-            return losses
+            return Losses(**losses)
 
         if negatives is None:
-            negatives = draw_batch_negatives(i2t_logits, t2i_logits)
+            C = targets.in_batch
+            negatives = draw_batch_negatives(i2t_logits[:, :C], t2i_logits[:, :C], first)
         pairs, fused_masked = self.fuse(image_tokens, text_tokens, masked_tokens, batch.attention_mask, negatives)
         if weights.itm_weight > 0:
             labels = matching_labels(len(batch), negatives.valid_images, negatives.valid_texts)
-            losses.itm, losses.itm_accuracy = image_text_matching(self.itm_head(pairs), labels)
+            losses["itm"], losses["itm_accuracy"] = image_text_matching(self.itm_head(pairs), labels)
         if weights.mlm_weight > 0:
             logits = encoders.predict_tokens(fused_masked, batch.mask_positions)
-            losses.mlm = masked_language_modelling(logits, batch.mask_labels, targets.mlm_probabilities, targets.alpha)
-        return losses
+            losses["mlm"] = masked_language_modelling(
+                logits, batch.mask_labels, targets.mlm_probabilities, targets.alpha, targets.mlm_count
+            )
+        return Losses(**losses)
 
     def fuse(
         self,
@@ -142,19 +148,27 @@ class TCL(nn.Module):
         """
         B = len(image_tokens)
         own = torch.arange(B, device=image_tokens.device)
-        texts = torch.cat([text_tokens, text_tokens, text_tokens[negatives.texts], masked_tokens])
-        masks = torch.cat([attention_mask, attention_mask, attention_mask[negatives.texts], attention_mask])
-        image_index = torch.cat([own, negatives.images, own, own])
+        if self.objective.global_negatives:
+            image_tokens = torch.cat([image_tokens, fetch_rows(image_tokens, negatives.images)])
+            negative_images = B + own
+            negative_texts = fetch_rows(text_tokens, negatives.texts)
+            negative_masks = fetch_rows(attention_mask, negatives.texts)
+        else:
+            negative_images = negatives.images
+            negative_texts, negative_masks = text_tokens[negatives.texts], attention_mask[negatives.texts]
+        texts = torch.cat([text_tokens, text_tokens, negative_texts, masked_tokens])
+        masks = torch.cat([attention_mask, attention_mask, negative_masks, attention_mask])
+        image_index = torch.cat([own, negative_images, own, own])
         keys_values = self.encoders.fusion_encoder.image_keys_values(image_tokens)
         fused = self.encoders.fusion_encoder(texts, masks, keys_values, image_index)
         return fused[: 3 * B, 0], fused[3 * B :]
 
 
 @torch.no_grad()
-def draw_batch_negatives(i2t_logits: Tensor, t2i_logits: Tensor) -> Negatives:
-    """Hard negatives among the batch (the first B columns of the logits [B, B + K]), a sample itself excluded."""
-    B = len(i2t_logits)
-    allowed = ~torch.eye(B, dtype=torch.bool, device=i2t_logits.device)
-    texts, valid_texts = draw_negatives(negative_weights(i2t_logits[:, :B], allowed))
-    images, valid_images = draw_negatives(negative_weights(t2i_logits[:, :B], allowed))
+def draw_batch_negatives(i2t_logits: Tensor, t2i_logits: Tensor, first: int = 0) -> Negatives:
+    """Hard negatives for B samples among the C of the batch, logits [B, C]; sample b itself is column first + b."""
+    B, C = i2t_logits.shape
+    allowed = ~torch.eye(C, dtype=torch.bool, device=i2t_logits.device)[first : first + B]
+    texts, valid_texts = draw_negatives(negative_weights(i2t_logits, allowed))
+    images, valid_images = draw_negatives(negative_weights(t2i_logits, allowed))
     return Negatives(images, texts, valid_images, valid_texts)

@@ -1,30 +1,40 @@
-"""Checkpoints: everything a run needs to continue, in a folder that is either complete or not there.
+"""What a run needs to go on, whole and independent of who holds which piece of it.
 
 checkpoints/step_00005000/
-    student.safetensors, teacher.safetensors   weights; the teacher's queues and their pointers
-    optimizer.pt                               AdamW's moments
-    progress.json                              optimiser steps done, world size
-    loader_0.json, loader_1.json, ...          each process' position in the data
+    student.safetensors     weights, fp32
+    teacher.safetensors     weights, queues and their pointers
+    optimizer.safetensors   AdamW's moments, NAME.exp_avg and NAME.exp_avg_sq
+    progress.json           optimiser steps, best score, every process' position in the data
+
+The same files come from one process, DDP and every ZeRO stage, and any of them goes on from any other's. Random
+numbers are functions of the seed and the step (tcl.training.step), so their state needs no saving.
 """
 
 import json
-import os
-import re
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch import nn
+from accelerate.utils import gather_object
+from safetensors.torch import load_file
+from torch import Tensor
 
 from tcl.data.batch_stream import LoaderState
 from tcl.errors import InputError
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL
-
-_NAME = re.compile(r"step_(\d{8,})")
+from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
+from tcl.training.engine import Engine
+from tcl.training.full_weights import (
+    MOMENTS,
+    full_moments,
+    full_weight,
+    set_full_moments,
+    set_full_weight,
+    set_steps_taken,
+    steps_taken,
+)
 
 
 @dataclass
@@ -32,92 +42,140 @@ class Progress:
     """How far a run is."""
 
     step: int
-    """Optimiser steps done."""
-    loader: LoaderState
-    """This process' position in the data."""
+    """Optimiser steps done, skipped ones included."""
+    best_score: float | None
+    """The highest evaluation score so far; None before the first."""
+    loaders: list[LoaderState]
+    """Every process' position in the data, in the order of ranks."""
 
 
 def save_checkpoint(
     accelerator: Accelerator,
-    folder: Path,
-    student: TCL,
+    store: CheckpointStore,
+    engine: Engine,
     teacher: Momentum,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    keep: int,
+    *,
+    step: int,
+    best_score: float | None,
+    loader: LoaderState,
+    is_best: bool,
 ) -> Path:
-    """Write `folder`/step_N and remove all but the newest `keep`. Called on every process; returns its path."""
-    final = folder / f"step_{progress.step:08d}"
-    partial = folder / f".partial_{final.name}"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    _write_json(partial / f"loader_{accelerator.process_index}.json", progress.loader.to_json())
-    if accelerator.is_main_process:
-        _save_weights(student, partial / "student.safetensors")
-        _save_weights(teacher, partial / "teacher.safetensors")
-        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        _write_json(partial / "progress.json", {"step": progress.step, "num_processes": accelerator.num_processes})
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-        for old in list_checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
-    return final
+    """Collect the run's state on the main process, which writes it. Called on every process; returns the path.
+
+    InputError on all processes: it cannot be written.
+    """
+    loaders = gather_object([loader.to_json()])
+    writes = accelerator.is_main_process
+    tensors = {
+        "student.safetensors": _on_cpu(_student_weights(engine), writes),
+        "optimizer.safetensors": _on_cpu(_moments(engine), writes),
+    }
+    problem, path = None, store.folder / f"step_{step:08d}"
+    if writes:
+        tensors["teacher.safetensors"] = _on_cpu(teacher.state_dict().items(), writes)
+        progress = {
+            "step": step,
+            "steps_taken": steps_taken(engine.optimizer),
+            "best_score": best_score,
+            "loaders": loaders,
+        }
+        try:
+            store.write(step, Files(tensors, {"progress.json": progress}), is_best=is_best)
+        except InputError as error:
+            problem = str(error)
+    _raise_together(problem)
+    return path
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints in `folder`, oldest first."""
-    found = [path for path in folder.glob("step_*") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]))
+def finish_saving(store: CheckpointStore) -> None:
+    """Wait for an asynchronous save. Called on every process. InputError on all of them: it failed."""
+    problem = None
+    try:
+        store.wait()
+    except InputError as error:
+        problem = str(error)
+    _raise_together(problem)
 
 
-def checkpoint_to_resume(resume: str, folder: Path) -> Path | None:
-    """What train.resume ('auto', 'none' or a path) stands for. InputError: a path without a checkpoint, or 'none'
-    where `folder` holds one."""
-    found = list_checkpoints(folder)
-    if resume == "auto":
-        return found[-1] if found else None
+def _raise_together(problem: str | None) -> None:
+    problems = [one for one in gather_object([problem]) if one]
+    if problems:
+        raise InputError(problems[0])
+
+
+def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, list[str]]:
+    """What train.resume ('auto', 'none' or a path) stands for, and a line for each damaged checkpoint passed over.
+
+    InputError: a path without a checkpoint or with a damaged one, 'none' where `folder` holds one, 'auto' where all
+    that `folder` holds are damaged.
+    """
+    there = list_checkpoints(folder)
     if resume == "none":
-        if found:
-            raise InputError(f"train.resume: none, but {found[-1]} exists; use auto, or another output_dir")
-        return None
+        if there:
+            raise InputError(f"train.resume: none, but {there[-1]} exists; use auto, or another output_dir")
+        return None, []
+    if resume == "auto":
+        intact, passed_over = newest_intact(folder)
+        if intact is None and there:
+            raise InputError(
+                f"train.resume: auto, but every checkpoint is damaged ({passed_over[0]}); remove {folder} to start "
+                f"from the beginning"
+            )
+        return intact, passed_over
     if not (Path(resume) / "progress.json").is_file():
         raise InputError(f"train.resume: {resume!r} is not a checkpoint; give auto, none or a step_* folder")
-    return Path(resume)
+    if wrong := verify(Path(resume)):
+        raise InputError(f"train.resume: {resume} is damaged: {wrong}; use auto or another step_* folder")
+    return Path(resume), []
 
 
-def load_checkpoint(
-    accelerator: Accelerator, path: Path, student: TCL, teacher: Momentum, optimizer: torch.optim.Optimizer
-) -> Progress:
-    """Fill the models and the optimiser from `path`. InputError: another architecture or number of processes."""
+def load_checkpoint(path: Path, engine: Engine, teacher: Momentum) -> Progress:
+    """Fill the models and the optimiser from `path`, on every process. InputError: another architecture."""
+    weights, moments = load_file(path / "student.safetensors"), load_file(path / "optimizer.safetensors")
     progress = json.loads((path / "progress.json").read_text())
-    if progress["num_processes"] != accelerator.num_processes:
-        raise InputError(
-            f"train.resume: {path} was written by {progress['num_processes']} processes, this run has "
-            f"{accelerator.num_processes}; start as many"
-        )
-    _load_weights(student, path / "student.safetensors")
-    _load_weights(teacher, path / "teacher.safetensors")
-    optimizer.load_state_dict(torch.load(path / "optimizer.pt", map_location=accelerator.device, weights_only=True))
-    loader = json.loads((path / f"loader_{accelerator.process_index}.json").read_text())
-    return Progress(progress["step"], LoaderState.from_json(loader))
+    parameters = dict(engine.student.named_parameters())
+    shapes = {name: getattr(parameter, "ds_shape", parameter.shape) for name, parameter in parameters.items()}
+    for name in sorted(shapes.keys() | weights.keys()):
+        theirs = tuple(weights[name].shape) if name in weights else "not there"
+        ours = tuple(shapes[name]) if name in shapes else "not there"
+        if ours != theirs:
+            raise InputError(
+                f"train.resume: {path} does not fit this model: {name} is {theirs}, here {ours}; use the run's own "
+                f"config"
+            )
+    for name, parameter in parameters.items():
+        set_full_weight(parameter, weights[name].to(parameter.device))
+        if parameter.requires_grad:
+            set_full_moments(engine.optimizer, parameter, {key: moments[f"{name}.{key}"] for key in MOMENTS})
+    set_steps_taken(engine.optimizer, progress["steps_taken"])
+    _load_teacher(teacher, path / "teacher.safetensors")
+    loaders = [LoaderState.from_json(loader) for loader in progress["loaders"]]
+    return Progress(progress["step"], progress["best_score"], loaders)
 
 
-def _save_weights(model: nn.Module, path: Path) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
-
-
-def _load_weights(model: nn.Module, path: Path) -> None:
+def _load_teacher(teacher: Momentum, path: Path) -> None:
     try:
-        model.load_state_dict(load_file(path))
+        teacher.load_state_dict(load_file(path))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise InputError(f"train.resume: {path} does not fit this model: {first}; use the run's own config") from error
 
 
-def _write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=1))
+def _student_weights(engine: Engine) -> Iterator[tuple[str, Tensor]]:
+    return ((name, full_weight(parameter)) for name, parameter in engine.student.named_parameters())
+
+
+def _moments(engine: Engine) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in engine.student.named_parameters():
+        if parameter.requires_grad:
+            for key, moment in full_moments(engine.optimizer, parameter).items():
+                yield f"{name}.{key}", moment
+
+
+def _on_cpu(tensors: Iterator[tuple[str, Tensor]], keep: bool) -> dict[str, Tensor]:
+    """Private copies in the host's memory; every process takes part, but only one has to `keep` them."""
+    kept = {}
+    for name, tensor in tensors:
+        if keep:
+            kept[name] = torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format).copy_(tensor)
+    return kept

@@ -4,13 +4,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from tcl.config import PretrainConfig, TrainConfig, save_config
@@ -23,10 +22,13 @@ from tcl.evaluation.zero_shot_retrieval import zero_shot_retrieval
 from tcl.models.encoders import Encoders, build_encoders
 from tcl.models.momentum import Momentum
 from tcl.models.tcl import TCL
-from tcl.training.checkpoint import Progress, checkpoint_to_resume, load_checkpoint, save_checkpoint
+from tcl.training.accelerator import build_accelerator
+from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_checkpoint, save_checkpoint
+from tcl.training.checkpoint_store import CheckpointStore
+from tcl.training.engine import Engine, build_engine
 from tcl.training.monitor import Monitor
-from tcl.training.optim import build_optimizer, learning_rate, soft_target_share
-from tcl.training.precision import mixed_precision
+from tcl.training.optim import learning_rate, soft_target_share
+from tcl.training.preemption import Preempted, StopRequest, listen_for_stop
 from tcl.training.step import train_step
 
 LOSS_NAMES = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm", "grad_norm")
@@ -38,13 +40,12 @@ class _Run:
 
     config: PretrainConfig
     accelerator: Accelerator
-    student: TCL
-    engine: nn.Module
+    engine: Engine
     teacher: Momentum
-    optimizer: torch.optim.Optimizer
     loader: TrainLoader
     monitor: Monitor
-    evaluate: Callable[[int], None]
+    store: CheckpointStore
+    evaluate: Callable[[int], float | None]
     steps_per_epoch: int
     total_steps: int
 
@@ -58,20 +59,20 @@ def pretrain(config: PretrainConfig) -> Path:
     """Run to the end, or on from the checkpoint that train.resume names; returns the last checkpoint's folder.
 
     Call it from one process, or from each of several that `accelerate launch` or torchrun started. InputError: bad
-    data, names or checkpoints, or losses that stay non-finite.
+    data, names or checkpoints, a full disk, or losses that stay non-finite. Preempted: told to stop, and saved.
     """
     output_dir = Path(config.output_dir)
-    accelerator = _accelerator(config)
+    accelerator = build_accelerator(config)
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     torch.manual_seed(config.seed)
     encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
     student = TCL(encoders, config.objective)
     teacher = Momentum(encoders, config.objective, config.model.lmi_regions, config.seed).to(accelerator.device)
     _apply_memory_and_compile_options(encoders, config.train)
-    engine, optimizer = accelerator.prepare(student, build_optimizer(student.to(accelerator.device), config.optim))
+    engine = build_engine(accelerator, student, config.optim)
 
-    resumed = checkpoint_to_resume(config.train.resume, output_dir / "checkpoints")
-    progress = load_checkpoint(accelerator, resumed, student, teacher, optimizer) if resumed else None
+    resumed, damaged = checkpoint_to_resume(config.train.resume, output_dir / "checkpoints")
+    progress = load_checkpoint(resumed, engine, teacher) if resumed else None
     step = progress.step if progress else 0
     loader = train_loader(
         config.data,
@@ -84,7 +85,7 @@ def pretrain(config: PretrainConfig) -> Path:
         seed=config.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
-        start=progress.loader if progress else None,
+        start=progress.loaders[accelerator.process_index] if progress else None,
         pin_memory=accelerator.device.type == "cuda",
     )
     samples_per_step = config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes
@@ -104,19 +105,21 @@ def pretrain(config: PretrainConfig) -> Path:
     run = _Run(
         config,
         accelerator,
-        student,
         engine,
         teacher,
-        optimizer,
         loader,
         monitor,
+        CheckpointStore(output_dir / "checkpoints", config.train.keep_checkpoints, config.train.save_asynchronously),
         evaluate=_evaluation(accelerator, config, student, tokenizer, monitor),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
+    for line in damaged:
+        monitor.say(f"damaged checkpoint passed over: {line}")
     monitor.say(_start_line(run) + (f", resumed from {resumed}" if resumed else ""))
     try:
-        return _train(run, step, resumed)
+        with listen_for_stop() as stop:
+            return _train(run, step, resumed, progress.best_score if progress else None, stop)
     except RuntimeError as error:
         # News that a loader process died may arrive anywhere in the loop.
         raise loader.explain(error) or error from error
@@ -126,12 +129,12 @@ def pretrain(config: PretrainConfig) -> Path:
         accelerator.end_training()
 
 
-def _train(run: _Run, step: int, last: Path | None) -> Path:
+def _train(run: _Run, step: int, last: Path | None, best_score: float | None, stop: StopRequest) -> Path:
     """From optimiser step `step` to the last; `last` is the checkpoint that holds this step, if one does."""
     config, accelerator, loader, monitor = run.config, run.accelerator, run.loader, run.monitor
     if step == 0:
         run.evaluate(step)
-    run.student.train()
+    run.engine.student.train()
     run.teacher.train()
     nonfinite_in_a_row = 0
     while step < run.total_steps:
@@ -141,17 +144,13 @@ def _train(run: _Run, step: int, last: Path | None) -> Path:
         lr = learning_rate(step, run.total_steps, config.optim)
         ramp_steps = config.objective.alpha_ramp_epochs * run.steps_per_epoch
         result = train_step(
-            accelerator,
-            run.student,
             run.engine,
             run.teacher,
-            run.optimizer,
             batches,
             step=step,
             seed=config.seed,
             learning_rate=lr,
             alpha=soft_target_share(step, ramp_steps, config.objective.alpha),
-            clip_grad_norm=config.optim.clip_grad_norm,
         )
         step += 1
         nonfinite_in_a_row = 0 if result.finite else nonfinite_in_a_row + 1
@@ -168,45 +167,39 @@ def _train(run: _Run, step: int, last: Path | None) -> Path:
             _report_nonfinite(run, result.scalars, step, nonfinite_in_a_row)
         paused = monitor.pause()
         is_last = step == run.total_steps
+        stopping = stop.anywhere(accelerator.device)
         if step % run.steps_per_epoch == 0:
             _report_epoch(run, step)
-        if step % config.eval.every == 0 or is_last:
-            run.evaluate(step)
-        if step % config.train.save_every == 0 or is_last:
+        is_best = False
+        if (step % config.eval.every == 0 and not stopping) or is_last:
+            score = run.evaluate(step)
+            is_best = score is not None and (best_score is None or score > best_score)
+            best_score = score if is_best else best_score
+        if step % config.train.save_every == 0 or is_last or is_best or stopping:
             last = save_checkpoint(
                 accelerator,
-                Path(config.output_dir) / "checkpoints",
-                run.student,
+                run.store,
+                run.engine,
                 run.teacher,
-                run.optimizer,
-                Progress(step, loader.state),
-                config.train.keep_checkpoints,
+                step=step,
+                best_score=best_score,
+                loader=loader.state,
+                is_best=is_best,
             )
-            monitor.say(f"saved {last}")
+            monitor.say(f"saving {last}" if config.train.save_asynchronously else f"saved {last}")
+        if stopping and not is_last:
+            finish_saving(run.store)
+            raise Preempted(f"told to stop ({stop.signal or 'another process was'}); saved {last}")
         monitor.resume(paused)
+    finish_saving(run.store)
     return last
-
-
-def _accelerator(config: PretrainConfig) -> Accelerator:
-    on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
-    device = torch.device("cpu" if on_cpu else "cuda" if torch.cuda.is_available() else "mps")
-    return Accelerator(
-        cpu=on_cpu,  # else accelerate does not see that torchrun started several processes without a GPU
-        mixed_precision=mixed_precision(config.train.precision, device),
-        log_with=config.train.trackers or None,
-        project_dir=config.output_dir,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=timedelta(seconds=max(1800, 2 * config.data.timeout))),
-        ],
-    )
 
 
 def _apply_memory_and_compile_options(encoders: Encoders, config: TrainConfig) -> None:
     vit, bert = encoders.image_encoder.vit, encoders.text_encoder.bert
     if config.activation_checkpointing:
         vit.set_grad_checkpointing(True)
-        bert.gradient_checkpointing_enable({"use_reentrant": False})
+        bert.activation_checkpointing_enable({"use_reentrant": False})
         encoders.fusion_encoder.activation_checkpointing = True
     if config.compile:
         layers: list[nn.Module] = [*vit.blocks, *bert.encoder.layer, *encoders.fusion_encoder.layers]
@@ -215,7 +208,8 @@ def _apply_memory_and_compile_options(encoders: Encoders, config: TrainConfig) -
 
 
 def _evaluation(accelerator: Accelerator, config: PretrainConfig, student: TCL, tokenizer, monitor: Monitor):
-    """A function of the step that evaluates and reports; without data.val one that does nothing."""
+    """A function of the step that evaluates, reports and returns the score by which the best checkpoint is kept: the
+    mean of all recalls in percent, re-ranked where they are. Without data.val one that does nothing."""
     if config.data.val is None:
         return lambda step: None
     data, image = config.data, student.encoders.image_encoder
@@ -225,7 +219,7 @@ def _evaluation(accelerator: Accelerator, config: PretrainConfig, student: TCL, 
     if pairs.bad:
         monitor.say(f"data.val: skipped {_counts(pairs.bad)}")
 
-    def evaluate(step: int) -> None:
+    def evaluate(step: int) -> float:
         recalls = zero_shot_retrieval(
             accelerator,
             student,
@@ -238,6 +232,8 @@ def _evaluation(accelerator: Accelerator, config: PretrainConfig, student: TCL, 
         monitor.write({"step": step} | {f"eval_{name}": value for name, value in recalls.items()})
         shown = ", ".join(f"{name} {value:.1f}" for name, value in recalls.items())
         monitor.say(f"retrieval after {step} steps, {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}")
+        final = [value for name, value in recalls.items() if name.startswith("rerank_")] or list(recalls.values())
+        return sum(final) / len(final)
 
     return evaluate
 
@@ -268,7 +264,7 @@ def _counts(bad: Counter[str]) -> str:
 
 def _start_line(run: _Run) -> str:
     accelerator = run.accelerator
-    trained = sum(parameter.numel() for parameter in run.student.parameters() if parameter.requires_grad)
+    trained = sum(parameter.numel() for parameter in run.engine.student.parameters() if parameter.requires_grad)
     precision = "bf16 autocast" if accelerator.mixed_precision == "bf16" else "fp32"
     return (
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {precision}, {trained / 1e6:.1f}M "

@@ -1,16 +1,16 @@
 """One optimiser step, from batches to updated student and queues."""
 
-from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from tcl.data.batch import Batch
 from tcl.data.seeding import seed_of
+from tcl.models.global_batch import gather_rows, pad_to_longest, world
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL
+from tcl.training.engine import Engine
+from tcl.training.full_weights import full_weights
 
 
 @dataclass
@@ -24,54 +24,43 @@ class StepResult:
 
 
 def train_step(
-    accelerator: Accelerator,
-    student: TCL,
-    engine: nn.Module,
+    engine: Engine,
     teacher: Momentum,
-    optimizer: torch.optim.Optimizer,
     batches: list[Batch],
     *,
     step: int,
     seed: int,
     learning_rate: float,
     alpha: float,
-    clip_grad_norm: float,
 ) -> StepResult:
     """One optimiser step over `batches` (one forward pass each; gradients are averaged over them and over processes).
 
-    `engine` is `student` as accelerate prepared it. The random numbers of a forward pass (dropout, ITM negatives)
-    depend on seed, step and its place among all passes of the step, never on what ran before.
+    The random numbers of a forward pass (dropout, ITM negatives) depend on seed, step and its place among all passes
+    of the step, never on what ran before.
     """
-    student.clamp_temperature()
-    teacher.update(student.encoders)
-    for group in optimizer.param_groups:
+    rank, processes = world()
+    temperature = engine.clamp_temperature()
+    teacher.update(full_weights(engine.student.encoders))
+    for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
 
     passes: list[dict[str, Tensor]] = []
     momentum_features: list[tuple[Tensor, Tensor]] = []
     for i, batch in enumerate(batches):
-        torch.manual_seed(seed_of(seed, "step", step, i * accelerator.num_processes + accelerator.process_index))
-        with accelerator.autocast():
-            targets = teacher(batch, student.temperature.detach(), alpha)
-        is_last = i == len(batches) - 1
-        with nullcontext() if is_last else accelerator.no_sync(engine):
-            losses = engine(batch, targets)
-            total = losses.total(student.objective)
-            accelerator.backward(total / len(batches))
-        scalars = {field.name: getattr(losses, field.name) for field in fields(losses)}
-        passes.append({name: value.detach() for name, value in scalars.items() if value is not None})
-        passes[-1]["loss"] = total.detach()
-        B = len(batch)
-        momentum_features.append((targets.image_candidates[:B], targets.text_candidates[:B]))
+        torch.manual_seed(seed_of(seed, "step", step, i * processes + rank))
+        if teacher.objective.global_negatives:
+            batch = pad_to_longest(batch)
+        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=engine.bf16):
+            targets = teacher(batch, temperature, alpha)
+        losses, total = engine.learn(batch, targets, share=1 / len(batches), is_last=i == len(batches) - 1)
+        passes.append({name: value.detach() for name, value in losses._asdict().items() if value is not None})
+        passes[-1]["loss"] = total
+        own = slice(targets.first, targets.first + len(batch))
+        momentum_features.append((targets.image_candidates[own], targets.text_candidates[own]))
 
-    grad_norm = accelerator.clip_grad_norm_(student.parameters(), clip_grad_norm)
     scalars = {name: torch.stack([one[name] for one in passes]).mean() for name in passes[0]}
-    broken = ~(torch.isfinite(scalars["loss"]) & torch.isfinite(grad_norm))
-    finite = accelerator.reduce(broken.float(), reduction="sum").item() == 0
+    grad_norm, finite = engine.step(torch.isfinite(scalars["loss"]))
     if finite:
-        optimizer.step()
         for image_features, text_features in momentum_features:
-            teacher.enqueue(accelerator.gather(image_features), accelerator.gather(text_features))
-    optimizer.zero_grad()
-    scalars |= {"grad_norm": grad_norm, "temperature": student.temperature.detach().clone()}
-    return StepResult(scalars, finite)
+            teacher.enqueue(gather_rows(image_features), gather_rows(text_features))
+    return StepResult(scalars | {"grad_norm": grad_norm, "temperature": temperature}, finite)

@@ -1,0 +1,88 @@
+"""The accelerator of a run: devices, processes, precision, and DeepSpeed where the configuration asks for it."""
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from transformers.integrations import unset_hf_deepspeed_config
+
+from tcl.config import PretrainConfig
+from tcl.errors import InputError
+from tcl.training.precision import mixed_precision
+
+
+def build_accelerator(config: PretrainConfig) -> Accelerator:
+    """Call it once, on every process. InputError: DeepSpeed settings that cannot be read, or no DeepSpeed installed."""
+    on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    device = torch.device("cpu" if on_cpu else "cuda" if torch.cuda.is_available() else "mps")
+    precision = mixed_precision(config.train.precision, device)
+    timeout = InitProcessGroupKwargs(timeout=timedelta(seconds=config.train.process_timeout))
+    shared = {"log_with": config.train.trackers or None, "project_dir": config.output_dir}
+    plugin = _deepspeed_plugin(config, on_cpu)
+    if plugin is None:
+        return Accelerator(
+            cpu=on_cpu,  # else accelerate does not see that torchrun started several processes without a GPU
+            mixed_precision=precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), timeout],
+            **shared,
+        )
+    # DeepSpeed finds the CPU by itself, and a DeepSpeed accelerator that is told of it becomes a plain one.
+    accelerator = Accelerator(deepspeed_plugin=plugin, mixed_precision=precision, kwargs_handlers=[timeout], **shared)
+    if on_cpu and torch.distributed.is_initialized():
+        # It joins the others in DeepSpeed's name, but counts itself alone.
+        for state in (PartialState(), accelerator.state):
+            state.num_processes = torch.distributed.get_world_size()
+            state.process_index = torch.distributed.get_rank()
+            state.local_process_index = int(os.environ["LOCAL_RANK"])
+            state.backend = "gloo"
+    # Without this transformers would build its models in pieces under ZeRO 3; we build whole ones and shard those.
+    unset_hf_deepspeed_config()
+    return accelerator
+
+
+def _deepspeed_plugin(config: PretrainConfig, on_cpu: bool):
+    """accelerate's plugin for train.deepspeed or for what `accelerate launch` was configured with; None: plain DDP."""
+    path, launched = config.train.deepspeed, os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    if path is None and not launched:
+        return None
+    if on_cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        import deepspeed  # noqa: F401
+        from accelerate.utils import DeepSpeedPlugin
+    except ImportError as error:
+        raise InputError(
+            f"train.deepspeed: {path or 'from accelerate'}, but DeepSpeed cannot be imported ({error}); "
+            f"pip install 'tcl-vlp[deepspeed]'"
+        ) from error
+    plugin = DeepSpeedPlugin(hf_ds_config=_read_settings(Path(path)) if path else None)
+    plugin.deepspeed_config |= {
+        "train_micro_batch_size_per_gpu": config.train.batch_size,
+        "gradient_accumulation_steps": 1,  # windows are the training step's: it weights the passes and ends the window
+        "gradient_clipping": config.optim.clip_grad_norm,
+        "steps_per_print": 10**9,
+    }
+    plugin.deepspeed_config.pop("train_batch_size", None)
+    if plugin.zero_stage == 0:  # else its bf16 optimiser hides the fp32 masters
+        plugin.deepspeed_config.setdefault("data_types", {"grad_accum_dtype": "fp32"})
+    return plugin
+
+
+def _read_settings(path: Path) -> dict:
+    try:
+        settings = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(
+            f"train.deepspeed: {path} cannot be read ({error.strerror}); try configs/deepspeed/zero2.json"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"train.deepspeed: {path} is not JSON ({error})") from error
+    if not isinstance(settings, dict) or "zero_optimization" not in settings:
+        raise InputError(
+            f'train.deepspeed: {path} has no "zero_optimization"; start from one of configs/deepspeed/*.json'
+        )
+    return settings

@@ -1,0 +1,116 @@
+"""The student as it is trained: on one process or under DDP (PlainEngine), or by DeepSpeed (ZeroEngine).
+
+Both do the same with the same methods; the training step does not know which it has.
+"""
+
+from contextlib import nullcontext
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from tcl.config import OptimConfig
+from tcl.data.batch import Batch
+from tcl.models.momentum import Targets
+from tcl.models.tcl import TCL, TEMPERATURE_RANGE, Losses
+from tcl.training.full_weights import adamw_of, full_weight, set_full_weight, start_moments
+from tcl.training.optim import build_optimizer
+
+
+class PlainEngine:
+    """Weights whole on every process; gradients averaged by DDP where there are several."""
+
+    def __init__(self, accelerator: Accelerator, student: TCL, config: OptimConfig):
+        self.accelerator = accelerator
+        self.student = student
+        self.clip_grad_norm = config.clip_grad_norm
+        self.bf16 = accelerator.mixed_precision == "bf16"
+        optimizer = build_optimizer(student.to(accelerator.device), config)
+        self.module, prepared = accelerator.prepare(student, optimizer)
+        self.optimizer = prepared.optimizer
+        start_moments(self.optimizer)
+
+    def learn(self, batch: Batch, targets: Targets, share: float, is_last: bool) -> tuple[Losses, Tensor]:
+        """Forward and backward: adds `share` times the gradient of the weighted total to the gradients.
+
+        is_last: of this optimiser step. Returns the losses and their weighted total.
+        """
+        with nullcontext() if is_last else self.accelerator.no_sync(self.module):
+            losses = self.module(batch, targets)
+            total = losses.total(self.student.objective)
+            (total * share).backward()
+        return losses, total.detach()
+
+    def step(self, is_finite: Tensor) -> tuple[Tensor, bool]:
+        """Clip, step, forget the gradients -> (gradient norm before clipping, stepped).
+
+        is_finite: bool scalar, are this process' losses? No step where some process' losses or gradients are not.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.clip_grad_norm)
+        broken = ~(is_finite & torch.isfinite(norm))
+        stepped = self.accelerator.reduce(broken.float(), reduction="sum").item() == 0
+        if stepped:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm, stepped
+
+    def clamp_temperature(self) -> Tensor:
+        """Keep the learned temperature in its range; returns it, a scalar without gradient."""
+        return self.student.temperature.detach().clamp_(*TEMPERATURE_RANGE).squeeze().clone()
+
+
+class ZeroEngine:
+    """Optimiser state, gradients and weights sharded by DeepSpeed, as its configuration says (ZeRO stage 0 to 3)."""
+
+    def __init__(self, accelerator: Accelerator, student: TCL, config: OptimConfig):
+        self.student = student
+        optimizer = build_optimizer(student.to(accelerator.device), config)
+        initial = {name: parameter.detach().cpu().clone() for name, parameter in student.named_parameters()}
+        self.module, prepared = accelerator.prepare(student, optimizer)
+        self.optimizer = prepared.optimizer
+        start_moments(self.optimizer)
+        self.dtype = self.module.get_data_types()[0]
+        self.bf16 = self.dtype == torch.bfloat16 or self.module.torch_autocast_enabled()
+        for name, parameter in student.named_parameters():
+            set_full_weight(parameter, initial[name])  # under bf16 the masters start as rounded copies
+
+    def learn(self, batch: Batch, targets: Targets, share: float, is_last: bool) -> tuple[Losses, Tensor]:
+        """As PlainEngine.learn."""
+        self.module.set_gradient_accumulation_boundary(is_last)
+        losses = self.module(batch.images_to(self.dtype), targets)
+        total = losses.total(self.student.objective)
+        self.module.backward(total * share)
+        return losses, total.detach()
+
+    def step(self, is_finite: Tensor) -> tuple[Tensor, bool]:
+        """As PlainEngine.step. DeepSpeed clips, and skips a step whose gradients are not finite on some process.
+
+        Losses that are not finite have such gradients.
+        """
+        if self.optimizer is adamw_of(self.optimizer):  # ZeRO 0 in fp32 is the one stage that would not skip
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.student.parameters() if p.grad is not None])
+            if not torch.isfinite(norm):
+                self.module.zero_grad()
+                return norm, False
+            self.module.step()
+            return norm, True
+        self.module.step()
+        norm = torch.as_tensor(float(self.module.get_global_grad_norm()), device=is_finite.device)
+        return norm, self.module.was_step_applied()
+
+    def clamp_temperature(self) -> Tensor:
+        """As PlainEngine.clamp_temperature."""
+        temperature = full_weight(self.student.temperature).clone()
+        clamped = temperature.clamp(*TEMPERATURE_RANGE)
+        if temperature.item() != clamped.item():
+            set_full_weight(self.student.temperature, clamped)
+        return clamped.squeeze()
+
+
+Engine = PlainEngine | ZeroEngine
+
+
+def build_engine(accelerator: Accelerator, student: TCL, config: OptimConfig) -> Engine:
+    """`student` ready to train on the accelerator's device."""
+    sharded = accelerator.state.deepspeed_plugin is not None
+    return (ZeroEngine if sharded else PlainEngine)(accelerator, student, config)
