@@ -1,6 +1,7 @@
 """Pre-train TCL: `accelerate launch pretrain.py --config configs/pretrain/tcl_4m.yaml [--train.steps 100 ...]`.
 
-`python pretrain.py ...` runs one process; `--help` lists every option.
+`python pretrain.py ...` runs one process; `--help` lists every option; `--dry_run` prints what the run would be, reads
+the first batch of every source, and trains nothing.
 """
 
 import sys
@@ -10,13 +11,17 @@ from tcl.errors import InputError
 
 if __name__ == "__main__":
     try:
-        config = parse_pretrain(sys.argv[1:])
+        config = parse_pretrain([argument for argument in sys.argv[1:] if argument != "--dry_run"])
         # torch and the models: only once the options are right
+        from tcl.training.dry_run import dry_run
         from tcl.training.preemption import EXIT_CODE, Preempted
         from tcl.training.pretrain import pretrain
 
         try:
-            pretrain(config)
+            if "--dry_run" in sys.argv:
+                dry_run(config)
+            else:
+                pretrain(config)
         except Preempted as told:
             print(told, file=sys.stderr)
             sys.exit(EXIT_CODE)

@@ -139,7 +139,9 @@ def test_resume_errors_name_the_checkpoint(arguments, tmp_path):
         pretrain(configure(arguments, tmp_path, "--train.steps=1", "--train.resume=none"))
     with pytest.raises(InputError, match=r"train\.resume: 'elsewhere' is not a checkpoint"):
         pretrain(configure(arguments, tmp_path, "--train.steps=2", "--train.resume=elsewhere"))
-    with pytest.raises(InputError, match=r"step_00000001 does not fit this model: encoders\.text_proj\.bias is \(32,\), here \(16,\)"):
+    with pytest.raises(
+        InputError, match=r"does not fit this model: encoders\.text_proj\.bias is \(32,\), here \(16,\)"
+    ):
         pretrain(configure(arguments, tmp_path, "--train.steps=2", "--model.embed_dim=16"))
 
 

@@ -30,6 +30,7 @@ from tcl.training.monitor import Monitor
 from tcl.training.optim import learning_rate, soft_target_share
 from tcl.training.preemption import Preempted, StopRequest, listen_for_stop
 from tcl.training.step import train_step
+from tcl.training.world import describe_world
 
 LOSS_NAMES = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm", "grad_norm")
 
@@ -68,6 +69,7 @@ def pretrain(config: PretrainConfig) -> Path:
     encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
     student = TCL(encoders, config.objective)
     teacher = Momentum(encoders, config.objective, config.model.lmi_regions, config.seed).to(accelerator.device)
+    world = describe_world(config, accelerator, student, teacher, bf16=accelerator.mixed_precision == "bf16")
     _apply_memory_and_compile_options(encoders, config.train)
     engine = build_engine(accelerator, student, config.optim)
 
@@ -116,7 +118,12 @@ def pretrain(config: PretrainConfig) -> Path:
     )
     for line in damaged:
         monitor.say(f"damaged checkpoint passed over: {line}")
-    monitor.say(_start_line(run) + (f", resumed from {resumed}" if resumed else ""))
+    for line in world:
+        monitor.say(line)
+    monitor.say(
+        f"{loader.samples:,} samples, {steps_per_epoch} steps an epoch, {total_steps} steps in all"
+        + (f", resumed from {resumed}" if resumed else "")
+    )
     try:
         with listen_for_stop() as stop:
             return _train(run, step, resumed, progress.best_score if progress else None, stop)
@@ -260,14 +267,3 @@ def _report_epoch(run: _Run, step: int) -> None:
 
 def _counts(bad: Counter[str]) -> str:
     return ", ".join(f"{count} {cause}" for cause, count in bad.most_common()) or "none"
-
-
-def _start_line(run: _Run) -> str:
-    accelerator = run.accelerator
-    trained = sum(parameter.numel() for parameter in run.engine.student.parameters() if parameter.requires_grad)
-    precision = "bf16 autocast" if accelerator.mixed_precision == "bf16" else "fp32"
-    return (
-        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {precision}, {trained / 1e6:.1f}M "
-        f"parameters, batch {run.samples_per_step}, {run.loader.samples:,} samples, {run.steps_per_epoch} steps an "
-        f"epoch, {run.total_steps} steps in all"
-    )

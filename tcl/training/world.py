@@ -1,0 +1,102 @@
+"""The world of a run, as its first lines print it: processes, devices, sizes, and memory per device by part."""
+
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+
+from tcl.config import PretrainConfig
+from tcl.models.momentum import Momentum
+from tcl.models.tcl import TCL
+
+SAVED_PER_TOKEN = 17
+"""Activations that a transformer layer saves for its backward pass, in widths per token (34 bytes a width in 16 bit,
+Korthikanti et al. 2022, table 2, without the attention scores, which SDPA does not keep)."""
+SAVED_BY_CROSS_ATTENTION = 6
+"""More of them in a fusion layer: query, context, output, residual and norm."""
+
+
+@dataclass
+class Memory:
+    """Estimated bytes on one device, by part; `activations` at the end of the student's forward pass."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    teacher: float
+    queues: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        return sum(vars(self).values())
+
+
+def estimate_memory(
+    config: PretrainConfig, student: TCL, teacher: Momentum, *, processes: int, zero_stage: int | None, bf16: bool
+) -> Memory:
+    """Per device, for whole modules `student` and `teacher`. zero_stage None: one process or DDP.
+
+    Offloaded state counts as if it were on the device. Formulas: docs/scaling.md.
+    """
+    total = sum(p.numel() for p in student.parameters())
+    trained = sum(p.numel() for p in student.parameters() if p.requires_grad)
+    stage = zero_stage or 0
+    low = 2 if bf16 and zero_stage is not None else 4  # autocast leaves weights and gradients in fp32
+    masters = 4 * trained if low == 2 or stage > 0 else 0
+    return Memory(
+        weights=low * total / (processes if stage == 3 else 1),
+        gradients=low * trained / (processes if stage >= 2 else 1),
+        optimizer=(8 * trained + masters) / (processes if stage >= 1 else 1),
+        teacher=4 * sum(p.numel() for p in teacher.parameters()),
+        queues=4 * sum(queue.features.numel() for queue in (teacher.image_queue, teacher.text_queue)),
+        activations=_activations(config, student, teacher, processes, 2 if bf16 else 4),
+    )
+
+
+def _activations(config: PretrainConfig, student: TCL, teacher: Momentum, processes: int, width_bytes: int) -> float:
+    encoders, B, L = student.encoders, config.train.batch_size, config.data.max_tokens
+    candidates = B * processes if config.objective.global_negatives else B
+    patches = encoders.image_encoder.grid[0] * encoders.image_encoder.grid[1]
+    image = B * (1 + patches) * encoders.image_encoder.width
+    text = B * L * encoders.text_encoder.width
+    layers = (
+        (len(encoders.image_encoder.vit.blocks), image, SAVED_PER_TOKEN),
+        (len(encoders.text_encoder.bert.encoder.layer), 2 * text, SAVED_PER_TOKEN),
+        (len(encoders.fusion_encoder.layers), 4 * text, SAVED_PER_TOKEN + SAVED_BY_CROSS_ATTENTION),
+    )
+    if config.train.activation_checkpointing:  # each layer's input, and one layer as it is computed again
+        saved = sum(count * size for count, size, _ in layers) + max(size * kept for _, size, kept in layers)
+    else:
+        saved = sum(count * size * kept for count, size, kept in layers)
+    queue = config.objective.queue_size
+    logits = 4 * B * (candidates + queue) + B * candidates * (L - 1 + teacher.lmi_regions**2)
+    vocabulary = B * L * config.objective.mlm_probability * encoders.text_encoder.word_embeddings.num_embeddings
+    return width_bytes * saved + 4 * 3 * (logits + vocabulary)  # fp32: logits, their softmax, its gradient
+
+
+def describe_world(
+    config: PretrainConfig, accelerator: Accelerator, student: TCL, teacher: Momentum, *, bf16: bool
+) -> list[str]:
+    """Lines for the person watching; `student` and `teacher` whole, before they are sharded."""
+    plugin = accelerator.state.deepspeed_plugin
+    stage = None if plugin is None else plugin.zero_stage
+    processes = accelerator.num_processes
+    sharding = "one process" if processes == 1 else "DDP"
+    batch, passes = config.train.batch_size, config.train.accumulate_steps
+    memory = estimate_memory(config, student, teacher, processes=processes, zero_stage=stage, bf16=bf16)
+    trained = sum(p.numel() for p in student.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in student.parameters() if not p.requires_grad)
+    copies = sum(p.numel() for p in teacher.parameters())
+    parts = ", ".join(f"{name} {_size(value)}" for name, value in vars(memory).items())
+    return [
+        f"world: {processes} process(es) on {accelerator.device.type}, {'bf16' if bf16 else 'fp32'}, "
+        f"{sharding if stage is None else f'DeepSpeed ZeRO {stage}'}; global batch {batch * passes * processes} = "
+        f"{batch} x {passes} passes x {processes} processes, "
+        f"{'global' if config.objective.global_negatives else 'local'} negatives",
+        f"parameters: {trained / 1e6:.1f}M trained, {copies / 1e6:.1f}M teacher, {frozen / 1e6:.1f}M frozen",
+        f"memory per device (estimate): {_size(memory.total)} = {parts}",
+    ]
+
+
+def _size(value: float) -> str:
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.1f} MiB"
