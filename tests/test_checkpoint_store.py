@@ -21,7 +21,7 @@ from tcl.errors import InputError
 from tcl.training import checkpoint_store
 from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
 
-CONTENT = ["loader_0.json", "progress.json", "student.safetensors"]
+CONTENT = ["loader_0.json", "loader_1.json", "progress.json", "student.safetensors"]
 
 
 def files(value: int, numel: int = 5) -> Files:
@@ -31,7 +31,8 @@ def files(value: int, numel: int = 5) -> Files:
         "queue": torch.full((2, 3), float(value)).bfloat16(),
         "step": torch.tensor(value),
     }
-    return Files({"student.safetensors": tensors}, {"progress.json": {"step": value}, "loader_0.json": [value, None]})
+    loaders = {f"loader_{process}.json": [value, process] for process in (0, 1)}  # names that are one bit apart
+    return Files({"student.safetensors": tensors}, {"progress.json": {"step": value}, **loaders})
 
 
 def value_of(path: Path) -> int:
@@ -41,7 +42,8 @@ def value_of(path: Path) -> int:
     for name, expected in files(value, tensors["weight"].numel()).tensors["student.safetensors"].items():
         found = tensors.pop(name)
         assert found.dtype == expected.dtype and torch.equal(found, expected), name
-    assert not tensors and json.loads((path / "loader_0.json").read_text()) == [value, None]
+    assert not tensors
+    assert [json.loads((path / f"loader_{process}.json").read_text()) for process in (0, 1)] == [[value, 0], [value, 1]]
     return value
 
 
@@ -282,6 +284,19 @@ def test_a_crash_before_any_line_leaves_an_intact_checkpoint(tmp_path, no_fsync,
     assert outcomes == {("old", False), *replaced}
 
 
+def test_a_crash_while_an_old_one_is_removed_leaves_no_half_under_its_name(store, monkeypatch):
+    def remove_one_file(path, ignore_errors):
+        next(iter(path.iterdir())).unlink()
+        raise Crash
+
+    monkeypatch.setattr(shutil, "rmtree", remove_one_file)
+    store.keep = 1
+    with pytest.raises(Crash):
+        store.write(3, files(3))
+    left = list_checkpoints(store.folder)
+    assert [value_of(path) for path in left] == [2, 3] and [verify(path) for path in left] == [None, None]
+
+
 def test_a_file_is_on_disk_before_its_name_says_so(store, monkeypatch):
     """What a power cut could undo: a rename whose content is not synced yet."""
     events = []
@@ -299,8 +314,8 @@ def test_a_file_is_on_disk_before_its_name_says_so(store, monkeypatch):
     monkeypatch.setattr(os, "replace", record_replace)
     store.write(3, files(3), is_best=True)
     partial, folder = f".partial_{step(3)}", store.folder.name
-    assert sorted(events[:3]) == [("sync", name) for name in CONTENT]
-    assert events[3:] == [
+    assert sorted(events[:4]) == [("sync", name) for name in CONTENT]
+    assert events[4:] == [
         ("sync", "manifest.json"),
         ("sync", partial),
         ("rename", step(3)),

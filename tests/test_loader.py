@@ -18,7 +18,7 @@ from tcl.config import SourceConfig
 from tcl.data import read_shard
 from tcl.data.bad_samples import BadSamples
 from tcl.data.batch import Batch
-from tcl.data.loader import LoaderState
+from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
 
 
@@ -179,7 +179,7 @@ def test_resume_is_exact(tmp_path, workers, weights):
     for done in (0, 1, 4, 7) if workers else range(8):
         state = LoaderState.from_json(json.loads(json.dumps(states[done].to_json())))
         assert state == states[done]
-        resumed = loader(data, batch_size=3, start=state)
+        resumed = loader(data, batch_size=3, start=[state])
         for i, batch in enumerate(islice(resumed, 5)):
             assert equal(batch, batches[done + i])
         assert resumed.state == states[done + 5]
@@ -198,7 +198,7 @@ def test_a_worker_with_much_bad_data_does_not_change_the_order(tmp_path):
         states.append(whole.state)
     whole.close()
     for done in (1, 2, 5):
-        resumed = loader(data, batch_size=2, start=states[done - 1])
+        resumed = loader(data, batch_size=2, start=[states[done - 1]])
         assert all(equal(a, b) for a, b in zip(batches[done:], take(resumed, 3), strict=False))
         resumed.close()
 
@@ -214,14 +214,6 @@ def test_close_and_go_on(shards):
     found += take(interrupted, 3)
     interrupted.close()
     assert all(equal(a, b) for a, b in zip(expected, found, strict=True))
-
-
-@pytest.mark.parametrize(("options", "here"), [({"world_size": 2}, "2 ranks x 1"), ({"workers": 2}, "1 ranks x 2")])
-def test_state_of_another_number_of_workers(shards, options, here):
-    state = loader(config(shards)).state
-    workers = options.pop("workers", 0)
-    with pytest.raises(InputError, match=f"^data: .*1 ranks x 1 workers, 1 streams; this run has {here}[^\n]*$"):
-        loader(config(shards, workers=workers), start=state, **options)
 
 
 def test_the_stream_survives_pickling(shards):
@@ -285,23 +277,21 @@ def test_a_zero_fraction_allows_none():
         BadSamples(0.0, samples=100).add(99, [("x", "k")])
 
 
-def test_check_epoch_of_a_small_data_set():
+def test_an_epoch_too_short_for_the_window_is_judged_at_its_end():
     bad = BadSamples(0.1, samples=100)
-    bad.add(90, [("x", "k")] * 10)
-    bad.check_epoch()
-    bad.add(0, [("x", "k")])
-    with pytest.raises(InputError, match=r": 11 of the 101 samples of the epoch could not be used, at most 10\.0% may"):
-        bad.check_epoch()
+    bad.add(90, [("x", "k")] * 2)
+    bad.end_epoch()
+    bad.add(8, [("y", "k")] * 2)
+    with pytest.raises(InputError, match="2 of the 10 samples of the epoch"):
+        bad.end_epoch()
 
 
-def test_epoch_report_counts_since_the_last():
-    bad = BadSamples(1.0, samples=100)
-    bad.add(90, [("x", "k")] * 2 + [("y", "k")])
-    assert bad.epoch_report() == {"x": 2, "y": 1}
-    assert bad.epoch_report() == {}
-    bad.add(1, [("y", "k")])
-    assert bad.epoch_report() == {"y": 1}
-    assert bad.total == {"x": 2, "y": 2}
+def test_end_epoch_reports_the_bad_samples_since_the_last(tmp_path):
+    entries = [e for n in range(10) for e in pair(f"{n}", image=b"" if n == 4 else JPEG)]
+    batches = loader(config(str(write_tar(tmp_path / "0.tar", entries))), batch_size=9)
+    next(batches)
+    assert sum(batches.end_epoch().values()) == 1 and batches.end_epoch() == {}
+    assert batches.seen(0) == 9
 
 
 def test_stray_tar_entries_are_no_samples():

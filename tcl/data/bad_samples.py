@@ -51,17 +51,12 @@ class BadSamples:
         if self._unusable_in_a_row >= 2 * self.samples:
             raise self._error(counts, f"of the last {seen:,} samples (a whole pass without a usable one)")
 
-    def check_epoch(self) -> None:
-        """InputError: too many of the epoch's samples were bad, where these are too few for the window to tell."""
+    def end_epoch(self) -> None:
+        """InputError: too many samples were bad since the last call, where these are too few for the window to tell."""
         if self._epoch_seen < SMALLEST_WINDOW and self._epoch.total() > self.max_fraction * self._epoch_seen:
             raise self._error(self._epoch, f"of the {self._epoch_seen:,} samples of the epoch")
-
-    def epoch_report(self) -> dict[str, int]:
-        """Bad samples since the last report, by cause."""
-        report = dict(self._epoch)
         self._epoch.clear()
         self._epoch_seen = 0
-        return report
 
     def _error(self, counts: Counter[str], where: str) -> InputError:
         causes = ", ".join(

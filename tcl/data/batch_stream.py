@@ -2,8 +2,9 @@
 
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,31 +15,11 @@ from tcl.config import DataConfig
 from tcl.data.augment import Augment
 from tcl.data.batch import Batch
 from tcl.data.decode import EMPTY_CAPTION, BadSample, clean_captions, decode_image, image_bytes
+from tcl.data.loader_state import LoaderState
 from tcl.data.masking import mask_tokens
 from tcl.data.seeding import seed_of
-from tcl.data.stream import Part, Source, Visit, WorkerPosition, worker_stream
+from tcl.data.stream import Leftovers, Part, Source, Visit, WorkerPosition, worker_stream
 from tcl.data.text import tokenize
-
-
-@dataclass(frozen=True)
-class LoaderState:
-    """Where a rank's loader is: its workers' positions after the last batch handed out, and whose turn is next."""
-
-    workers: tuple[WorkerPosition, ...]
-    next_worker: int
-    world_size: int
-
-    def to_json(self) -> dict:
-        return {
-            "workers": [position.to_json() for position in self.workers],
-            "next_worker": self.next_worker,
-            "world_size": self.world_size,
-        }
-
-    @staticmethod
-    def from_json(value: dict) -> "LoaderState":
-        workers = tuple(WorkerPosition.from_json(position) for position in value["workers"])
-        return LoaderState(workers, value["next_worker"], value["world_size"])
 
 
 @dataclass
@@ -52,10 +33,11 @@ class Loaded:
     worker: int
     position: WorkerPosition
     bad: list[tuple[str, str]]
+    epochs: Counter[int]
+    """How many pairs of the batch come from which epoch of their source."""
 
     def pin_memory(self) -> "Loaded":
-        batch = self.batch.pin_memory() if self.batch is not None else None
-        return Loaded(batch, self.worker, self.position, self.bad)
+        return replace(self, batch=self.batch.pin_memory()) if self.batch is not None else self
 
 
 class BatchStream(IterableDataset):
@@ -72,7 +54,9 @@ class BatchStream(IterableDataset):
         mlm_probability: float,
         seed: int,
         rank: int,
+        world_size: int,
         start: LoaderState,
+        leftovers: Leftovers,
     ):
         self.sources = sources
         self.data = data
@@ -82,7 +66,9 @@ class BatchStream(IterableDataset):
         self.mlm_probability = mlm_probability
         self.seed = seed
         self.rank = rank
+        self.world_size = world_size
         self.start = start
+        self.leftovers = leftovers
         self.reading = torch.full((len(start.workers), 3), -1).share_memory_()
         """[workers, 3]: process id, source and shard that each worker is at, written by it and read by the trainer."""
 
@@ -90,7 +76,7 @@ class BatchStream(IterableDataset):
         process = get_worker_info()
         workers = len(self.start.workers)
         worker = process.id if process else 0
-        part = Part(self.rank * workers + worker, self.start.world_size * workers)
+        part = Part(self.rank * workers + worker, self.world_size * workers)
         self.reading[worker, 0] = os.getpid()
 
         def on_shard(source: int, shard: int) -> None:
@@ -98,6 +84,7 @@ class BatchStream(IterableDataset):
 
         pairs: list[Pair] = []
         bad: list[tuple[str, str]] = []
+        epochs: Counter[int] = Counter()
         batch_start = self.start.workers[worker]
         visits = worker_stream(
             self.sources,
@@ -105,19 +92,21 @@ class BatchStream(IterableDataset):
             seed=self.seed,
             shuffle_buffer=self.data.shuffle_buffer,
             start=batch_start,
+            leftovers=self.leftovers,
             on_shard=on_shard,
         )
         for visit, position in visits:
             bad += visit.sample.notices
             try:
                 pairs.append(self._decode(visit))
+                epochs[visit.epoch] += 1
             except BadSample as problem:
                 bad.append((str(problem), visit.sample.key))
             if len(pairs) == self.batch_size:
-                yield Loaded(self._batch(pairs, part, batch_start), worker, position, bad)
-                pairs, bad, batch_start = [], [], position
+                yield Loaded(self._batch(pairs, part, batch_start), worker, position, bad, epochs)
+                pairs, bad, epochs, batch_start = [], [], Counter(), position
             elif len(bad) >= self.batch_size:
-                yield Loaded(None, worker, position, bad)
+                yield Loaded(None, worker, position, bad, Counter())
                 bad = []
 
     def shard_being_read(self, worker: int) -> str | None:

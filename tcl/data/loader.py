@@ -3,7 +3,7 @@
 import os
 import re
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,10 +14,12 @@ from tcl.config import DataConfig, SourceConfig
 from tcl.data.augment import Augment
 from tcl.data.bad_samples import BadSamples
 from tcl.data.batch import Batch
-from tcl.data.batch_stream import BatchStream, Loaded, LoaderState
+from tcl.data.batch_stream import BatchStream, Loaded
+from tcl.data.loader_state import DataIdentity, LoaderState, identify
 from tcl.data.read_shard import shard_name
+from tcl.data.recut import recut
 from tcl.data.shards import open_shards
-from tcl.data.stream import Position, Source, WorkerPosition
+from tcl.data.stream import Leftovers, Position, Source, WorkerPosition
 from tcl.errors import InputError
 
 
@@ -33,14 +35,17 @@ def train_loader(
     seed: int,
     rank: int,
     world_size: int,
-    start: LoaderState | None = None,
+    start: Sequence[LoaderState] | None = None,
     pin_memory: bool = False,
 ) -> "TrainLoader":
-    """Batches of `batch_size` pairs for ever, for one of `world_size` ranks; from `start` on exactly those that would
-    have come. image_size in pixels; mean and std per channel, of pixels in [0, 1].
+    """Batches of `batch_size` pairs for ever, for one of `world_size` ranks. image_size in pixels; mean and std per
+    channel, of pixels in [0, 1].
+
+    start: the states of all ranks of a checkpoint. With as many ranks and workers as then, exactly the batches come
+    that would have come; with others the rest of the epoch comes once, in another order (`TrainLoader.notice`).
 
     InputError: shards that are not there, mixed weights, a source with fewer samples than there are workers in all,
-    a `start` of another number of ranks, workers or sources; while iterating: too much bad data, a dead worker.
+    a `start` of other data; while iterating: too much bad data, a dead worker.
     """
     sources = open_sources(data.train)
     workers = max(1, data.workers)
@@ -48,19 +53,12 @@ def train_loader(
         if source.samples < workers * world_size:
             name = config.shards if len(sources) > 1 else "all sources"
             raise InputError(
-                f"data.train: {name} hold {source.samples} samples for {world_size} ranks x {workers} workers; lower "
-                f"data.workers, or use more data"
+                f"data.train: {name} hold {source.samples} samples for {world_size} ranks x {workers} workers, which "
+                f"need at least one each, {workers * world_size}; lower data.workers, or use more data"
             )
-    if start is None:
-        fresh = WorkerPosition(tuple(Position() for _ in sources))
-        start = LoaderState((fresh,) * workers, next_worker=0, world_size=world_size)
-    there = (start.world_size, len(start.workers), len(start.workers[0].sources))
-    here = (world_size, workers, len(sources))
-    if there != here:
-        raise InputError(
-            "data: the checkpoint's position in the data is that of {} ranks x {} workers, {} streams; this run has {} "
-            "ranks x {} workers, {} streams".format(*there, *here)
-        )
+    state, leftovers, notice = _starting_point(
+        sources, identify(sources, seed, data.shuffle_buffer), start, rank=rank, world_size=world_size, workers=workers
+    )
     # Batches are tokenised in worker processes, one thread each; the tokenizer library warns if this is left open.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     stream = BatchStream(
@@ -72,9 +70,65 @@ def train_loader(
         mlm_probability=mlm_probability,
         seed=seed,
         rank=rank,
-        start=start,
+        world_size=world_size,
+        start=state,
+        leftovers=leftovers,
     )
-    return TrainLoader(stream, pin_memory)
+    return TrainLoader(stream, pin_memory, notice)
+
+
+def _starting_point(
+    sources: list[Source],
+    data: DataIdentity,
+    start: Sequence[LoaderState] | None,
+    *,
+    rank: int,
+    world_size: int,
+    workers: int,
+) -> tuple[LoaderState, Leftovers, str | None]:
+    """(this rank's state, what is left of epochs that a change of layout interrupted, a line about such a change)."""
+    if start is None:
+        fresh = WorkerPosition(tuple(Position() for _ in sources))
+        return LoaderState((fresh,) * workers, next_worker=0, data=data), {}, None
+    _require_same_data(start[0].data, data)
+    leftovers = start[0].leftovers_by_epoch()
+    there, here = (len(start), len(start[0].workers)), (world_size, workers)
+    if there == here:
+        return start[rank], leftovers, None
+    positions = [position for state in start for position in state.workers]
+    position, leftovers = recut(sources, positions, leftovers, seed=data.seed, shuffle_buffer=data.shuffle_buffer)
+    state = LoaderState((position,) * workers, next_worker=0, data=data)
+    if rank == 0:  # sums over the ranks stay what they were
+        state = replace(
+            state,
+            leftovers=tuple((source, epoch, tuple(ranges)) for (source, epoch), ranges in leftovers.items()),
+            bad=sum((Counter(state.bad) for state in start), Counter()),
+            bad_in_epoch=sum((Counter(state.bad_in_epoch) for state in start), Counter()),
+            seen=sum((Counter(state.seen) for state in start), Counter()),
+        )
+    notice = (
+        f"data: {here[0]} ranks x {here[1]} workers go on where {there[0]} x {there[1]} were; what is left of the "
+        f"epoch is seen once, but the order of samples differs from here"
+    )
+    return state, leftovers, notice
+
+
+def _require_same_data(there: DataIdentity, here: DataIdentity) -> None:
+    for name, field in (("seed", "seed"), ("data.shuffle_buffer", "shuffle_buffer")):
+        if getattr(there, field) != getattr(here, field):
+            raise InputError(
+                f"{name}: {getattr(here, field)}, but the checkpoint's place in the data was reached with "
+                f"{getattr(there, field)}; use that, or start a new run"
+            )
+    if there.sources != here.sources:
+        sizes = [
+            " + ".join(f"{shards} shards of {samples:,} samples" for shards, samples, _ in one.sources)
+            for one in (there, here)
+        ]
+        raise InputError(
+            f"data.train: names or sizes of the shards are not those of the checkpoint ({sizes[0]} there, {sizes[1]} "
+            f"here); use the same shards in the same sources, or start a new run"
+        )
 
 
 def open_sources(configs: list[SourceConfig]) -> list[Source]:
@@ -93,11 +147,13 @@ def open_sources(configs: list[SourceConfig]) -> list[Source]:
 class TrainLoader:
     """An endless iterator of batches that knows where it is (`state`) and what was unusable (`bad`)."""
 
-    def __init__(self, stream: "BatchStream", pin_memory: bool):
+    def __init__(self, stream: "BatchStream", pin_memory: bool, notice: str | None):
         self.samples = sum(source.samples for source in stream.sources)
         self.bad = BadSamples(stream.data.max_bad_fraction, self.samples)
         self.state = stream.start
         """The position after the last batch that was handed out."""
+        self.notice = notice
+        """A line for the person watching where the order of samples is not that of the checkpoint."""
         self._stream = stream
         self._pin_memory = pin_memory
         self._loaded: Iterator[Loaded] | None = None
@@ -112,16 +168,41 @@ class TrainLoader:
         if self._loaded is None:
             self._start()
         queue = self._waiting[self.state.next_worker]
-        while not queue:
-            loaded = self._load()
-            self.bad.add(len(loaded.batch) if loaded.batch is not None else 0, loaded.bad)
-            if loaded.batch is not None:
+        bad: Counter[str] = Counter()
+        while True:
+            while not queue:
+                loaded = self._load()
+                self.bad.add(len(loaded.batch) if loaded.batch is not None else 0, loaded.bad)
                 self._waiting[loaded.worker].append(loaded)
-        loaded = queue.popleft()
-        positions = list(self.state.workers)
-        positions[loaded.worker] = loaded.position
-        self.state = replace(self.state, workers=tuple(positions), next_worker=(loaded.worker + 1) % len(positions))
+            loaded = queue.popleft()
+            bad.update(cause for cause, _ in loaded.bad)
+            if loaded.batch is not None:
+                break
+        workers = list(self.state.workers)
+        workers[loaded.worker] = loaded.position
+        seen = Counter(self.state.seen) + loaded.epochs
+        self.state = replace(
+            self.state,
+            workers=tuple(workers),
+            next_worker=(loaded.worker + 1) % len(workers),
+            bad=dict(Counter(self.state.bad) + bad),
+            bad_in_epoch=dict(Counter(self.state.bad_in_epoch) + bad),
+            seen={epoch: count for epoch, count in seen.items() if epoch > max(seen) - 3},
+        )
         return loaded.batch
+
+    def seen(self, epoch: int) -> int:
+        """How many distinct samples this rank has handed out in passes number `epoch` (from 0) over the sources. No
+        other rank handed out one of them: the sum over the ranks is that of distinct samples, too."""
+        return self.state.seen.get(epoch, 0)
+
+    def end_epoch(self) -> dict[str, int]:
+        """The bad samples met since the last call, by cause. InputError: too many, where an epoch is too short for the
+        window of `bad` to tell."""
+        self.bad.end_epoch()
+        report = self.state.bad_in_epoch
+        self.state = replace(self.state, bad_in_epoch={})
+        return report
 
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones, which go on from `state`."""

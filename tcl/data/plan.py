@@ -26,21 +26,26 @@ def epoch_plan(sizes: list[int], seed: int, epoch: int, part: int, parts: int) -
     sizes: samples per shard, >= 0. Pieces differ by at most one sample in size.
     """
     order = permutation(len(sizes), seed, "shards", epoch)
-    ends = list(accumulate(sizes[shard] for shard in order))
+    return cut([Range(shard, 0, sizes[shard]) for shard in order], part, parts)
+
+
+def cut(ranges: list[Range], part: int, parts: int) -> list[Range]:
+    """Piece `part` of the sequence of samples that `ranges` make, cut into `parts` of equal size."""
+    ends = list(accumulate(r.stop - r.start for r in ranges))
     total = ends[-1] if ends else 0
     first, last = total * part // parts, total * (part + 1) // parts
 
-    ranges = []
+    piece = []
     place = bisect_right(ends, first)
     while first < last:
-        shard = order[place]
-        begin = ends[place] - sizes[shard]
+        whole = ranges[place]
+        begin = whole.stop - ends[place]
         stop = min(last, ends[place])
         if stop > first:
-            ranges.append(Range(shard, first - begin, stop - begin))
+            piece.append(Range(whole.shard, first + begin, stop + begin))
         first = stop
         place += 1
-    return ranges
+    return piece
 
 
 def skip_samples(ranges: list[Range], count: int) -> list[Range]:

@@ -1,11 +1,12 @@
 """What one worker reads, in order and for ever; every place in it is a Position from which it can be read on."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate, count, islice
+from types import MappingProxyType
 
-from tcl.data.plan import Range, epoch_plan, skip_samples
+from tcl.data.plan import Range, cut, epoch_plan, skip_samples
 from tcl.data.read_shard import RawSample, read_samples
 from tcl.data.seeding import permutation, uniform
 from tcl.data.shards import Shard
@@ -54,6 +55,10 @@ class WorkerPosition:
         return WorkerPosition(tuple(Position(**position) for position in value["sources"]), value["draws"])
 
 
+Leftovers = Mapping[tuple[int, int], list[Range]]
+"""What is left of (source, epoch) after a change of layout: that epoch is these ranges and nothing else."""
+
+
 @dataclass(frozen=True)
 class Visit:
     """One sample read in one epoch; (source, epoch, shard, sample.index) is unique in a run and keys its randomness."""
@@ -76,6 +81,7 @@ def worker_stream(
     seed: int,
     shuffle_buffer: int,
     start: WorkerPosition,
+    leftovers: Leftovers = MappingProxyType({}),
     on_shard: OnShard = lambda source, shard: None,
 ) -> Iterator[tuple[Visit, WorkerPosition]]:
     """The visits of one worker from `start` on, for ever, each with the position after it.
@@ -83,8 +89,9 @@ def worker_stream(
     Which source is drawn from is decided by (seed, part, number of the draw) and the sources' weights. The
     shuffle_buffer (>= 1 samples) is shared among the sources. Every source must hold at least part.parts samples.
     """
+    block = block_size(shuffle_buffer, len(sources))
     streams = [
-        _source_stream(source, i, part, seed, max(1, shuffle_buffer // len(sources)), start.sources[i], on_shard)
+        _source_stream(source, i, part, seed, block, start.sources[i], leftovers, on_shard)
         for i, source in enumerate(sources)
     ]
     ends = list(accumulate(source.weight for source in sources))
@@ -95,20 +102,43 @@ def worker_stream(
         yield visit, WorkerPosition(tuple(positions), draw + 1)
 
 
+def block_size(shuffle_buffer: int, sources: int) -> int:
+    """Samples of one source that a worker holds and shuffles at a time."""
+    return max(1, shuffle_buffer // sources)
+
+
+def piece(source: Source, index: int, epoch: int, part: Part, seed: int, leftovers: Leftovers) -> list[Range]:
+    """What the worker `part` reads of source number `index` in `epoch`, in reading order."""
+    if (index, epoch) in leftovers:
+        return cut(leftovers[index, epoch], part.part, part.parts)
+    return epoch_plan([shard.size for shard in source.shards], seed, epoch, part.part, part.parts)
+
+
+def block_order(length: int, index: int, epoch: int, part: Part, seed: int, number: int) -> list[int]:
+    """The order in which the samples of block `number` of a piece are handed out."""
+    return permutation(length, seed, "block", index, epoch, part.part, number)
+
+
 def _source_stream(
-    source: Source, index: int, part: Part, seed: int, block: int, start: Position, on_shard: OnShard
+    source: Source,
+    index: int,
+    part: Part,
+    seed: int,
+    block: int,
+    start: Position,
+    leftovers: Leftovers,
+    on_shard: OnShard,
 ) -> Iterator[tuple[Visit, Position]]:
     """Samples are shuffled within blocks of `block`; the next block is read as this one is handed out."""
-    sizes = [shard.size for shard in source.shards]
     skip = start.sample
     for epoch in count(start.epoch):
-        ranges = epoch_plan(sizes, seed, epoch, part.part, part.parts)
+        ranges = piece(source, index, epoch, part, seed, leftovers)
         number, skip_in_block = divmod(skip, block)
         visits = _read(source, index, epoch, skip_samples(ranges, number * block), on_shard)
         held = list(islice(visits, block))
         while held:
             following: list[Visit] = []
-            order = permutation(len(held), seed, "block", index, epoch, part.part, number)
+            order = block_order(len(held), index, epoch, part, seed, number)
             for place, chosen in enumerate(order[skip_in_block:], start=skip_in_block):
                 yield held[chosen], Position(epoch, number * block + place + 1)
                 held[chosen] = None

@@ -21,7 +21,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tcl.data.batch_stream import LoaderState
+from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
 from tcl.models.momentum import Momentum
 from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
@@ -103,12 +103,25 @@ def _raise_together(problem: str | None) -> None:
         raise InputError(problems[0])
 
 
-def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, list[str]]:
+def checkpoint_to_resume(accelerator: Accelerator, resume: str, folder: Path) -> tuple[Path | None, list[str]]:
     """What train.resume ('auto', 'none' or a path) stands for, and a line for each damaged checkpoint passed over.
 
-    InputError: a path without a checkpoint or with a damaged one, 'none' where `folder` holds one, 'auto' where all
-    that `folder` holds are damaged.
+    The main process reads and decides; called on every process. InputError on all of them: a path without a checkpoint
+    or with a damaged one, or behind others of the same run; 'none' where `folder` holds one; 'auto' where all are
+    damaged.
     """
+    found: tuple[Path | None, list[str]] = (None, [])
+    problem = None
+    if accelerator.is_main_process:
+        try:
+            found = _find_checkpoint(resume, folder)
+        except InputError as error:
+            problem = str(error)
+    _raise_together(problem)
+    return gather_object([found])[0]
+
+
+def _find_checkpoint(resume: str, folder: Path) -> tuple[Path | None, list[str]]:
     there = list_checkpoints(folder)
     if resume == "none":
         if there:
@@ -122,11 +135,17 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, list[s
                 f"from the beginning"
             )
         return intact, passed_over
-    if not (Path(resume) / "progress.json").is_file():
+    path = Path(resume)
+    if not (path / "progress.json").is_file():
         raise InputError(f"train.resume: {resume!r} is not a checkpoint; give auto, none or a step_* folder")
-    if wrong := verify(Path(resume)):
+    if wrong := verify(path):
         raise InputError(f"train.resume: {resume} is damaged: {wrong}; use auto or another step_* folder")
-    return Path(resume), []
+    if there and path.resolve().parent == folder.resolve() and path.name < there[-1].name:
+        raise InputError(
+            f"train.resume: {resume} is behind {there[-1].name} of the same run, which auto would take the next time; "
+            f"remove the later ones, or branch off into another output_dir"
+        )
+    return path, []
 
 
 def load_checkpoint(path: Path, engine: Engine, teacher: Momentum) -> Progress:

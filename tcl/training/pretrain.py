@@ -73,7 +73,7 @@ def pretrain(config: PretrainConfig) -> Path:
     _apply_memory_and_compile_options(encoders, config.train)
     engine = build_engine(accelerator, student, config.optim)
 
-    resumed, damaged = checkpoint_to_resume(config.train.resume, output_dir / "checkpoints")
+    resumed, damaged = checkpoint_to_resume(accelerator, config.train.resume, output_dir / "checkpoints")
     progress = load_checkpoint(resumed, engine, teacher) if resumed else None
     step = progress.step if progress else 0
     loader = train_loader(
@@ -87,7 +87,7 @@ def pretrain(config: PretrainConfig) -> Path:
         seed=config.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
-        start=progress.loaders[accelerator.process_index] if progress else None,
+        start=progress.loaders if progress else None,
         pin_memory=accelerator.device.type == "cuda",
     )
     samples_per_step = config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes
@@ -124,6 +124,8 @@ def pretrain(config: PretrainConfig) -> Path:
         f"{loader.samples:,} samples, {steps_per_epoch} steps an epoch, {total_steps} steps in all"
         + (f", resumed from {resumed}" if resumed else "")
     )
+    if loader.notice:
+        monitor.say(loader.notice)
     try:
         with listen_for_stop() as stop:
             return _train(run, step, resumed, progress.best_score if progress else None, stop)
@@ -259,10 +261,13 @@ def _report_nonfinite(run: _Run, scalars: dict[str, Tensor], step: int, in_a_row
 
 
 def _report_epoch(run: _Run, step: int) -> None:
-    run.loader.bad.check_epoch()
-    bad = sum((Counter(report) for report in gather_object([run.loader.bad.epoch_report()])), Counter())
-    run.monitor.say(f"epoch {step // run.steps_per_epoch} done; samples not usable: {_counts(bad)}")
-    run.monitor.write({"step": step} | {f"bad/{cause}": count for cause, count in bad.items()})
+    epoch = step // run.steps_per_epoch
+    bad = sum((Counter(report) for report in gather_object([run.loader.end_epoch()])), Counter())
+    seen = sum(gather_object([run.loader.seen(epoch - 1)]))
+    run.monitor.say(
+        f"epoch {epoch} done: {seen:,} distinct samples of {run.loader.samples:,} seen; not usable: {_counts(bad)}"
+    )
+    run.monitor.write({"step": step, "samples_seen": seen} | {f"bad/{cause}": count for cause, count in bad.items()})
 
 
 def _counts(bad: Counter[str]) -> str:
