@@ -1,13 +1,23 @@
 """Two real processes on gloo: DDP and every ZeRO stage do the same as each other and as one process with the whole
 batch, and the teacher follows the student on every rank. What happens in them is in two_processes.py."""
 
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
-from launching import launch
+from data_files import write_shards
+from launching import ENVIRONMENT, ROOT, TORCHRUN, launch
+from safetensors.torch import load_file
 from two_processes import OBJECTIVE, STEPS, run
 
+from tools.train_tokenizer import train_tokenizer
+
+STATE = ("student.safetensors", "teacher.safetensors", "optimizer.safetensors")
 LOSSES = ("loss", "i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")
-ZERO = ["zero0", "zero1", "zero2", "zero3"]
+ZERO = ["zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload"]
 slow = pytest.mark.slow  # DeepSpeed compiles its CPU communication when it is first used
 
 
@@ -132,3 +142,68 @@ def test_with_global_negatives_itm_draws_from_all_ranks_and_never_itself(global_
         B = drawn.shape[-1]
         assert set(drawn.flatten().tolist()) == set(range(2 * B))
         assert (drawn != rank * B + torch.arange(B)).all()
+
+
+def tiny_run(tmp_path: Path) -> list[str]:
+    """The command line of a run of 10 steps, less its output_dir."""
+    train = write_shards(tmp_path / "train", [20, 20, 20])
+    train_tokenizer(train, tmp_path / "tokenizer", vocab_size=100)
+    return [
+        "pretrain.py",
+        f"--data.train=[{{'shards': '{train}'}}]",
+        f"--data.val={train}",
+        "--data.workers=2",
+        "--model.image.image_size=32",
+        "--model.image.overrides={embed_dim: 32, depth: 1, num_heads: 2}",
+        f"--model.text.tokenizer={tmp_path / 'tokenizer'}",
+        "--model.text.overrides={hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64}",
+        "--objective.queue_size=20",
+        "--train.batch_size=4",
+        "--train.steps=10",
+        "--train.save_every=4",
+        "--train.keep_checkpoints=9",
+        "--train.log_every=1",
+        f"--output_dir={tmp_path / 'run'}",
+    ]
+
+
+def steps_of(tmp_path: Path) -> list[int]:
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    return [row["step"] for row in rows if "loss" in row]
+
+
+def test_a_whole_run_on_two_processes_that_goes_on_on_one(tmp_path):
+    command = tiny_run(tmp_path)
+    done = launch(*command, "--train.steps=4")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 process(es) on cpu, fp32, DDP; global batch 8" in done.stdout and "7 steps an epoch" in done.stdout
+    alone = subprocess.run([TORCHRUN[0], *command], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    assert "1 ranks x 2 workers go on where 2 x 2 were" in alone.stdout and "order of samples differs" in alone.stdout
+    assert steps_of(tmp_path) == list(range(1, 11))
+
+
+@slow
+def test_a_zero_3_run_stops_and_goes_on_and_any_other_goes_on_from_it(tmp_path):
+    """To the bit where nothing changed; its checkpoint is whole, so a plain run reads it."""
+    command = tiny_run(tmp_path)
+    sharded = "--train.deepspeed=configs/deepspeed/zero3.json"
+    done = launch(*command, sharded)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "DeepSpeed ZeRO 3" in done.stdout
+    checkpoints = tmp_path / "run" / "checkpoints"
+    whole = {name: load_file(checkpoints / "step_00000010" / name) for name in STATE}
+    whole = {name: {key: value.clone() for key, value in tensors.items()} for name, tensors in whole.items()}
+    for options in ([sharded], []):
+        for late in ("step_00000010", "step_00000008"):
+            shutil.rmtree(checkpoints / late)
+        done = launch(*command, *options)
+        assert done.returncode == 0 and "resumed from" in done.stdout, done.stderr[-3000:]
+        for name in STATE:
+            again = load_file(checkpoints / "step_00000010" / name)
+            assert again.keys() == whole[name].keys()
+            for key, value in again.items():
+                if options:
+                    assert value.equal(whole[name][key]), key
+                else:
+                    torch.testing.assert_close(value, whole[name][key], rtol=1e-3, atol=1e-3)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tcl.config import PretrainConfig, parse_pretrain
 from tcl.errors import InputError
 from tcl.training import pretrain as pretrain_module
+from tcl.training.dry_run import dry_run
 from tcl.training.pretrain import pretrain
 from tools.train_tokenizer import train_tokenizer
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "white": (250, 250, 250)}
 QUARTERS = random.Random(0).sample(list(product(COLOURS, repeat=4)), 256)
 HELD_OUT = 64
+DROPOUT = "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64}"
 
 
 def quartered_images(folder: Path, quarters: list[tuple[str, ...]]) -> str:
@@ -105,9 +107,16 @@ def test_loss_falls_and_recall_beats_chance(arguments, tmp_path):
     assert config.train.steps == 150
 
 
-def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(arguments, tmp_path):
+@pytest.mark.parametrize("how", [["--data.workers=0"], ["--data.workers=2", "--train.save_asynchronously=true"]])
+def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(arguments, tmp_path, how):
+    """With dropout, augmentation and accumulation; student, teacher, queues, moments and losses, bit by bit."""
     whole, halved = tmp_path / "whole", tmp_path / "halved"
-    options = ["--train.steps=8", "--train.save_every=4", "--eval.every=100", "--train.log_every=1"]
+    options = [
+        *("--train.steps=8", "--train.save_every=4", "--eval.every=100", "--train.log_every=1"),
+        *("--train.accumulate_steps=2", "--data.augment.flip_prob=0.5", "--data.augment.randaugment_ops=2"),
+        f"--model.text.overrides={DROPOUT}",
+        *how,
+    ]
     last = pretrain(configure(arguments, whole, *options))
     pretrain(configure(arguments, halved, *options))
     for late in (halved / "checkpoints").glob("step_00000008*"):
@@ -116,7 +125,7 @@ def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(arguments,
         late.rmdir()
     resumed = pretrain(configure(arguments, halved, *options))
     assert resumed.name == last.name == "step_00000008"
-    for name in ("student.safetensors", "teacher.safetensors"):
+    for name in ("student.safetensors", "teacher.safetensors", "optimizer.safetensors"):
         ours, theirs = load_file(resumed / name), load_file(last / name)
         assert all(ours[key].equal(theirs[key]) for key in theirs)
 
@@ -124,6 +133,7 @@ def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(arguments,
         return [(row["step"], row["loss"]) for row in rows(folder) if "loss" in row]
 
     assert losses(halved) == losses(whole)
+    assert (resumed / "progress.json").read_text() == (last / "progress.json").read_text()
 
 
 def test_old_checkpoints_go_and_none_is_left_half_written(arguments, tmp_path):
@@ -131,6 +141,44 @@ def test_old_checkpoints_go_and_none_is_left_half_written(arguments, tmp_path):
     pretrain(configure(arguments, tmp_path, *options))
     names = {"latest", "best", "step_00000003", "step_00000004"}
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == names
+
+
+def test_the_checkpoint_with_the_best_evaluation_is_kept(arguments, tmp_path, monkeypatch):
+    recalls = iter([10.0, 30.0, 20.0, 25.0, 5.0])
+    monkeypatch.setattr(pretrain_module, "zero_shot_retrieval", lambda *_: {"rerank_i2t_r1": next(recalls)})
+    options = ["--train.steps=4", "--train.save_every=1", "--train.keep_checkpoints=1", "--eval.every=1"]
+    pretrain(configure(arguments, tmp_path, *options))
+    kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"latest", "best", "step_00000001", "step_00000004"}
+    progress = json.loads((tmp_path / "checkpoints" / "step_00000004" / "progress.json").read_text())
+    assert progress["best_score"] == 30.0
+
+
+def test_an_earlier_checkpoint_of_the_same_run_is_not_resumed_from(arguments, tmp_path):
+    pretrain(configure(arguments, tmp_path, "--train.steps=2", "--train.save_every=1"))
+    earlier = tmp_path / "checkpoints" / "step_00000001"
+    with pytest.raises(InputError, match="step_00000001 is behind step_00000002 of the same run"):
+        pretrain(configure(arguments, tmp_path, "--train.steps=3", f"--train.resume={earlier}"))
+    branch = tmp_path / "branch"
+    assert (
+        pretrain(configure(arguments, branch, "--train.steps=2", f"--train.resume={earlier}")).parent.parent == branch
+    )
+
+
+def test_dry_run_prints_the_world_and_reads_every_source(arguments, tmp_path, capsys):
+    dry_run(configure(arguments, tmp_path / "run"))
+    printed = capsys.readouterr().out
+    assert "world: 1 process(es) on cpu, fp32, one process; global batch 16 = 16 x 1 passes x 1 processes" in printed
+    assert "memory per device (estimate): " in printed and "0.1M trained, 0.1M teacher, 0.0M frozen" in printed
+    assert "192 samples; first batch: images (16, 3, 32, 32)" in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_of_damaged_checkpoints_is_not_started_over(arguments, tmp_path):
+    pretrain(configure(arguments, tmp_path, "--train.steps=1"))
+    (tmp_path / "checkpoints" / "step_00000001" / "teacher.safetensors").unlink()
+    with pytest.raises(InputError, match=r"every checkpoint is damaged .*teacher\.safetensors: No such file"):
+        pretrain(configure(arguments, tmp_path, "--train.steps=2"))
 
 
 def test_resume_errors_name_the_checkpoint(arguments, tmp_path):

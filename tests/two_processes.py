@@ -2,9 +2,9 @@
 
 torchrun --nproc_per_node 2 tests/two_processes.py OUT_DIR MODE PRECISION [global]
 
-MODE: ddp, zero0, zero1, zero2 or zero3. Every third step has a window of one pass, the others of two. OUT_DIR/RANK.pt
-gets the scalars of every step, the student's weights before each of them, and what the student, the teacher and AdamW
-hold after the last.
+MODE: ddp, zero0 or the name of one of configs/deepspeed. Every third step has a window of one pass, the others of two.
+OUT_DIR/RANK.pt gets the scalars of every step, the student's weights before each of them, and what the student, the
+teacher and AdamW hold after the last.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from launching import ROOT
 from tiny import random_batch, tiny_models
 
 from tcl.config import ObjectiveConfig, OptimConfig, PretrainConfig, TrainConfig
@@ -38,10 +39,15 @@ def passes_of(step: int) -> int:
 
 
 def make_accelerator(mode: str, precision: str, folder: Path) -> Accelerator:
-    settings = folder / "deepspeed.json"
-    stage = {"stage": int(mode[-1]), "stage3_param_persistence_threshold": 0} if mode != "ddp" else None
-    settings.write_text(json.dumps({"zero_optimization": stage}))
-    train = TrainConfig(batch_size=SIZE, precision=precision, deepspeed=str(settings) if stage else None)
+    path = None
+    if mode != "ddp":
+        shipped = ROOT / "configs" / "deepspeed" / f"{mode}.json"
+        settings = json.loads(shipped.read_text()) if shipped.exists() else {"zero_optimization": {"stage": 0}}
+        # Parameters this small would otherwise all stay whole under ZeRO 3.
+        settings["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        path = folder / "deepspeed.json"
+        path.write_text(json.dumps(settings))
+    train = TrainConfig(batch_size=SIZE, precision=precision, deepspeed=str(path) if path else None)
     return build_accelerator(PretrainConfig(train=train, output_dir=str(folder)))
 
 
