@@ -261,4 +261,8 @@ def _as_it_is(loaded: Loaded) -> Loaded:
 
 
 def _start_worker(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to answer; workers end with it
+    # Signals that reach the whole process group are the trainer's to answer: it still wants batches until it has saved.
+    # A second SIGTERM ends a worker, so that one that hangs can be ended by its trainer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

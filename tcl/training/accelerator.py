@@ -32,6 +32,9 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
         )
     # DeepSpeed finds the CPU by itself, and a DeepSpeed accelerator that is told of it becomes a plain one.
     accelerator = Accelerator(deepspeed_plugin=plugin, mixed_precision=precision, kwargs_handlers=[timeout], **shared)
+    if plugin.zero_stage == 0 and precision == "bf16":  # its bf16 optimiser would hide the fp32 masters
+        autocast = {"enabled": True, "dtype": "bfloat16"}
+        plugin.deepspeed_config |= {"bf16": {"enabled": False}, "torch_autocast": autocast}
     if on_cpu and torch.distributed.is_initialized():
         # It joins the others in DeepSpeed's name, but counts itself alone.
         for state in (PartialState(), accelerator.state):
@@ -67,8 +70,6 @@ def _deepspeed_plugin(config: PretrainConfig, on_cpu: bool):
         "steps_per_print": 10**9,
     }
     plugin.deepspeed_config.pop("train_batch_size", None)
-    if plugin.zero_stage == 0:  # else its bf16 optimiser hides the fp32 masters
-        plugin.deepspeed_config.setdefault("data_types", {"grad_accum_dtype": "fp32"})
     return plugin
 
 
