@@ -11,7 +11,7 @@ import torch
 from data_files import write_shards
 from launching import ENVIRONMENT, ROOT, TORCHRUN, launch
 from safetensors.torch import load_file
-from two_processes import OBJECTIVE, STEPS, run
+from two_processes import BROKEN_STEP, OBJECTIVE, STEPS, run
 
 from tools.train_tokenizer import train_tokenizer
 
@@ -63,7 +63,11 @@ def assert_same(outcome: list[dict], reference: list[dict]) -> None:
             ours, theirs = (
                 torch.stack([rank[f"{step}/{name}"] for rank in one]).mean() for one in (outcome, reference)
             )
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+            if step == BROKEN_STEP:
+                assert torch.isfinite(ours) == torch.isfinite(theirs)
+            else:
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=lambda t, n=name: f"{n}: {t}")
+        assert all(rank[f"{step}/finite"] == (step != BROKEN_STEP) for rank in outcome)
     for rank in outcome:
         assert state(rank).keys() == state(reference[0]).keys()
         for name, value in state(reference[0]).items():
@@ -108,6 +112,15 @@ def test_student_teacher_and_queues_are_identical_on_both_ranks(outcomes, mode, 
     first, second = (state(rank) for rank in outcomes(mode, precision))
     assert any("queue" in name for name in first)
     assert all(first[name].equal(second[name]) for name in first)
+
+
+@pytest.mark.parametrize("mode", ["ddp", *[pytest.param(mode, marks=slow) for mode in ZERO]])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_that_is_not_finite_on_one_process_is_skipped_on_both(outcomes, mode, precision):
+    for rank in outcomes(mode, precision):
+        names = [name.removeprefix("before/0/") for name in rank if name.startswith("before/0/")]
+        assert all(rank[f"before/{BROKEN_STEP}/{n}"].equal(rank[f"before/{BROKEN_STEP + 1}/{n}"]) for n in names)
+        assert not rank[f"{BROKEN_STEP}/finite"] and rank[f"{BROKEN_STEP + 1}/finite"]
 
 
 @slow

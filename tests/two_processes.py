@@ -25,12 +25,17 @@ from tcl.training.full_weights import full_moments, full_weight
 from tcl.training.step import train_step
 
 STEPS, SIZE = 10, 4
+BROKEN_STEP = 4
+"""One process of two gets a pixel that is not a number."""
 OBJECTIVE = ObjectiveConfig(queue_size=20, momentum=0.9)
 
 
 def batch_of(step: int, place: int) -> Batch:
     """The batch of forward pass `place` of all passes of a step, over processes and accumulation."""
-    return random_batch(SIZE, seed=10 * step + place)
+    batch = random_batch(SIZE, seed=10 * step + place)
+    if step == BROKEN_STEP and place == 1:
+        batch.image[0, 0, 0, 0] = torch.nan
+    return batch
 
 
 def passes_of(step: int) -> int:
@@ -64,6 +69,7 @@ def run(mode: str, precision: str, global_negatives: bool, folder: Path, halves:
         batches = [batch_of(step, i * world + rank) for i in range(halves * passes_of(step))]
         done = train_step(engine, teacher, batches, step=step, seed=0, learning_rate=1e-3, alpha=0.4)
         result |= {f"{step}/{name}": value for name, value in done.scalars.items()}
+        result[f"{step}/finite"] = torch.tensor(done.finite)
     for name, parameter in student.named_parameters():
         result[f"student/{name}"] = full_weight(parameter).clone()
         if parameter.requires_grad:
