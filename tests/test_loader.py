@@ -291,7 +291,7 @@ def test_end_epoch_reports_the_bad_samples_since_the_last(tmp_path):
     batches = loader(config(str(write_tar(tmp_path / "0.tar", entries))), batch_size=9)
     next(batches)
     assert sum(batches.end_epoch().values()) == 1 and batches.end_epoch() == {}
-    assert batches.seen(0) == 9
+    assert batches.seen[0] == 9
 
 
 def test_stray_tar_entries_are_no_samples():

@@ -103,6 +103,7 @@ def test_loss_falls_and_recall_beats_chance(arguments, tmp_path):
     assert {"itm_accuracy", "itm_prior", "temperature", "learning_rate", "samples_per_second", "data_wait"} <= steps[
         -1
     ].keys()
+    assert {row["samples_seen"] for row in rows(tmp_path) if "samples_seen" in row} == {len(QUARTERS) - HELD_OUT}
     config = parse_pretrain(["--config", str(tmp_path / "config.yaml")])
     assert config.train.steps == 150
 

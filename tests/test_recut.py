@@ -107,7 +107,7 @@ def test_a_run_that_changes_its_processes_sees_every_sample_of_each_pass_once(tm
         rest = loader(config(*sources), batch_size=1, start=states)
         keys = [key for batch in islice(rest, 61 - passes) for key in batch.keys]
         assert not set(keys) & set(seen) and len(set(keys)) == 61 - passes
-        assert rest.seen(0) == 61
+        assert rest.seen[0] == 61
 
 
 def test_bad_counts_and_seen_samples_go_on_after_a_change(tmp_path):
@@ -119,7 +119,7 @@ def test_bad_counts_and_seen_samples_go_on_after_a_change(tmp_path):
     states = [LoaderState.from_json(state.to_json() | {"bad": {"x": 1}, "bad_in_epoch": {"x": 1}}) for state in states]
     alone = loader(data, batch_size=4, start=states)
     next(alone)
-    assert alone.seen(0) == 12 and alone.state.bad == {"x": 2}
+    assert alone.seen[0] == 12 and alone.state.bad == {"x": 2}
     assert alone.end_epoch() == {"x": 2} and alone.end_epoch() == {}
 
 

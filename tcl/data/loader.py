@@ -191,10 +191,11 @@ class TrainLoader:
         )
         return loaded.batch
 
-    def seen(self, epoch: int) -> int:
-        """How many distinct samples this rank has handed out in passes number `epoch` (from 0) over the sources. No
+    @property
+    def seen(self) -> dict[int, int]:
+        """How many distinct samples this rank has handed out in each of the last passes (from 0) over the sources. No
         other rank handed out one of them: the sum over the ranks is that of distinct samples, too."""
-        return self.state.seen.get(epoch, 0)
+        return self.state.seen
 
     def end_epoch(self) -> dict[str, int]:
         """The bad samples met since the last call, by cause. InputError: too many, where an epoch is too short for the

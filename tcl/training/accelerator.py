@@ -52,6 +52,7 @@ def _deepspeed_plugin(config: PretrainConfig, on_cpu: bool):
     path, launched = config.train.deepspeed, os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     if path is None and not launched:
         return None
+    settings = _read_settings(Path(path)) if path else None
     if on_cpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
@@ -62,7 +63,7 @@ def _deepspeed_plugin(config: PretrainConfig, on_cpu: bool):
             f"train.deepspeed: {path or 'from accelerate'}, but DeepSpeed cannot be imported ({error}); "
             f"pip install 'tcl-vlp[deepspeed]'"
         ) from error
-    plugin = DeepSpeedPlugin(hf_ds_config=_read_settings(Path(path)) if path else None)
+    plugin = DeepSpeedPlugin(hf_ds_config=settings)
     plugin.deepspeed_config |= {
         "train_micro_batch_size_per_gpu": config.train.batch_size,
         "gradient_accumulation_steps": 1,  # windows are the training step's: it weights the passes and ends the window

@@ -263,11 +263,15 @@ def _report_nonfinite(run: _Run, scalars: dict[str, Tensor], step: int, in_a_row
 def _report_epoch(run: _Run, step: int) -> None:
     epoch = step // run.steps_per_epoch
     bad = sum((Counter(report) for report in gather_object([run.loader.end_epoch()])), Counter())
-    seen = sum(gather_object([run.loader.seen(epoch - 1)]))
+    seen = sum((Counter(one) for one in gather_object([run.loader.seen])), Counter())
+    # What does not fill a step waits for the next epoch: passes over the data fall behind the epochs little by little.
+    newest = max(max(seen) - 1, 0)
     run.monitor.say(
-        f"epoch {epoch} done: {seen:,} distinct samples of {run.loader.samples:,} seen; not usable: {_counts(bad)}"
+        f"epoch {epoch} done; pass {newest + 1} over the data: {seen[newest]:,} distinct samples of "
+        f"{run.loader.samples:,} seen; not usable: {_counts(bad)}"
     )
-    run.monitor.write({"step": step, "samples_seen": seen} | {f"bad/{cause}": count for cause, count in bad.items()})
+    row = {"step": step, "pass": newest + 1, "samples_seen": seen[newest]}
+    run.monitor.write(row | {f"bad/{cause}": count for cause, count in bad.items()})
 
 
 def _counts(bad: Counter[str]) -> str:

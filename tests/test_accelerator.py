@@ -1,0 +1,38 @@
+"""Settings for DeepSpeed that cannot be used stop a run in one line."""
+
+import sys
+
+import pytest
+
+from tcl.config import PretrainConfig, TrainConfig
+from tcl.errors import InputError
+from tcl.training.accelerator import build_accelerator
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            None,
+            r"^train\.deepspeed: .*deepspeed\.json cannot be read \(No such file or directory\); try configs/deepsp",
+        ),
+        ("{", r"^train\.deepspeed: .*deepspeed\.json is not JSON \(.*\)$"),
+        ("[]", r'^train\.deepspeed: .* has no "zero_optimization"; start from one of configs/deepspeed/\*\.json$'),
+        ('{"bf16": {}}', r'^train\.deepspeed: .* has no "zero_optimization"; '),
+    ],
+)
+def test_unusable_deepspeed_settings(tmp_path, content, said):
+    path = tmp_path / "deepspeed.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=said):
+        build_accelerator(PretrainConfig(output_dir=str(tmp_path), train=TrainConfig(deepspeed=str(path))))
+
+
+def test_deepspeed_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    config = PretrainConfig(output_dir=str(tmp_path), train=TrainConfig(deepspeed="configs/deepspeed/zero2.json"))
+    with pytest.raises(
+        InputError, match=r"^train\.deepspeed: .*zero2\.json, but DeepSpeed cannot be imported .*deepspeed"
+    ):
+        build_accelerator(config)
