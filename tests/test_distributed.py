@@ -164,7 +164,7 @@ def tiny_run(tmp_path: Path) -> list[str]:
     return [
         "pretrain.py",
         f"--data.train=[{{'shards': '{train}'}}]",
-        f"--data.val={train}",
+        f"--data.val={write_shards(tmp_path / 'val', [7])}",  # odd: the processes have unequal shares of it
         "--data.workers=2",
         "--model.image.image_size=32",
         "--model.image.overrides={embed_dim: 32, depth: 1, num_heads: 2}",
@@ -193,6 +193,15 @@ def test_a_whole_run_on_two_processes_that_goes_on_on_one(tmp_path):
     alone = subprocess.run([TORCHRUN[0], *command], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert alone.returncode == 0, alone.stderr[-3000:]
     assert "1 ranks x 2 workers go on where 2 x 2 were" in alone.stdout and "order of samples differs" in alone.stdout
+    assert steps_of(tmp_path) == list(range(1, 11))
+
+
+@slow
+@pytest.mark.parametrize("settings", ["zero1", "zero3"])
+def test_a_whole_run_in_bf16_under_deepspeed(tmp_path, settings):
+    done = launch(*tiny_run(tmp_path), f"--train.deepspeed=configs/deepspeed/{settings}.json", "--train.precision=bf16")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"bf16, DeepSpeed ZeRO {settings[-1]}" in done.stdout and "retrieval after 10 steps" in done.stdout
     assert steps_of(tmp_path) == list(range(1, 11))
 
 

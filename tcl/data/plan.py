@@ -25,8 +25,12 @@ def epoch_plan(sizes: list[int], seed: int, epoch: int, part: int, parts: int) -
 
     sizes: samples per shard, >= 0. Pieces differ by at most one sample in size.
     """
-    order = permutation(len(sizes), seed, "shards", epoch)
-    return cut([Range(shard, 0, sizes[shard]) for shard in order], part, parts)
+    return cut(epoch_order(sizes, seed, epoch), part, parts)
+
+
+def epoch_order(sizes: list[int], seed: int, epoch: int) -> list[Range]:
+    """The whole shards in the order of an epoch; sizes as in epoch_plan."""
+    return [Range(shard, 0, sizes[shard]) for shard in permutation(len(sizes), seed, "shards", epoch)]
 
 
 def cut(ranges: list[Range], part: int, parts: int) -> list[Range]:

@@ -2,8 +2,8 @@
 
 from itertools import groupby
 
-from tcl.data.plan import Range, skip_samples
-from tcl.data.stream import Leftovers, Part, Position, Source, WorkerPosition, block_order, block_size, piece
+from tcl.data.plan import Range, cut, skip_samples
+from tcl.data.stream import Leftovers, Part, Position, Source, WorkerPosition, block_order, block_size, epoch_ranges
 
 
 def recut(
@@ -25,22 +25,33 @@ def recut(
         last = max([*(p.epoch for p in own), *(epoch for of, epoch in leftovers if of == index)])
         starts.append(Position(first))
         for epoch in range(first, last + 1):
+            whole = epoch_ranges(source, index, epoch, seed, leftovers)
             ranges = [
                 unread
                 for part, position in zip(parts, own, strict=True)
-                for unread in _left(source, index, epoch, part, position, leftovers, seed, block)
+                for unread in _left(whole, index, epoch, part, position, seed, block)
             ]
             left[index, epoch] = _joined(ranges)
     return WorkerPosition(tuple(starts), max(position.draws for position in positions)), left
 
 
+def still_to_come(leftovers: Leftovers, positions: list[WorkerPosition]) -> Leftovers:
+    """`leftovers` without the epochs that all workers of the layout, which are at `positions`, have left behind."""
+    return {
+        (index, epoch): ranges
+        for (index, epoch), ranges in leftovers.items()
+        if any(position.sources[index].epoch <= epoch for position in positions)
+    }
+
+
 def _left(
-    source: Source, index: int, epoch: int, part: Part, position: Position, leftovers: Leftovers, seed: int, block: int
+    whole: list[Range], index: int, epoch: int, part: Part, position: Position, seed: int, block: int
 ) -> list[Range]:
-    """What the worker `part` at `position` had not handed out of its piece of `epoch`."""
+    """What the worker `part` at `position` had not handed out of its piece of `epoch`, of which all workers together
+    read `whole`."""
     if epoch < position.epoch:
         return []
-    ranges = piece(source, index, epoch, part, seed, leftovers)
+    ranges = cut(whole, part.part, part.parts)
     if epoch > position.epoch:
         return ranges
     number, handed_out = divmod(position.sample, block)

@@ -3,10 +3,10 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import accumulate, count, islice
+from itertools import accumulate, chain, count, groupby, islice
 from types import MappingProxyType
 
-from tcl.data.plan import Range, cut, epoch_plan, skip_samples
+from tcl.data.plan import Range, cut, epoch_order, skip_samples
 from tcl.data.read_shard import RawSample, read_samples
 from tcl.data.seeding import permutation, uniform
 from tcl.data.shards import Shard
@@ -56,7 +56,8 @@ class WorkerPosition:
 
 
 Leftovers = Mapping[tuple[int, int], list[Range]]
-"""What is left of (source, epoch) after a change of layout: that epoch is these ranges and nothing else."""
+"""What is left of (source, epoch) after a change of layout: that epoch is these ranges and nothing else. The ranges of
+a shard follow each other, ascending."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,11 @@ def block_size(shuffle_buffer: int, sources: int) -> int:
     return max(1, shuffle_buffer // sources)
 
 
-def piece(source: Source, index: int, epoch: int, part: Part, seed: int, leftovers: Leftovers) -> list[Range]:
-    """What the worker `part` reads of source number `index` in `epoch`, in reading order."""
+def epoch_ranges(source: Source, index: int, epoch: int, seed: int, leftovers: Leftovers) -> list[Range]:
+    """What all workers together read of source number `index` in `epoch`, in reading order: they share it by `cut`."""
     if (index, epoch) in leftovers:
-        return cut(leftovers[index, epoch], part.part, part.parts)
-    return epoch_plan([shard.size for shard in source.shards], seed, epoch, part.part, part.parts)
+        return leftovers[index, epoch]
+    return epoch_order([shard.size for shard in source.shards], seed, epoch)
 
 
 def block_order(length: int, index: int, epoch: int, part: Part, seed: int, number: int) -> list[int]:
@@ -132,7 +133,7 @@ def _source_stream(
     """Samples are shuffled within blocks of `block`; the next block is read as this one is handed out."""
     skip = start.sample
     for epoch in count(start.epoch):
-        ranges = piece(source, index, epoch, part, seed, leftovers)
+        ranges = cut(epoch_ranges(source, index, epoch, seed, leftovers), part.part, part.parts)
         number, skip_in_block = divmod(skip, block)
         visits = _read(source, index, epoch, skip_samples(ranges, number * block), on_shard)
         held = list(islice(visits, block))
@@ -149,8 +150,14 @@ def _source_stream(
 
 
 def _read(source: Source, index: int, epoch: int, ranges: list[Range], on_shard: OnShard) -> Iterator[Visit]:
-    for shard, start, stop in ranges:
+    """The samples of `ranges`, in which a shard's own follow each other, ascending: each shard is read through once."""
+    for shard, group in groupby(ranges, key=lambda r: r.shard):
+        wanted = list(group)
+        indices = chain.from_iterable(range(r.start, r.stop) for r in wanted)
         on_shard(index, shard)
         url, size = source.shards[shard].url, source.shards[shard].size
-        for sample in read_samples(url, start, stop, size=size):
-            yield Visit(sample, index, epoch, shard)
+        following = next(indices)
+        for sample in read_samples(url, wanted[0].start, wanted[-1].stop, size=size):
+            if sample.index == following:
+                yield Visit(sample, index, epoch, shard)
+                following = next(indices, None)

@@ -3,6 +3,7 @@
 Both do the same with the same methods; the training step does not know which it has.
 """
 
+import copy
 from contextlib import nullcontext
 
 import torch
@@ -54,6 +55,10 @@ class PlainEngine:
         self.optimizer.zero_grad()
         return norm, stepped
 
+    def whole_student(self) -> TCL:
+        """A module with the student's weights that any process can call alone, for evaluation."""
+        return self.student
+
     def clamp_temperature(self) -> Tensor:
         """Keep the learned temperature in its range; returns it, a scalar without gradient."""
         return self.student.temperature.detach().clamp_(*TEMPERATURE_RANGE).squeeze().clone()
@@ -64,15 +69,15 @@ class ZeroEngine:
 
     def __init__(self, accelerator: Accelerator, student: TCL, config: OptimConfig):
         self.student = student
+        self._initial = copy.deepcopy(student).requires_grad_(False).cpu()
         optimizer = build_optimizer(student.to(accelerator.device), config)
-        initial = {name: parameter.detach().cpu().clone() for name, parameter in student.named_parameters()}
         self.module, prepared = accelerator.prepare(student, optimizer)
         self.optimizer = prepared.optimizer
         start_moments(self.optimizer)
         self.dtype = self.module.get_data_types()[0]
         self.bf16 = self.dtype == torch.bfloat16 or self.module.torch_autocast_enabled()
-        for name, parameter in student.named_parameters():
-            set_full_weight(parameter, initial[name])  # under bf16 the masters start as rounded copies
+        for parameter, initial in zip(student.parameters(), self._initial.parameters(), strict=True):
+            set_full_weight(parameter, initial)  # under bf16 the masters start as rounded copies
 
     def learn(self, batch: Batch, targets: Targets, share: float, is_last: bool) -> tuple[Losses, Tensor]:
         """As PlainEngine.learn."""
@@ -97,6 +102,13 @@ class ZeroEngine:
         self.module.step()
         norm = torch.as_tensor(float(self.module.get_global_grad_norm()), device=is_finite.device)
         return norm, self.module.was_step_applied()
+
+    def whole_student(self) -> TCL:
+        """As PlainEngine.whole_student: a copy in fp32, gathered by all processes together."""
+        whole = copy.deepcopy(self._initial).to(self.module.device)
+        for own, parameter in zip(whole.parameters(), self.student.parameters(), strict=True):
+            own.copy_(full_weight(parameter))
+        return whole
 
     def clamp_temperature(self) -> Tensor:
         """As PlainEngine.clamp_temperature."""

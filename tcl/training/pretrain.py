@@ -112,7 +112,7 @@ def pretrain(config: PretrainConfig) -> Path:
         loader,
         monitor,
         CheckpointStore(output_dir / "checkpoints", config.train.keep_checkpoints, config.train.save_asynchronously),
-        evaluate=_evaluation(accelerator, config, student, tokenizer, monitor),
+        evaluate=_evaluation(accelerator, config, engine, tokenizer, monitor),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
     )
@@ -216,12 +216,12 @@ def _apply_memory_and_compile_options(encoders: Encoders, config: TrainConfig) -
             layer.compile(dynamic=True)
 
 
-def _evaluation(accelerator: Accelerator, config: PretrainConfig, student: TCL, tokenizer, monitor: Monitor):
+def _evaluation(accelerator: Accelerator, config: PretrainConfig, engine: Engine, tokenizer, monitor: Monitor):
     """A function of the step that evaluates, reports and returns the score by which the best checkpoint is kept: the
     mean of all recalls in percent, re-ranked where they are. Without data.val one that does nothing."""
     if config.data.val is None:
         return lambda step: None
-    data, image = config.data, student.encoders.image_encoder
+    data, image = config.data, engine.student.encoders.image_encoder
     pairs = load_retrieval_set(
         data.val, max_images=config.eval.max_images, max_words=data.max_words, max_pixels=data.max_pixels
     )
@@ -231,7 +231,7 @@ def _evaluation(accelerator: Accelerator, config: PretrainConfig, student: TCL, 
     def evaluate(step: int) -> float:
         recalls = zero_shot_retrieval(
             accelerator,
-            student,
+            engine.whole_student(),
             pairs,
             eval_transform(config.model.image.image_size, image.mean, image.std),
             partial(tokenize, tokenizer, max_tokens=data.max_tokens),
