@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from tcl.config import SourceConfig
 from tcl.data.loader_state import LoaderState
-from tcl.data.plan import Range
+from tcl.data.plan import Range, cut
 from tcl.data.recut import recut
 from tcl.data.shards import Shard
-from tcl.data.stream import Part, Position, Source, WorkerPosition, block_order, block_size, piece
+from tcl.data.stream import Part, Position, Source, WorkerPosition, block_order, block_size, epoch_ranges
 from tcl.errors import InputError
 
 
 def handed_out(source: Source, index: int, epoch: int, part: Part, leftovers, seed: int, block: int) -> list:
     """The (shard, index) of a worker's piece in the order in which it hands them out, spelled out."""
-    ranges = piece(source, index, epoch, part, seed, leftovers)
+    ranges = cut(epoch_ranges(source, index, epoch, seed, leftovers), part.part, part.parts)
     samples = [(r.shard, i) for r in ranges for i in range(r.start, r.stop)]
     order = []
     for number, begin in enumerate(range(0, len(samples), block)):

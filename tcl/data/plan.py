@@ -35,7 +35,21 @@ def epoch_order(sizes: list[int], seed: int, epoch: int) -> list[Range]:
 
 def cut(ranges: list[Range], part: int, parts: int) -> list[Range]:
     """Piece `part` of the sequence of samples that `ranges` make, cut into `parts` of equal size."""
-    ends = list(accumulate(r.stop - r.start for r in ranges))
+    return _piece(ranges, _ends(ranges), part, parts)
+
+
+def cut_all(ranges: list[Range], parts: int) -> list[list[Range]]:
+    """All `parts` pieces that `cut` makes."""
+    ends = _ends(ranges)
+    return [_piece(ranges, ends, part, parts) for part in range(parts)]
+
+
+def _ends(ranges: list[Range]) -> list[int]:
+    """How many samples there are up to the end of each range."""
+    return list(accumulate(r.stop - r.start for r in ranges))
+
+
+def _piece(ranges: list[Range], ends: list[int], part: int, parts: int) -> list[Range]:
     total = ends[-1] if ends else 0
     first, last = total * part // parts, total * (part + 1) // parts
 

@@ -2,7 +2,7 @@
 
 from itertools import groupby
 
-from tcl.data.plan import Range, cut, skip_samples
+from tcl.data.plan import Range, cut_all, skip_samples
 from tcl.data.stream import Leftovers, Part, Position, Source, WorkerPosition, block_order, block_size, epoch_ranges
 
 
@@ -17,7 +17,6 @@ def recut(
     that depends on it is made twice.
     """
     block = block_size(shuffle_buffer, len(sources))
-    parts = [Part(number, len(positions)) for number in range(len(positions))]
     starts, left = [], {}
     for index, source in enumerate(sources):
         own = [position.sources[index] for position in positions]
@@ -25,13 +24,14 @@ def recut(
         last = max([*(p.epoch for p in own), *(epoch for of, epoch in leftovers if of == index)])
         starts.append(Position(first))
         for epoch in range(first, last + 1):
-            whole = epoch_ranges(source, index, epoch, seed, leftovers)
-            ranges = [
-                unread
-                for part, position in zip(parts, own, strict=True)
-                for unread in _left(whole, index, epoch, part, position, seed, block)
-            ]
-            left[index, epoch] = _joined(ranges)
+            pieces = cut_all(epoch_ranges(source, index, epoch, seed, leftovers), len(positions))
+            left[index, epoch] = _joined(
+                [
+                    unread
+                    for number, (ranges, position) in enumerate(zip(pieces, own, strict=True))
+                    for unread in _left(ranges, index, epoch, Part(number, len(own)), position, seed, block)
+                ]
+            )
     return WorkerPosition(tuple(starts), max(position.draws for position in positions)), left
 
 
@@ -45,13 +45,11 @@ def still_to_come(leftovers: Leftovers, positions: list[WorkerPosition]) -> Left
 
 
 def _left(
-    whole: list[Range], index: int, epoch: int, part: Part, position: Position, seed: int, block: int
+    ranges: list[Range], index: int, epoch: int, part: Part, position: Position, seed: int, block: int
 ) -> list[Range]:
-    """What the worker `part` at `position` had not handed out of its piece of `epoch`, of which all workers together
-    read `whole`."""
+    """What the worker `part` at `position` had not handed out of `ranges`, its piece of `epoch`."""
     if epoch < position.epoch:
         return []
-    ranges = cut(whole, part.part, part.parts)
     if epoch > position.epoch:
         return ranges
     number, handed_out = divmod(position.sample, block)
