@@ -5,12 +5,16 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcl.data.plan import Range, epoch_plan, skip_samples
+from tcl.data.plan import Range, cut, epoch_order, skip_samples
 
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=12)
 seeds = st.integers(0, 2**32)
 epochs = st.integers(0, 1000)
 parts = st.integers(1, 20)
+
+
+def epoch_plan(sizes: list[int], seed: int, epoch: int, part: int, parts: int) -> list[Range]:
+    return cut(epoch_order(sizes, seed, epoch), part, parts)
 
 
 def samples(ranges: list[Range]) -> list[tuple[int, int]]:

@@ -142,3 +142,19 @@ def test_a_position_in_other_data_is_refused(tmp_path, changed, said):
 def test_shards_may_move(tmp_path):
     state = loader(config(write_shards(tmp_path / "old", [20, 5]))).state
     assert loader(config(write_shards(tmp_path / "new", [20, 5])), start=[state]).notice is None
+
+
+def test_leftovers_of_passes_that_are_over_are_dropped(tmp_path):
+    data = config(write_shards(tmp_path, [12]))
+    first = loader(data, batch_size=2)
+    next(first)
+    other = loader(data, batch_size=2, rank=0, world_size=2, start=[first.state])
+    states = [other.state, loader(data, batch_size=2, rank=1, world_size=2, start=[first.state]).state]
+    assert [epoch for _, epoch, _ in states[0].leftovers] == [0] and not states[1].leftovers
+    later = []
+    for rank in range(2):
+        one = loader(data, batch_size=2, rank=rank, world_size=2, start=states)
+        for _ in range(4):
+            next(one)
+        later.append(one.state)
+    assert loader(data, batch_size=2, rank=0, world_size=2, start=later).state.leftovers == ()

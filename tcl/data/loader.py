@@ -15,9 +15,9 @@ from tcl.data.augment import Augment
 from tcl.data.bad_samples import BadSamples
 from tcl.data.batch import Batch
 from tcl.data.batch_stream import BatchStream, Loaded
-from tcl.data.loader_state import DataIdentity, LoaderState, identify
+from tcl.data.loader_state import DataIdentity, LoaderState, as_kept, identify
 from tcl.data.read_shard import shard_name
-from tcl.data.recut import recut
+from tcl.data.recut import recut, still_to_come
 from tcl.data.shards import open_shards
 from tcl.data.stream import Leftovers, Position, Source, WorkerPosition
 from tcl.errors import InputError
@@ -91,17 +91,17 @@ def _starting_point(
         fresh = WorkerPosition(tuple(Position() for _ in sources))
         return LoaderState((fresh,) * workers, next_worker=0, data=data), {}, None
     _require_same_data(start[0].data, data)
-    leftovers = start[0].leftovers_by_epoch()
+    positions = [position for state in start for position in state.workers]
+    leftovers = still_to_come(start[0].leftovers_by_epoch(), positions)
     there, here = (len(start), len(start[0].workers)), (world_size, workers)
     if there == here:
-        return start[rank], leftovers, None
-    positions = [position for state in start for position in state.workers]
+        return replace(start[rank], leftovers=as_kept(leftovers) if rank == 0 else ()), leftovers, None
     position, leftovers = recut(sources, positions, leftovers, seed=data.seed, shuffle_buffer=data.shuffle_buffer)
     state = LoaderState((position,) * workers, next_worker=0, data=data)
     if rank == 0:  # sums over the ranks stay what they were
         state = replace(
             state,
-            leftovers=tuple((source, epoch, tuple(ranges)) for (source, epoch), ranges in leftovers.items()),
+            leftovers=as_kept(leftovers),
             bad=sum((Counter(state.bad) for state in start), Counter()),
             bad_in_epoch=sum((Counter(state.bad_in_epoch) for state in start), Counter()),
             seen=sum((Counter(state.seen) for state in start), Counter()),

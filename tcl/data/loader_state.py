@@ -28,6 +28,15 @@ def identify(sources: list[Source], seed: int, shuffle_buffer: int) -> DataIdent
     return DataIdentity(seed, shuffle_buffer, tuple(described))
 
 
+KeptLeftovers = tuple[tuple[int, int, tuple[Range, ...]], ...]
+"""(source, epoch, ranges) of each entry of Leftovers."""
+
+
+def as_kept(leftovers: Leftovers) -> KeptLeftovers:
+    """`leftovers` in the form of a LoaderState."""
+    return tuple((source, epoch, tuple(ranges)) for (source, epoch), ranges in leftovers.items())
+
+
 @dataclass(frozen=True)
 class LoaderState:
     """After the last batch handed out: its workers' positions, whose turn is next, and what was met on the way."""
@@ -35,8 +44,8 @@ class LoaderState:
     workers: tuple[WorkerPosition, ...]
     next_worker: int
     data: DataIdentity
-    leftovers: tuple[tuple[int, int, tuple[Range, ...]], ...] = ()
-    """(source, epoch, ranges) of a changed layout, in the state of rank 0 for all ranks."""
+    leftovers: KeptLeftovers = ()
+    """What changes of layout left, in the state of rank 0 for all ranks."""
     bad: dict[str, int] = field(default_factory=dict)
     """Samples not usable, by cause, since the start of the run."""
     bad_in_epoch: dict[str, int] = field(default_factory=dict)

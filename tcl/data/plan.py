@@ -20,21 +20,16 @@ class Range(NamedTuple):
     stop: int
 
 
-def epoch_plan(sizes: list[int], seed: int, epoch: int, part: int, parts: int) -> list[Range]:
-    """The ranges of piece `part` (0 to parts - 1), in reading order; none is empty.
-
-    sizes: samples per shard, >= 0. Pieces differ by at most one sample in size.
-    """
-    return cut(epoch_order(sizes, seed, epoch), part, parts)
-
-
 def epoch_order(sizes: list[int], seed: int, epoch: int) -> list[Range]:
-    """The whole shards in the order of an epoch; sizes as in epoch_plan."""
+    """The whole shards in the order of an epoch; sizes: samples per shard, >= 0."""
     return [Range(shard, 0, sizes[shard]) for shard in permutation(len(sizes), seed, "shards", epoch)]
 
 
 def cut(ranges: list[Range], part: int, parts: int) -> list[Range]:
-    """Piece `part` of the sequence of samples that `ranges` make, cut into `parts` of equal size."""
+    """Piece `part` (0 to parts - 1) of the sequence of samples that `ranges` make, in reading order; none is empty.
+
+    Pieces differ by at most one sample in size.
+    """
     return _piece(ranges, _ends(ranges), part, parts)
 
 
