@@ -7,9 +7,9 @@ INSTALLED := $(VENV)/installed
 .PHONY: help install demo test test-slow lint format clean
 
 help:
-	@echo "make demo       generate scenes, pre-train a small TCL on them (about 6 minutes on 2 cores)"
+	@echo "make demo       generate scenes, pre-train a small TCL on them (6 to 7 minutes on 2 cores)"
 	@echo "make test       lint and test (under 10 minutes on 2 cores)"
-	@echo "make test-slow  the longer proofs"
+	@echo "make test-slow  the longer proofs: DeepSpeed, 20 kills, torch.compile (about 25 minutes)"
 	@echo "make install    set up $(VENV) (the other commands do it themselves)"
 	@echo "make format     format the code"
 	@echo "make clean      remove $(VENV) and the demo"
