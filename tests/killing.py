@@ -46,15 +46,23 @@ def wait_for_step(process: subprocess.Popen, steps: int) -> str:
     return printed
 
 
+def children_of(parent: int) -> list[int]:
+    """Process ids of the children of a process."""
+    children = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            if int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) == parent:
+                children.append(pid)
+        except OSError:
+            continue
+    return children
+
+
 def ranks_of(process: subprocess.Popen) -> list[int]:
     """Process ids of torchrun's workers, by rank."""
     ranks = {}
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if parent == process.pid else []
-        except OSError:
-            continue
+    for pid in children_of(process.pid):
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         ranks |= {int(entry[5:]): pid for entry in environment if entry.startswith(b"RANK=")}
     return [ranks[rank] for rank in sorted(ranks)]
 

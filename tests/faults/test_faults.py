@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 from data_files import write_shards
-from killing import STATE, differences, kill_at_random, losses, ranks_of, run_to_the_end, start, wait_for_step
+from killing import (
+    STATE,
+    children_of,
+    differences,
+    kill_at_random,
+    losses,
+    ranks_of,
+    run_to_the_end,
+    start,
+    wait_for_step,
+)
 from launching import TORCHRUN
 from safetensors.torch import load_file
 
@@ -79,6 +89,16 @@ def test_a_killed_rank_ends_all_and_is_named(options, tmp_path):
     assert process.returncode != 0
     assert "rank      : 1" in printed and "SIGKILL" in printed
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+def test_a_killed_loader_process_ends_the_run_with_the_shard_it_was_reading(options, tmp_path):
+    process = start(python(options), tmp_path)
+    printed = wait_for_step(process, 3)
+    (worker, *_) = children_of(process.pid)
+    os.kill(worker, signal.SIGKILL)
+    printed += process.communicate()[0]
+    assert process.returncode == 2, printed
+    assert "error: data.workers: a loader process died (rank 0, worker 0 at 00000" in printed
 
 
 def test_a_full_disk_ends_the_run_in_one_line_and_leaves_the_last_good_checkpoint(options, tmp_path):
