@@ -24,6 +24,8 @@ from safetensors.torch import load_file
 from tcl.training.checkpoint_store import list_checkpoints, newest_intact
 from tools.train_tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.slow
+
 STEPS = 60
 
 
@@ -133,7 +135,6 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(options, tmp_
     assert all(weights[name].equal(expected[name]) for name in expected)
 
 
-@pytest.mark.slow
 def test_killed_at_twenty_random_points_it_ends_as_if_never_stopped(options, tmp_path):
     """Two processes; each time all of them, one rank, or torchrun itself, by SIGKILL or SIGTERM."""
     run_to_the_end([*TORCHRUN, *options], tmp_path / "whole")
