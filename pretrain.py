@@ -6,7 +6,7 @@ the first batch of every source, and trains nothing.
 
 import sys
 
-from tcl.config import parse_pretrain
+from tcl.command_line import parse_pretrain
 from tcl.errors import InputError
 
 if __name__ == "__main__":
@@ -15,13 +15,11 @@ if __name__ == "__main__":
         # torch and the models: only once the options are right
         from tcl.training.dry_run import dry_run
         from tcl.training.preemption import EXIT_CODE, Preempted
-        from tcl.training.pretrain import pretrain
+        from tcl.training.pretrain import build_pretraining
+        from tcl.training.run import train
 
         try:
-            if "--dry_run" in sys.argv:
-                dry_run(config)
-            else:
-                pretrain(config)
+            (dry_run if "--dry_run" in sys.argv else train)(config, build_pretraining)
         except Preempted as told:
             print(told, file=sys.stderr)
             sys.exit(EXIT_CODE)

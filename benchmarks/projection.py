@@ -9,7 +9,7 @@ from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, Pretrai
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
 from tcl.models.tcl import TCL
-from tcl.training.world import estimate_memory
+from tcl.training.world import estimate_memory, pair_activation_bytes
 
 VOCABULARY = 30522
 LARGE_BERT = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -50,7 +50,10 @@ def main() -> None:
         parameters = sum(p.numel() for p in student.parameters())
         for mode, stage in MODES.items():
             for devices in (8, 64, 512):
-                memory = estimate_memory(config, student, teacher, processes=devices, zero_stage=stage, bf16=True)
+                activations = pair_activation_bytes(config, encoders, config.objective, processes=devices, bf16=True)
+                memory = estimate_memory(
+                    student, teacher, processes=devices, zero_stage=stage, bf16=True, activations=activations
+                )
                 features = 2 * BATCH * config.model.embed_dim * 4 * (devices - 1)
                 parts = " | ".join(f"{value / GIB:.2f}" for value in vars(memory).values())
                 sent = traffic(parameters, stage, devices, features) / GIB

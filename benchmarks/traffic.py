@@ -70,7 +70,7 @@ def measure(config: PretrainConfig, mode: str) -> dict:
     student, teacher = TCL(encoders, config.objective), Momentum(encoders, config.objective, 4, seed=0)
     rank, processes = world()
     stage = int(mode[-1]) if mode != "ddp" else None
-    expected = estimate_memory(config, student, teacher, processes=processes, zero_stage=stage, bf16=False)
+    expected = estimate_memory(student, teacher, processes=processes, zero_stage=stage, bf16=False, activations=0.0)
     parameters = sum(p.numel() for p in student.parameters())
     engine = build_engine(accelerator, student, config.optim)
 

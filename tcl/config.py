@@ -1,21 +1,12 @@
-"""Every option of a pre-training run: typed, documented, validated.
+"""Every option of a pre-training run, and the sections that fine-tuning (tcl.tasks) shares with it: typed, documented.
 
-Read from YAML and overridden on the command line, e.g. `--config run.yaml --train.steps 100`.
-The docstring under a field says what it is, its unit and range, and why the default is what it is.
+Read from YAML and overridden on the command line, e.g. `--config run.yaml --train.steps 100` (tcl.command_line);
+impossible values are refused by tcl.config_checks. The docstring under a field says what it is, its unit and range, and
+why the default is what it is.
 """
 
-import re
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
-
-import jsonargparse
-import yaml
-
-from tcl.data.shards import list_shards
-from tcl.errors import InputError
-
-jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 @dataclass
@@ -219,16 +210,20 @@ class TrainConfig:
 
 @dataclass
 class EvalConfig:
-    """Zero-shot retrieval on data.val, from the embeddings and re-ranked by ITM."""
+    """Retrieval on data.val, from the embeddings and re-ranked by ITM."""
 
     every: int = 1000
     """Optimiser steps between evaluations, >= 1; the last step always evaluates."""
     batch_size: int = 64
     """Images or texts per forward pass, >= 1."""
-    max_images: int = 1000
-    """Evaluate on the first this many images, >= 1, with all their captions."""
+    max_images: int | None = 1000
+    """Evaluate on the first this many images, >= 1, with all their captions; None: on all."""
     rerank_k: int = 16
     """Candidates per query that ITM re-ranks, >= 0 (0: embeddings only)."""
+    pass_tokens: int = 8192
+    """Text tokens in one pass of the re-ranking, padding included, >= 1: bounds its memory."""
+    image_cache_gib: float = 4.0
+    """Image tokens kept in memory between the two stages, per process, >= 0; images beyond are encoded again."""
 
 
 @dataclass
@@ -245,142 +240,3 @@ class PretrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-
-
-def parse_pretrain(arguments: list[str]) -> PretrainConfig:
-    """Command line (`--config file.yaml --train.steps 100 ...`, later ones win) -> a checked configuration.
-
-    InputError: an unknown key, a wrong type, or a value that `check_pretrain` refuses.
-    """
-    parser = jsonargparse.ArgumentParser(
-        prog="pretrain.py", exit_on_error=False, description="Pre-train TCL from webdataset shards."
-    )
-    parser.add_argument("--config", action="config", help="YAML file of options; may be given more than once.")
-    parser.add_class_arguments(PretrainConfig, as_group=False)
-    try:
-        parsed = parser.parse_args(arguments)
-        parsed.pop("config")
-        config = PretrainConfig(**vars(parser.instantiate(parsed)))
-    except (jsonargparse.ArgumentError, TypeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"config: {said}; `python pretrain.py --help` lists every option and its type") from error
-    check_pretrain(config)
-    return config
-
-
-def save_config(config: PretrainConfig, path: Path) -> None:
-    """Write the resolved configuration as YAML that `--config` reads back."""
-    path.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def check_pretrain(config: PretrainConfig) -> None:
-    """InputError on the first impossible value, naming the field, the value and what would be accepted.
-
-    Nothing is loaded; shards are only looked up. What depends on a model's architecture (does the image size divide
-    by the patch?) is asked of its constructor's arguments.
-    """
-    model, objective, data, optim, train = config.model, config.objective, config.data, config.optim, config.train
-    weights = ("cma_weight", "imc_weight", "lmi_weight", "itm_weight", "mlm_weight")
-    for name in weights:
-        _require(getattr(objective, name) >= 0, f"objective.{name}", getattr(objective, name), "a number >= 0")
-    if not any(getattr(objective, name) > 0 for name in weights):
-        raise InputError(f"objective: all of {', '.join(weights)} are 0; at least one loss must have a weight > 0")
-    for name, value in {"momentum": objective.momentum, "alpha": objective.alpha}.items():
-        _require(0 <= value <= 1, f"objective.{name}", value, "0 to 1")
-    _require(0 < objective.mlm_probability < 1, "objective.mlm_probability", objective.mlm_probability, "0 to 1")
-    _require(0.001 <= objective.temperature <= 0.5, "objective.temperature", objective.temperature, "0.001 to 0.5")
-    _require(objective.queue_size >= 1, "objective.queue_size", objective.queue_size, "an integer >= 1")
-    _require(
-        objective.alpha_ramp_epochs >= 0, "objective.alpha_ramp_epochs", objective.alpha_ramp_epochs, "a number >= 0"
-    )
-    _require(model.embed_dim >= 1, "model.embed_dim", model.embed_dim, "an integer >= 1")
-    _require(model.lmi_regions >= 1, "model.lmi_regions", model.lmi_regions, "an integer >= 1")
-
-    at_least_1 = {
-        "data.max_words": data.max_words,
-        "data.shuffle_buffer": data.shuffle_buffer,
-        "data.max_pixels": data.max_pixels,
-        "train.batch_size": train.batch_size,
-        "train.accumulate_steps": train.accumulate_steps,
-        "train.epochs": train.epochs,
-        "train.steps": 1 if train.steps is None else train.steps,
-        "train.max_nonfinite_steps": train.max_nonfinite_steps,
-        "train.process_timeout": train.process_timeout,
-        "train.log_every": train.log_every,
-        "train.save_every": train.save_every,
-        "train.keep_checkpoints": train.keep_checkpoints,
-        "eval.every": config.eval.every,
-        "eval.batch_size": config.eval.batch_size,
-        "eval.max_images": config.eval.max_images,
-    }
-    at_least_0 = {
-        "data.workers": data.workers,
-        "data.timeout": data.timeout,
-        "optim.warmup_steps": optim.warmup_steps,
-        "optim.weight_decay": optim.weight_decay,
-        "eval.rerank_k": config.eval.rerank_k,
-        "data.augment.randaugment_ops": data.augment.randaugment_ops,
-    }
-    for name, value in at_least_1.items():
-        _require(value >= 1, name, value, "an integer >= 1")
-    for name, value in at_least_0.items():
-        _require(value >= 0, name, value, "a number >= 0")
-    if train.batch_size < 2 and objective.itm_weight > 0:
-        raise InputError(
-            f"train.batch_size: {train.batch_size} with objective.itm_weight {objective.itm_weight}; ITM draws its "
-            f"negatives from the batch and needs at least 2, or objective.itm_weight 0"
-        )
-    _require(data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "an integer >= 2: [CLS] and a token")
-    _require(0 <= data.max_bad_fraction <= 1, "data.max_bad_fraction", data.max_bad_fraction, "0 to 1")
-    _check_augment(data.augment)
-    _require(optim.lr > 0, "optim.lr", optim.lr, "a number > 0")
-    for name in ("warmup_lr", "min_lr"):
-        _require(0 <= getattr(optim, name) <= optim.lr, f"optim.{name}", getattr(optim, name), f"0 to lr ({optim.lr})")
-    _require(optim.clip_grad_norm > 0, "optim.clip_grad_norm", optim.clip_grad_norm, "a number > 0")
-    _require(optim.eps > 0, "optim.eps", optim.eps, "a number > 0")
-    _require(all(0 <= beta < 1 for beta in optim.betas), "optim.betas", optim.betas, "two numbers, 0 <= beta < 1")
-    check_image_size(model.image)
-    if not data.train:
-        raise InputError("data.train: no sources; give at least one, e.g. [{shards: data/*.tar}]")
-    weights_given = [source.weight for source in data.train if source.weight is not None]
-    if weights_given and (len(weights_given) < len(data.train) or min(weights_given) <= 0):
-        weights = [source.weight for source in data.train]
-        raise InputError(f"data.train: weights {weights}; give every source a weight > 0, or none of them")
-    for pattern in [source.shards for source in data.train] + ([data.val] if data.val else []):
-        list_shards(pattern)
-
-
-def _check_augment(augment: AugmentConfig) -> None:
-    for name in ("flip_prob", "color_jitter_prob", "grayscale_prob", "blur_prob"):
-        _require(0 <= getattr(augment, name) <= 1, f"data.augment.{name}", getattr(augment, name), "0 to 1")
-    low, high = augment.crop_scale
-    _require(0 < low <= high <= 1, "data.augment.crop_scale", augment.crop_scale, "0 < low <= high <= 1")
-    *strengths, hue = augment.color_jitter
-    accepted = "brightness, contrast, saturation >= 0 and hue 0 to 0.5"
-    _require(min(strengths) >= 0 and 0 <= hue <= 0.5, "data.augment.color_jitter", augment.color_jitter, accepted)
-    magnitude = augment.randaugment_magnitude
-    _require(0 <= magnitude <= 10, "data.augment.randaugment_magnitude", magnitude, "0 to 10")
-
-
-def check_image_size(image: ImageEncoderConfig) -> None:
-    """InputError: a size below 1 or not a multiple of the patch size that the name or the overrides give."""
-    _require(image.image_size >= 1, "model.image.image_size", image.image_size, "an integer >= 1")
-    in_name = re.search(r"patch(\d+)", image.name)
-    patch = image.overrides.get("patch_size", int(in_name[1]) if in_name else None)
-    if patch is not None and image.image_size % patch:
-        near = max(patch, round(image.image_size / patch) * patch)
-        raise InputError(
-            f"model.image.image_size: {image.image_size} is not a multiple of the patch size {patch} of {image.name}; "
-            f"use e.g. {near}"
-        )
-
-
-def _require(holds: bool, field_name: str, value: Any, accepted: str) -> None:
-    if not holds:
-        raise InputError(f"{field_name}: {value!r} is not possible; accepted: {accepted}")

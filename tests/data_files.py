@@ -10,7 +10,9 @@ from PIL import Image
 from transformers import BertTokenizerFast
 
 from tcl.config import AugmentConfig, DataConfig, SourceConfig
+from tcl.data.augment import Augment
 from tcl.data.loader import TrainLoader, train_loader
+from tcl.data.pair_reader import PairReader
 
 WORDS = "a photo of thing number red green blue dog cat on mat"
 TOKENIZER = BertTokenizerFast(
@@ -74,15 +76,7 @@ def config(*shards: str | SourceConfig, **options) -> DataConfig:
 
 
 def loader(data: DataConfig, **options) -> TrainLoader:
-    defaults = {
-        "tokenizer": TOKENIZER,
-        "image_size": 16,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "batch_size": 4,
-        "mlm_probability": 0.5,
-        "seed": 0,
-        "rank": 0,
-        "world_size": 1,
-    }
+    half = (0.5, 0.5, 0.5)
+    reader = PairReader(data, Augment(data.augment, 16, half, half), TOKENIZER, mlm_probability=0.5)
+    defaults = {"reader": reader, "batch_size": 4, "seed": 0, "rank": 0, "world_size": 1}
     return train_loader(data, **{**defaults, **options})

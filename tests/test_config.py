@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from data_files import write_shards
 
-from tcl.config import PretrainConfig, parse_pretrain, save_config
+from tcl.command_line import parse_pretrain, save_config
+from tcl.config import PretrainConfig
 from tcl.errors import InputError
 
 

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from data_files import encode, write_tar
 from PIL import Image
 from safetensors.torch import load_file
 
-from tcl.config import PretrainConfig, parse_pretrain
+from tcl.command_line import parse_pretrain
+from tcl.config import PretrainConfig
 from tcl.errors import InputError
-from tcl.training import pretrain as pretrain_module
+from tcl.training import run
 from tcl.training.dry_run import dry_run
-from tcl.training.pretrain import pretrain
+from tcl.training.pretrain import build_pretraining
+from tcl.training.task import Evaluation
 from tools.train_tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +90,10 @@ def configure(arguments: list[str], output_dir: Path, *more: str) -> PretrainCon
     return parse_pretrain([*arguments, f"--output_dir={output_dir}", *more])
 
 
+def pretrain(config: PretrainConfig) -> Path:
+    return run.train(config, build_pretraining)
+
+
 def rows(output_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
 
@@ -145,10 +152,13 @@ def test_old_checkpoints_go_and_none_is_left_half_written(arguments, tmp_path):
 
 
 def test_the_checkpoint_with_the_best_evaluation_is_kept(arguments, tmp_path, monkeypatch):
-    recalls = iter([10.0, 30.0, 20.0, 25.0, 5.0])
-    monkeypatch.setattr(pretrain_module, "zero_shot_retrieval", lambda *_: {"rerank_i2t_r1": next(recalls)})
+    scores = iter([10.0, 30.0, 20.0, 25.0, 5.0])
     options = ["--train.steps=4", "--train.save_every=1", "--train.keep_checkpoints=1", "--eval.every=1"]
-    pretrain(configure(arguments, tmp_path, *options))
+
+    def build(*args):
+        return replace(build_pretraining(*args), evaluate=lambda *_: Evaluation({}, next(scores), "looked"))
+
+    run.train(configure(arguments, tmp_path, *options), build)
     kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}
     assert kept == {"latest", "best", "step_00000001", "step_00000004"}
     progress = json.loads((tmp_path / "checkpoints" / "step_00000004" / "progress.json").read_text())
@@ -167,7 +177,7 @@ def test_an_earlier_checkpoint_of_the_same_run_is_not_resumed_from(arguments, tm
 
 
 def test_dry_run_prints_the_world_and_reads_every_source(arguments, tmp_path, capsys):
-    dry_run(configure(arguments, tmp_path / "run"))
+    dry_run(configure(arguments, tmp_path / "run"), build_pretraining)
     printed = capsys.readouterr().out
     assert "world: 1 process(es) on cpu, fp32, one process; global batch 16 = 16 x 1 passes x 1 processes" in printed
     assert "memory per device (estimate): " in printed and "0.1M trained, 0.1M teacher, 0.0M frozen" in printed
@@ -200,8 +210,8 @@ def test_steps_that_stay_non_finite_stop_the_run_and_name_the_losses(arguments, 
         batch.image[:] = torch.nan
         return batch
 
-    original = pretrain_module.TrainLoader.__next__
-    monkeypatch.setattr(pretrain_module.TrainLoader, "__next__", broken)
+    original = run.TrainLoader.__next__
+    monkeypatch.setattr(run.TrainLoader, "__next__", broken)
     with pytest.raises(InputError, match=r"max_nonfinite_steps: 3 steps in a row .* i2t.*itm.*optim\.lr"):
         pretrain(configure(arguments, tmp_path, "--train.steps=9", "--train.max_nonfinite_steps=3"))
     assert sum("skipped" in row for row in rows(tmp_path)) == 3
@@ -217,6 +227,13 @@ def test_memory_and_compile_options_change_no_number(arguments, tmp_path, option
     pretrain(configure(arguments, tmp_path / "option", *common, option))
     plain, other = ([row["loss"] for row in rows(tmp_path / d) if "loss" in row] for d in ("plain", "option"))
     assert other == pytest.approx(plain, rel=1e-4)
+
+
+def test_more_candidates_than_there_are_stop_the_run_at_its_start(arguments, tmp_path):
+    with pytest.raises(
+        InputError, match=r"^eval\.rerank_k: 65, but data\.val holds 64 images and 64 captions; .* 0 to 64$"
+    ):
+        pretrain(configure(arguments, tmp_path, "--eval.rerank_k=65"))
 
 
 def test_tensorboard_gets_the_metrics(arguments, tmp_path):

@@ -7,7 +7,7 @@ from data_files import JPEG, encode, noise, pair, write_tar
 
 from tcl.data import decode
 from tcl.data.read_shard import NO_EXTENSION, TRUNCATED
-from tcl.data.retrieval_set import load_retrieval_set
+from tcl.data.retrieval_set import IDS_DO_NOT_FIT, OTHER_CAPTION, OTHER_IMAGE, load_retrieval_set
 from tcl.errors import InputError
 
 
@@ -26,8 +26,9 @@ def test_all_captions_of_every_image_in_shard_order(tmp_path):
     found = load(tmp_path / "*.tar")
     assert found.images == images
     assert found.captions == ["first", "1st", "second", "third"]
-    assert found.image_of_caption == [0, 0, 1, 2]
-    assert found.keys == ["0.tar/b", "0.tar/a", "1.tar/z"]
+    assert found.pairs == [(0, 0), (0, 1), (1, 2), (2, 3)]
+    assert found.caption_ids == ["0.tar/b#0", "0.tar/b#1", "0.tar/a#0", "1.tar/z#0"]
+    assert found.image_ids == ["0.tar/b", "0.tar/a", "1.tar/z"]
     assert found.bad == {}
 
 
@@ -35,7 +36,7 @@ def test_at_most_max_images_with_all_their_captions(tmp_path):
     write_tar(tmp_path / "0.tar", [e for i in range(5) for e in captioned(f"{i}", ["one", "two"])])
     found = load(tmp_path / "0.tar", max_images=2)
     assert len(found.images) == 2
-    assert found.image_of_caption == [0, 0, 1, 1]
+    assert found.pairs == [(0, 0), (0, 1), (1, 2), (1, 3)]
 
 
 def test_captions_are_cut_to_max_words(tmp_path):
@@ -56,7 +57,7 @@ def test_unusable_samples_are_skipped_and_counted(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"e.jpg\0") + 600])
     found = load(path, max_pixels=1000)
-    assert found.keys == ["0.tar/d"]
+    assert found.image_ids == ["0.tar/d"]
     causes = (decode.CORRUPT_IMAGE, NO_EXTENSION, decode.EMPTY_CAPTION, decode.TOO_LARGE, TRUNCATED)
     assert found.bad == dict.fromkeys(causes, 1)
 
@@ -76,3 +77,63 @@ def test_empty_shards(tmp_path):
 def test_missing_shards(tmp_path):
     with pytest.raises(InputError, match="no file matches"):
         load(tmp_path / "*.tar")
+
+
+def sample(key: str, image: bytes, **said) -> list[tuple[str, bytes]]:
+    return [(f"{key}.jpg", image), (f"{key}.json", json.dumps(said).encode())]
+
+
+def test_samples_of_one_image_id_are_one_image_with_the_captions_of_all(tmp_path):
+    a, b = encode(noise(0)), encode(noise(1))
+    entries = [
+        *sample("0", a, image_id=7, caption="one"),
+        *sample("1", b, image_id=8, caption="two"),
+        *sample("2", a, image_id=7, captions=["three", "four"]),
+    ]
+    found = load(write_tar(tmp_path / "0.tar", entries))
+    assert found.images == [a, b] and found.image_ids == ["7", "8"]
+    assert found.captions == ["one", "two", "three", "four"]
+    assert found.pairs == [(0, 0), (1, 1), (0, 2), (0, 3)]
+    assert found.caption_ids == ["7#0", "8#0", "7#1", "7#2"]
+
+
+def test_a_caption_with_an_id_may_have_several_images(tmp_path):
+    a, b = encode(noise(0)), encode(noise(1))
+    entries = [
+        *sample("0", a, captions=["a dog", "", "a cat"], caption_ids=["x", "y", "z"]),
+        *sample("1", b, captions=["A dog."], caption_ids=["x"]),
+    ]
+    found = load(write_tar(tmp_path / "0.tar", entries))
+    assert found.captions == ["a dog", "a cat"] and found.caption_ids == ["x", "z"]
+    assert found.pairs == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_an_id_given_to_two_things_keeps_the_first_and_is_counted(tmp_path):
+    a, b = encode(noise(0)), encode(noise(1))
+    entries = [
+        *sample("0", a, image_id=7, captions=["a dog"], caption_ids=["x"]),
+        *sample("1", b, image_id=7, captions=["a cat"]),
+        *sample("2", b, image_id=9, captions=["a bird"], caption_ids=["x"]),
+        *sample("3", b, image_id=9, captions=["a bird"], caption_ids=["x", "y"]),
+        *sample("4", b, image_id=9, captions=[3], caption_ids=["w"]),
+        *sample("5", b, image_id=9, captions=["!"], caption_ids=["w"]),
+    ]
+    found = load(write_tar(tmp_path / "0.tar", entries))
+    assert found.images == [a] and found.captions == ["a dog"]
+    causes = (OTHER_IMAGE, OTHER_CAPTION, IDS_DO_NOT_FIT, decode.NOT_TEXT, decode.EMPTY_CAPTION)
+    assert found.bad == dict.fromkeys(causes, 1)
+
+
+def test_an_image_without_captions_is_skipped_and_counted(tmp_path):
+    entries = [*sample("0", JPEG, captions=[]), ("1.jpg", JPEG), *pair("2")]
+    found = load(write_tar(tmp_path / "0.tar", entries))
+    assert found.image_ids == ["0.tar/2"]
+    assert found.bad == {decode.EMPTY_CAPTION: 1, decode.NO_CAPTION: 1}
+
+
+def test_equal_names_of_shards_in_two_folders(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        write_tar(tmp_path / folder / "0.tar", pair("x", image=encode(noise(ord(folder)))))
+    found = load(tmp_path / "{a,b}/0.tar")
+    assert len(found.images) == len(set(found.image_ids)) == 2

@@ -1,9 +1,13 @@
 """What the loader hands to the training step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+AnyBatch = TypeVar("AnyBatch", "Batch", "QuestionBatch")
 
 
 @dataclass
@@ -26,19 +30,54 @@ class Batch:
     """[M] int64, the token that was there."""
     keys: list[str]
     """'<shard name>/<sample key>' of each pair, for tests and messages."""
+    image_ids: Tensor | None = None
+    """[B] int64 >= 0: pairs with equal ids show the same image, and each other's texts are right for them. None: every
+    pair is taken for itself, as in pre-training."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def images_to(self, dtype: torch.dtype) -> "Batch":
-        return replace(self, image=self.image.to(dtype), image_aug=self.image_aug.to(dtype))
+@dataclass
+class QuestionBatch:
+    """B questions about images with A answers in all, A >= B; questions are padded to L tokens, answers to T."""
 
-    def pin_memory(self) -> "Batch":
-        return self._map(Tensor.pin_memory)
+    image: Tensor
+    """[B, 3, H, W] float, augmented."""
+    input_ids: Tensor
+    """[B, L] int64, questions, [CLS] in column 0."""
+    attention_mask: Tensor
+    """[B, L] int64, 1 token, 0 padding."""
+    answer_ids: Tensor
+    """[A, T] int64, [CLS] tokens [SEP]."""
+    answer_mask: Tensor
+    """[A, T] int64."""
+    answer_weights: Tensor
+    """[A] float, 0 to 1: the share of the annotators who gave this answer."""
+    question_index: Tensor
+    """[A] int64, ascending: which question each answer belongs to."""
+    target_positions: Tensor
+    """[M] int64, flat index a * T + t of every answer token that has a successor: where the decoder is asked."""
+    target_ids: Tensor
+    """[M] int64, those successors."""
+    keys: list[str]
+    """'<shard name>/<sample key>' of each question."""
 
-    def _map(self, function) -> "Batch":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: function(v) if isinstance(v, Tensor) else v for name, v in values.items()})
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def map_tensors(batch: AnyBatch, function: Callable[[Tensor], Tensor]) -> AnyBatch:
+    """`batch` with `function` applied to each of its tensors."""
+    tensors = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return replace(batch, **{name: function(value) for name, value in tensors.items() if isinstance(value, Tensor)})
+
+
+def to_device(batch: AnyBatch, device: torch.device | str) -> AnyBatch:
+    """`batch` on `device`; from pinned memory the copy does not wait."""
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def images_to(batch: AnyBatch, dtype: torch.dtype) -> AnyBatch:
+    """`batch` with its images, the tensors of four dimensions, in `dtype`."""
+    return map_tensors(batch, lambda tensor: tensor.to(dtype) if tensor.ndim == 4 else tensor)

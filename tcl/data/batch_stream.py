@@ -1,25 +1,22 @@
-"""What runs in a worker process: shards -> visits -> decoded pairs -> whole batches."""
+"""What runs in a worker process: shards -> visits -> decoded examples -> whole batches."""
 
 import os
 import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
-from transformers import PreTrainedTokenizerBase
 
 from tcl.config import DataConfig
-from tcl.data.augment import Augment
-from tcl.data.batch import Batch
-from tcl.data.decode import EMPTY_CAPTION, BadSample, clean_captions, decode_image, image_bytes
+from tcl.data.batch import Batch, QuestionBatch, map_tensors
+from tcl.data.decode import BadSample
 from tcl.data.loader_state import LoaderState
-from tcl.data.masking import mask_tokens
 from tcl.data.seeding import seed_of
 from tcl.data.stream import Leftovers, Part, Source, Visit, WorkerPosition, worker_stream
-from tcl.data.text import tokenize
 
 
 @dataclass
@@ -29,15 +26,25 @@ class Loaded:
     The batch is None after as many bad samples as a batch holds: a worker that finds nothing usable is heard of.
     """
 
-    batch: Batch | None
+    batch: Batch | QuestionBatch | None
     worker: int
     position: WorkerPosition
     bad: list[tuple[str, str]]
     epochs: Counter[int]
-    """How many pairs of the batch come from which epoch of their source."""
+    """How many examples of the batch come from which epoch of their source."""
 
     def pin_memory(self) -> "Loaded":
-        return replace(self, batch=self.batch.pin_memory()) if self.batch is not None else self
+        return replace(self, batch=map_tensors(self.batch, Tensor.pin_memory)) if self.batch is not None else self
+
+
+class SampleReader(Protocol):
+    """What a kind of data (pairs, questions) is made of: samples become examples, examples a batch."""
+
+    def read(self, fields: dict[str, bytes], key: str, rng: random.Random) -> object:
+        """A sample's bytes by extension -> an example; everything random comes from `rng`. BadSample: unusable."""
+
+    def batch(self, examples: list, seed: int) -> Batch | QuestionBatch:
+        """A batch of `examples`; everything random comes from `seed`."""
 
 
 class BatchStream(IterableDataset):
@@ -48,10 +55,8 @@ class BatchStream(IterableDataset):
         sources: list[Source],
         data: DataConfig,
         *,
-        augment: Augment,
-        tokenizer: PreTrainedTokenizerBase,
+        reader: SampleReader,
         batch_size: int,
-        mlm_probability: float,
         seed: int,
         rank: int,
         world_size: int,
@@ -60,10 +65,8 @@ class BatchStream(IterableDataset):
     ):
         self.sources = sources
         self.data = data
-        self.augment = augment
-        self.tokenizer = tokenizer
+        self.reader = reader
         self.batch_size = batch_size
-        self.mlm_probability = mlm_probability
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -82,7 +85,7 @@ class BatchStream(IterableDataset):
         def on_shard(source: int, shard: int) -> None:
             self.reading[worker, 1:] = torch.tensor([source, shard])
 
-        pairs: list[Pair] = []
+        examples: list = []
         bad: list[tuple[str, str]] = []
         epochs: Counter[int] = Counter()
         batch_start = self.start.workers[worker]
@@ -98,13 +101,14 @@ class BatchStream(IterableDataset):
         for visit, position in visits:
             bad += visit.sample.notices
             try:
-                pairs.append(self._decode(visit))
+                examples.append(self._read(visit))
                 epochs[visit.epoch] += 1
             except BadSample as problem:
                 bad.append((str(problem), visit.sample.key))
-            if len(pairs) == self.batch_size:
-                yield Loaded(self._batch(pairs, part, batch_start), worker, position, bad, epochs)
-                pairs, bad, epochs, batch_start = [], [], Counter(), position
+            if len(examples) == self.batch_size:
+                batch = self.reader.batch(examples, seed_of(self.seed, "mlm", part.part, batch_start.draws))
+                yield Loaded(batch, worker, position, bad, epochs)
+                examples, bad, epochs, batch_start = [], [], Counter(), position
             elif len(bad) >= self.batch_size:
                 yield Loaded(None, worker, position, bad, Counter())
                 bad = []
@@ -114,48 +118,9 @@ class BatchStream(IterableDataset):
         _, source, shard = self.reading[worker].tolist()
         return self.sources[source].shards[shard].url if shard >= 0 else None
 
-    def _decode(self, visit: Visit) -> "Pair":
+    def _read(self, visit: Visit) -> object:
         sample = visit.sample
         if sample.problem is not None:
             raise BadSample(sample.problem)
-        captions = clean_captions(sample.fields, self.data.max_words)
-        image = decode_image(
-            image_bytes(sample.fields), max_pixels=self.data.max_pixels, min_side=self.augment.min_side
-        )
-        rng = random.Random(seed_of(self.seed, "visit", visit.source, visit.epoch, visit.shard, sample.index))
-        caption = rng.choice(captions)
-        if not self.tokenizer.tokenize(caption):  # e.g. nothing but control characters
-            raise BadSample(EMPTY_CAPTION)
-        return Pair(self.augment(image, rng), self.augment(image, rng), caption, sample.key)
-
-    def _batch(self, pairs: list["Pair"], part: Part, start: WorkerPosition) -> Batch:
-        captions = [pair.caption for pair in pairs]
-        input_ids, attention_mask = tokenize(self.tokenizer, captions, self.data.max_tokens)
-        masked = mask_tokens(
-            input_ids,
-            attention_mask,
-            probability=self.mlm_probability,
-            mask_id=self.tokenizer.mask_token_id,
-            vocab_size=len(self.tokenizer),
-            generator=torch.Generator().manual_seed(seed_of(self.seed, "mlm", part.part, start.draws)),
-        )
-        return Batch(
-            image=torch.stack([pair.image for pair in pairs]),
-            image_aug=torch.stack([pair.image_aug for pair in pairs]),
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            masked_ids=masked.input_ids,
-            mask_positions=masked.positions,
-            mask_labels=masked.labels,
-            keys=[pair.key for pair in pairs],
-        )
-
-
-@dataclass
-class Pair:
-    """Two views of an image, [3, H, W] each, and one of its captions, cleaned."""
-
-    image: Tensor
-    image_aug: Tensor
-    caption: str
-    key: str
+        seed = seed_of(self.seed, "visit", visit.source, visit.epoch, visit.shard, sample.index)
+        return self.reader.read(sample.fields, sample.key, random.Random(seed))

@@ -24,6 +24,7 @@ NO_CAPTION = "missing caption"
 EMPTY_CAPTION = "empty caption"
 NOT_UTF8 = "caption is not UTF-8"
 NOT_JSON = "invalid JSON"
+NOT_AN_OBJECT = "JSON is not an object"
 NOT_TEXT = "caption in JSON is not text"
 
 _ORIENTATION_TAG = 0x0112
@@ -136,7 +137,13 @@ def _caption_in_text(content: bytes) -> list[str]:
         raise BadSample(NOT_UTF8) from error
 
 
-def _captions_in_json(content: bytes) -> list[str]:
+def json_of(fields: dict[str, bytes]) -> dict:
+    """The JSON object of a sample, {} without one. BadSample: NOT_UTF8, NOT_JSON, NOT_AN_OBJECT."""
+    return parse_json(fields["json"]) if "json" in fields else {}
+
+
+def parse_json(content: bytes) -> dict:
+    """A JSON object. BadSample: NOT_UTF8, NOT_JSON, NOT_AN_OBJECT."""
     try:
         found = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -144,7 +151,12 @@ def _captions_in_json(content: bytes) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise BadSample(NOT_JSON) from error
     if not isinstance(found, dict):
-        raise BadSample(NOT_TEXT)
+        raise BadSample(NOT_AN_OBJECT)
+    return found
+
+
+def _captions_in_json(content: bytes) -> list[str]:
+    found = parse_json(content)
     captions = found["captions"] if found.get("captions") is not None else found.get("caption")
     if captions is None:
         raise BadSample(NO_CAPTION)

@@ -1,4 +1,4 @@
-"""Shards -> batches for training: reading, decoding, two views, tokens and masking in worker processes."""
+"""Shards -> batches for training: reading, decoding, augmentation and tokens in worker processes."""
 
 import os
 import re
@@ -8,13 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
 
 from tcl.config import DataConfig, SourceConfig
-from tcl.data.augment import Augment
 from tcl.data.bad_samples import BadSamples
-from tcl.data.batch import Batch
-from tcl.data.batch_stream import BatchStream, Loaded
+from tcl.data.batch import Batch, QuestionBatch
+from tcl.data.batch_stream import BatchStream, Loaded, SampleReader
 from tcl.data.loader_state import DataIdentity, LoaderState, as_kept, identify
 from tcl.data.read_shard import shard_name
 from tcl.data.recut import recut, still_to_come
@@ -26,20 +24,15 @@ from tcl.errors import InputError
 def train_loader(
     data: DataConfig,
     *,
-    tokenizer: PreTrainedTokenizerBase,
-    image_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    reader: SampleReader,
     batch_size: int,
-    mlm_probability: float,
     seed: int,
     rank: int,
     world_size: int,
     start: Sequence[LoaderState] | None = None,
     pin_memory: bool = False,
 ) -> "TrainLoader":
-    """Batches of `batch_size` pairs for ever, for one of `world_size` ranks. image_size in pixels; mean and std per
-    channel, of pixels in [0, 1].
+    """Batches of `batch_size` examples, as `reader` makes them, for ever, for one of `world_size` ranks.
 
     start: the states of all ranks of a checkpoint. With as many ranks and workers as then, exactly the batches come
     that would have come; with others the rest of the epoch comes once, in another order (`TrainLoader.notice`).
@@ -64,10 +57,8 @@ def train_loader(
     stream = BatchStream(
         sources,
         data,
-        augment=Augment(data.augment, image_size, mean, std),
-        tokenizer=tokenizer,
+        reader=reader,
         batch_size=batch_size,
-        mlm_probability=mlm_probability,
         seed=seed,
         rank=rank,
         world_size=world_size,
@@ -162,7 +153,7 @@ class TrainLoader:
     def __iter__(self) -> "TrainLoader":
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Batch | QuestionBatch:
         # Workers take turns by batches: one that found only bad samples keeps its turn, and what others hand out
         # meanwhile waits. So the order of batches does not depend on when bad samples are reported.
         if self._loaded is None:

@@ -1,26 +1,33 @@
-"""Evaluation data: images, with every caption of each."""
+"""Evaluation data for retrieval: images, captions, and which belongs to which."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tcl.data.decode import BadSample, clean_captions, decode_image, image_bytes
-from tcl.data.read_shard import read_samples
+from tcl.data.decode import EMPTY_CAPTION, NOT_TEXT, BadSample, clean_captions, decode_image, image_bytes, json_of
+from tcl.data.read_shard import RawSample, read_samples
 from tcl.data.shards import list_shards
+from tcl.data.text import clean_caption
 from tcl.errors import InputError
+
+OTHER_IMAGE = "image_id of another image"
+OTHER_CAPTION = "caption_id of another caption"
+IDS_DO_NOT_FIT = "not as many caption_ids as captions"
 
 
 @dataclass
 class RetrievalSet:
-    """I images and C captions (C >= I), in the order of the shards."""
+    """I images and C captions, in the order of the shards; every one of them belongs to at least one of the others."""
 
     images: list[bytes] = field(default_factory=list)
     """[I], encoded; each is known to decode with tcl.data.decode.decode_image."""
     captions: list[str] = field(default_factory=list)
     """[C], cleaned."""
-    image_of_caption: list[int] = field(default_factory=list)
-    """[C], index of the image that the caption describes."""
-    keys: list[str] = field(default_factory=list)
-    """[I], '<shard name>/<sample key>'."""
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    """(image, caption) indices, no pair twice."""
+    image_ids: list[str] = field(default_factory=list)
+    """[I], "image_id" of the sample's JSON or '<shard name>/<sample key>'; unique."""
+    caption_ids: list[str] = field(default_factory=list)
+    """[C], from "caption_ids" of the sample's JSON or '<image id>#<number>'; unique."""
     bad: Counter[str] = field(default_factory=Counter)
     """Samples (and stray tar entries) that could not be used, by cause."""
 
@@ -28,29 +35,82 @@ class RetrievalSet:
 def load_retrieval_set(pattern: str, *, max_images: int | None = None, max_words: int, max_pixels: int) -> RetrievalSet:
     """The first max_images (>= 1; default: all) usable images of the shards that `pattern` names, in their order.
 
-    Captions are cleaned and cut to max_words (>= 1); images of more than max_pixels are skipped.
+    Samples with the same "image_id" are one image with the captions of all; captions with the same id are one caption
+    of several images. Captions are cleaned and cut to max_words (>= 1); images of more than max_pixels are skipped.
     InputError: no such shards, or no usable image in them.
     """
-    found = RetrievalSet()
+    found, index = RetrievalSet(), _Index()
     for url in list_shards(pattern):
         for sample in read_samples(url):
             if len(found.images) == max_images:
                 return found
             found.bad.update(cause for cause, _ in sample.notices)
             try:
-                if sample.problem is not None:
-                    raise BadSample(sample.problem)
-                content = image_bytes(sample.fields)
-                captions = clean_captions(sample.fields, max_words)
-                decode_image(content, max_pixels=max_pixels)
+                _add(found, index, sample, url, max_words, max_pixels)
             except BadSample as problem:
                 found.bad[str(problem)] += 1
-                continue
-            found.image_of_caption += [len(found.images)] * len(captions)
-            found.images.append(content)
-            found.captions += captions
-            found.keys.append(sample.key)
     if not found.images:
         causes = ", ".join(f"{cause} {count:,}" for cause, count in found.bad.most_common(5)) or "the shards are empty"
         raise InputError(f"data.val: {pattern!r} holds no usable image-text pair: {causes}")
     return found
+
+
+@dataclass
+class _Index:
+    images: dict[str, int] = field(default_factory=dict)
+    """Index by image id."""
+    captions: dict[str, int] = field(default_factory=dict)
+    """Index by caption id."""
+    numbered: Counter[str] = field(default_factory=Counter)
+    """Captions without an id of their own, by image id."""
+    pairs: set[tuple[int, int]] = field(default_factory=set)
+
+
+def _add(found: RetrievalSet, index: _Index, sample: RawSample, url: str, max_words: int, max_pixels: int) -> None:
+    """BadSample: nothing of it was added."""
+    if sample.problem is not None:
+        raise BadSample(sample.problem)
+    content, said = image_bytes(sample.fields), json_of(sample.fields)
+    # Shards of two folders may have the same names, and so the same keys.
+    image_id = sample.key if sample.key not in index.images else f"{url}:{sample.key}"
+    if said.get("image_id") is not None:
+        image_id = str(said["image_id"])
+    captions = _captions(sample.fields, said.get("caption_ids"), max_words)
+    if any(found.captions[index.captions[name]] != text for name, text in captions if name in index.captions):
+        raise BadSample(OTHER_CAPTION)
+    if image_id not in index.images:
+        decode_image(content, max_pixels=max_pixels)
+        index.images[image_id] = len(found.images)
+        found.images.append(content)
+        found.image_ids.append(image_id)
+    image = index.images[image_id]
+    if found.images[image] != content:
+        raise BadSample(OTHER_IMAGE)
+    for name, text in captions:
+        if name is None:
+            name = f"{image_id}#{index.numbered[image_id]}"
+            index.numbered[image_id] += 1
+        if name not in index.captions:
+            index.captions[name] = len(found.captions)
+            found.captions.append(text)
+            found.caption_ids.append(name)
+        pair = image, index.captions[name]
+        if pair not in index.pairs:
+            index.pairs.add(pair)
+            found.pairs.append(pair)
+
+
+def _captions(fields: dict[str, bytes], names: object, max_words: int) -> list[tuple[str | None, str]]:
+    """(id or None, cleaned text) of all captions of a sample, at least one. BadSample: none, or ids that do not fit."""
+    if names is None:
+        return [(None, caption) for caption in clean_captions(fields, max_words)]
+    texts = json_of(fields).get("captions")
+    if not isinstance(names, list) or not isinstance(texts, list) or len(names) != len(texts):
+        raise BadSample(IDS_DO_NOT_FIT)
+    if not all(isinstance(text, str) for text in texts):
+        raise BadSample(NOT_TEXT)
+    captions = [(str(name), clean_caption(text, max_words)) for name, text in zip(names, texts, strict=True)]
+    captions = [(name, text) for name, text in captions if text]
+    if not captions:
+        raise BadSample(EMPTY_CAPTION)
+    return captions

@@ -1,22 +1,20 @@
-"""Recall at k of image-text retrieval."""
+"""Recall at k, means and median rank of image-text retrieval, from the rank of each query's first right answer."""
 
-import torch
 from torch import Tensor
 
 CUTS = (1, 5, 10)
 
 
-def retrieval_recalls(scores: Tensor, image_of_caption: Tensor) -> dict[str, float]:
-    """Percent of queries with a right answer among their k best, k = 1, 5, 10.
+def rank_metrics(image_ranks: Tensor, caption_ranks: Tensor) -> dict[str, float]:
+    """Ranks (from 1) of all image queries and all caption queries -> what is reported.
 
-    scores [I, C] of every image with every caption (higher is better; equal scores rank in index order),
-    image_of_caption [C] -> {"i2t_r1", ..., "t2i_r10"}: images asking for any of their captions, captions for theirs.
+    {"i2t_r1", "i2t_r5", "i2t_r10", "i2t_mean" (of the three), "i2t_median_rank", the same for t2i, "mean" (of both
+    means)}; recalls in percent.
     """
-    relevant = torch.arange(len(scores), device=scores.device)[:, None] == image_of_caption[None, :]
-    recalls = {}
-    for name, s, r in (("i2t", scores, relevant), ("t2i", scores.T, relevant.T)):
-        order = s.argsort(dim=1, descending=True, stable=True)
-        ranked = r.gather(1, order)
-        for k in CUTS:
-            recalls[f"{name}_r{k}"] = 100 * ranked[:, :k].any(dim=1).float().mean().item()
-    return recalls
+    metrics = {}
+    for name, ranks in (("i2t", image_ranks), ("t2i", caption_ranks)):
+        recalls = [100 * (ranks <= k).float().mean().item() for k in CUTS]
+        metrics |= {f"{name}_r{k}": recall for k, recall in zip(CUTS, recalls, strict=True)}
+        metrics[f"{name}_mean"] = sum(recalls) / len(recalls)
+        metrics[f"{name}_median_rank"] = float(ranks.float().quantile(0.5))
+    return metrics | {"mean": (metrics["i2t_mean"] + metrics["t2i_mean"]) / 2}

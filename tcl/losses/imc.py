@@ -9,6 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def intra_modal_contrast(logits: Tensor, first: int = 0) -> Tensor:
-    """InfoNCE of `logits` [B, C] (similarity over temperature), positive of row b in column first + b, mean over B."""
-    return F.cross_entropy(logits, torch.arange(first, first + len(logits), device=logits.device))
+def intra_modal_contrast(logits: Tensor, first: int = 0, positives: Tensor | None = None) -> Tensor:
+    """InfoNCE of `logits` [B, C] (similarity over temperature), mean over B.
+
+    positives [B, C], rows sum to 1; without them the one positive of row b is column first + b.
+    """
+    if positives is None:
+        positives = torch.arange(first, first + len(logits), device=logits.device)
+    return F.cross_entropy(logits, positives)

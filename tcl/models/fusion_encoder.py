@@ -2,6 +2,8 @@
 
 Each layer is self-attention over the text, cross-attention to the image, feed-forward; post-norm as in BERT. Image
 keys and values do not depend on the text: they are computed once per image and shared by every text paired with it.
+The same layers, masked to look back only, make the answer decoder (tcl.models.answer_decoder), whose "image" is the
+fused question.
 """
 
 from dataclasses import dataclass
@@ -15,11 +17,18 @@ from transformers.activations import ACT2FN
 
 
 @dataclass
-class ImageKeysValues:
-    """One layer's view of I images: keys and values, each [I, heads, N, width / heads]."""
+class KeysValues:
+    """What one attention layer sees of I images (or texts): each [I, heads, N, width / heads]."""
 
     keys: Tensor
     values: Tensor
+    mask: Tensor | None = None
+    """bool [I, 1, 1, N], False where there is nothing to see; None: all of it counts."""
+
+    def rows(self, index: Tensor) -> "KeysValues":
+        """Those of images `index` [R], one for each of R texts."""
+        mask = None if self.mask is None else self.mask.index_select(0, index)
+        return KeysValues(self.keys.index_select(0, index), self.values.index_select(0, index), mask)
 
 
 class Attention(nn.Module):
@@ -40,12 +49,23 @@ class Attention(nn.Module):
         """[R, L, width] -> [R, heads, L, width / heads]."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """x [R, L, width], keys and values [R, heads, S, width / heads], mask bool broadcast to [R, heads, L, S]."""
+    def keys_values(self, source: Tensor, mask: Tensor | None = None) -> KeysValues:
+        """source [I, N, source width], mask bool [I, 1, 1, N]."""
+        return KeysValues(self.split_heads(self.key(source)), self.split_heads(self.value(source)), mask)
+
+    def forward(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
+        """x [R, L, width] looks at a source of R rows, or of I rows where R = I * P and each serves P rows of x.
+
+        mask bool, broadcast to [R, heads, L, N], instead of the source's own.
+        """
         dropout = self.attention_dropout if self.training else 0.0
-        queries = self.split_heads(self.query(x))
-        context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)
-        return self.norm(x + self.dropout(self.out(context.transpose(1, 2).flatten(2))))
+        I, R = len(source.keys), len(x)
+        # Rows that share a source are one long row of queries: keys and values are not repeated.
+        queries = self.split_heads(self.query(x if I == R else x.reshape(I, -1, x.shape[-1])))
+        mask = source.mask if mask is None else mask
+        context = F.scaled_dot_product_attention(queries, source.keys, source.values, mask, dropout)
+        context = context.transpose(1, 2).reshape(x.shape)
+        return self.norm(x + self.dropout(self.out(context)))
 
 
 class FeedForward(nn.Module):
@@ -74,18 +94,18 @@ class FusionLayer(nn.Module):
         self.cross_attention = Attention(width, image_width, config)
         self.feed_forward = FeedForward(width, config)
 
-    def image_keys_values(self, image_tokens: Tensor) -> ImageKeysValues:
-        """[I, N, image width] -> this layer's keys and values of each image."""
-        cross = self.cross_attention
-        return ImageKeysValues(cross.split_heads(cross.key(image_tokens)), cross.split_heads(cross.value(image_tokens)))
+    def read_text(self, text: Tensor, mask: Tensor, cls_only: bool = False) -> Tensor:
+        """Self-attention: text [R, L, width], mask bool broadcast to [R, 1, L, L] -> [R, L or 1, width]."""
+        return self.self_attention(text[:, :1] if cls_only else text, self.self_attention.keys_values(text), mask)
 
-    def forward(self, text: Tensor, mask: Tensor, image: ImageKeysValues, image_index: Tensor) -> Tensor:
-        """text [R, L, width], mask bool [R, 1, 1, L], image_index [R]: which image each row looks at."""
-        attention = self.self_attention
-        keys, values = attention.split_heads(attention.key(text)), attention.split_heads(attention.value(text))
-        text = attention(text, keys, values, mask)
-        keys, values = image.keys.index_select(0, image_index), image.values.index_select(0, image_index)
-        return self.feed_forward(self.cross_attention(text, keys, values, None))
+    def look_at_image(self, text: Tensor, image: KeysValues, image_index: Tensor | None) -> Tensor:
+        """Cross-attention and feed-forward: text [R, L, width]; which image each row looks at, see FusionEncoder."""
+        image = image if image_index is None else image.rows(image_index)
+        return self.feed_forward(self.cross_attention(text, image))
+
+    def forward(self, text: Tensor, mask: Tensor, image: KeysValues, image_index: Tensor | None) -> Tensor:
+        """The whole layer; arguments as above."""
+        return self.look_at_image(self.read_text(text, mask), image, image_index)
 
 
 class FusionEncoder(nn.Module):
@@ -96,17 +116,19 @@ class FusionEncoder(nn.Module):
         self.layers = nn.ModuleList(FusionLayer(image_width, config) for _ in range(layers))
         self.activation_checkpointing = False
 
-    def image_keys_values(self, image_tokens: Tensor) -> list[ImageKeysValues]:
-        """[I, N, image width] -> keys and values of each image for every layer."""
-        return [layer.image_keys_values(image_tokens) for layer in self.layers]
+    def image_keys_values(self, image_tokens: Tensor, mask: Tensor | None = None) -> list[KeysValues]:
+        """[I, N, image width] -> keys and values of each image for every layer. mask [I, N] (1 token, 0 padding)."""
+        mask = None if mask is None else mask.bool()[:, None, None, :]
+        return [layer.cross_attention.keys_values(image_tokens, mask) for layer in self.layers]
 
     def forward(
-        self, text: Tensor, attention_mask: Tensor, images: list[ImageKeysValues], image_index: Tensor
+        self, text: Tensor, attention_mask: Tensor, images: list[KeysValues], image_index: Tensor | None
     ) -> Tensor:
         """Fuse R texts with one image each.
 
         text [R, L, width], attention_mask [R, L] (1 token, 0 padding), images from `image_keys_values` for I images,
-        image_index [R] in 0..I-1 -> [R, L, width]; token 0 is [CLS].
+        image_index [R] in 0..I-1, or None: R = I * P and the first P texts look at image 0, the next P at image 1, ...
+        -> [R, L, width]; token 0 is [CLS].
         """
         mask = attention_mask.bool()[:, None, None, :]
         for layer, image in zip(self.layers, images, strict=True):
@@ -115,6 +137,26 @@ class FusionEncoder(nn.Module):
             else:
                 text = layer(text, mask, image, image_index)
         return text
+
+    def read_texts(self, text: Tensor, attention_mask: Tensor) -> Tensor:
+        """The first layer's self-attention, which no image has a part in: once per text, for `match`.
+
+        text [R, L, width], attention_mask [R, L] -> [R, L, width].
+        """
+        return self.layers[0].read_text(text, attention_mask.bool()[:, None, None, :])
+
+    def match(self, read: Tensor, attention_mask: Tensor, images: list[KeysValues]) -> Tensor:
+        """[CLS] of R texts fused with I images [R, width], R = I * P as in `forward`; read [R, L, width] by `read_texts`.
+
+        As forward(...)[:, 0], without what the last layer computes for other tokens.
+        """
+        mask, last = attention_mask.bool()[:, None, None, :], len(self.layers) - 1
+        text = read
+        for i, (layer, image) in enumerate(zip(self.layers, images, strict=True)):
+            if i > 0:
+                text = layer.read_text(text, mask, cls_only=i == last)
+            text = layer.look_at_image(text[:, :1] if i == last else text, image, None)
+        return text[:, 0]
 
 
 # Where the weights of a transformers BertLayer go in a FusionLayer; "crossattention.*" exists only in published

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from tcl.config import ObjectiveConfig
 from tcl.data.batch import Batch
-from tcl.losses.cma import soft_targets
+from tcl.losses.cma import shared_id_positives, soft_targets
 from tcl.losses.lmi import pool_regions
 from tcl.models.encoders import Encoders
-from tcl.models.global_batch import gather_rows, mean_over_processes, world
-from tcl.models.queue import FeatureQueue
+from tcl.models.global_batch import gather_rows, mean_over_processes, pad_to_longest, world
+from tcl.models.queue import FeatureQueue, IdQueue
 
 
 @dataclass
@@ -36,6 +36,10 @@ class Targets:
     """Which of the C rows belongs to sample 0 of this process."""
     in_batch: int
     """C."""
+    positives: Tensor | None
+    """Which candidates are right for each sample [B, C + K], rows sum to 1; None: only its own."""
+    batch_ids: Tensor | None
+    """Image ids of the C rows, where the batch has any."""
     i2t: Tensor | None
     """Soft targets of CMA, image to text [B, C + K]; None where alpha is 0."""
     t2i: Tensor | None
@@ -53,14 +57,23 @@ class Targets:
     alpha: float
     """Share of the soft targets, 0 to 1."""
 
+    def to_enqueue(self, B: int) -> tuple[Tensor, ...]:
+        """What `Momentum.enqueue` takes, of this process' B samples."""
+        own = slice(self.first, self.first + B)
+        features = self.image_candidates[own], self.text_candidates[own]
+        return features if self.batch_ids is None else (*features, self.batch_ids[own])
+
 
 class Momentum(nn.Module):
     """Momentum copies of `student` (its `Encoders`) and one queue for each modality.
 
-    Stays in train mode while training: its dropout is the second view of a text.
+    with_ids: batches have image ids, and the queues remember them. Stays in train mode while training: its dropout is
+    the second view of a text.
     """
 
-    def __init__(self, student: Encoders, objective: ObjectiveConfig, lmi_regions: int, seed: int):
+    def __init__(
+        self, student: Encoders, objective: ObjectiveConfig, lmi_regions: int, seed: int, with_ids: bool = False
+    ):
         super().__init__()
         self.encoders = copy.deepcopy(student).requires_grad_(False)
         self.objective = objective
@@ -68,6 +81,7 @@ class Momentum(nn.Module):
         embed_dim = student.vision_proj.out_features
         self.image_queue = FeatureQueue(objective.queue_size, embed_dim, seed)
         self.text_queue = FeatureQueue(objective.queue_size, embed_dim, seed + 1)
+        self.id_queue = IdQueue(objective.queue_size) if with_ids else None
 
     @torch.no_grad()
     def update(self, student: Iterable[list[Tensor]]) -> None:
@@ -78,6 +92,10 @@ class Momentum(nn.Module):
         own = iter(self.encoders.parameters())
         for weights in student:
             torch._foreach_lerp_([next(own) for _ in weights], weights, 1 - self.objective.momentum)
+
+    def align(self, batch: Batch) -> Batch:
+        """With objective.global_negatives, padded to the longest text of any process."""
+        return pad_to_longest(batch) if self.objective.global_negatives else batch
 
     @torch.no_grad()
     def forward(self, batch: Batch, temperature: Tensor, alpha: float) -> Targets:
@@ -96,19 +114,24 @@ class Momentum(nn.Module):
         text = encoders.project_text(text_tokens)
         image_locals = pool_regions(image[:, 1:], encoders.image_encoder.grid, self.lmi_regions)
         batch_wide = [image[:, 0], text[:, 0], image_locals, text[:, 1:], batch.attention_mask[:, 1:]]
+        batch_wide += [] if self.id_queue is None else [batch.image_ids]
         first, mlm_count = 0, None
         if self.objective.global_negatives:
             batch_wide = [gather_rows(rows) for rows in batch_wide]
             first, mlm_count = world()[0] * len(batch), mean_over_processes(len(batch.mask_labels), image.device)
-        image_features, text_features, image_locals, text_locals, text_locals_mask = batch_wide
+        image_features, text_features, image_locals, text_locals, text_locals_mask, *ids = batch_wide
+        batch_ids = ids[0] if ids else None
         image_candidates = torch.cat([image_features, self.image_queue.features])
         text_candidates = torch.cat([text_features, self.text_queue.features])
 
-        i2t = t2i = mlm_probabilities = None
+        i2t = t2i = positives = mlm_probabilities = None
+        if batch_ids is not None:
+            positives = shared_id_positives(batch.image_ids, torch.cat([batch_ids, self.id_queue.ids]))
+            i2t = t2i = positives
         if distil:
             with torch.autocast(image.device.type, enabled=False):
-                i2t = soft_targets(image[:, 0] @ text_candidates.T / temperature, alpha, first)
-                t2i = soft_targets(text[:, 0] @ image_candidates.T / temperature, alpha, first)
+                i2t = soft_targets(image[:, 0] @ text_candidates.T / temperature, alpha, first, positives)
+                t2i = soft_targets(text[:, 0] @ image_candidates.T / temperature, alpha, first, positives)
         if distil_mlm:
             keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
             own_image = torch.arange(len(batch), device=image.device)
@@ -119,6 +142,8 @@ class Momentum(nn.Module):
             text_candidates=text_candidates,
             first=first,
             in_batch=len(image_features),
+            positives=positives,
+            batch_ids=batch_ids,
             i2t=i2t,
             t2i=t2i,
             image_locals=image_locals,
@@ -129,7 +154,12 @@ class Momentum(nn.Module):
             alpha=alpha,
         )
 
-    def enqueue(self, image_features: Tensor, text_features: Tensor) -> None:
-        """Replace the oldest queue rows by momentum features [B, D] of all processes, in the order of their ranks."""
+    def enqueue(self, image_features: Tensor, text_features: Tensor, image_ids: Tensor | None = None) -> None:
+        """Replace the oldest queue rows by momentum features [B, D] of all processes, in the order of their ranks.
+
+        image_ids [B] where the queues remember ids.
+        """
         self.image_queue.enqueue(image_features)
         self.text_queue.enqueue(text_features)
+        if self.id_queue is not None:
+            self.id_queue.enqueue(image_ids)

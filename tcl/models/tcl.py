@@ -87,13 +87,16 @@ class TCL(nn.Module):
         self.encoders.mlm_head.requires_grad_(weights.mlm_weight > 0)
         self.itm_head.requires_grad_(weights.itm_weight > 0)
 
+    @property
+    def averaged(self) -> Encoders:
+        """The part that the teacher follows."""
+        return self.encoders
+
     def forward(self, batch: Batch, targets: Targets, negatives: Negatives | None = None) -> Losses:
         """All losses of `batch`. `negatives` replaces the draw of ITM negatives (to repeat a recorded step)."""
         encoders, weights, first = self.encoders, self.objective, targets.first
         image_tokens = encoders.image_encoder(batch.image)
-        text_tokens, masked_tokens = encoders.text_encoder(
-            torch.cat([batch.input_ids, batch.masked_ids]), batch.attention_mask.repeat(2, 1)
-        ).chunk(2)
+        text_tokens, masked_tokens = self.encode_texts(batch)
         image_feature = encoders.project_image(image_tokens[:, 0])
         text_feature = encoders.project_text(text_tokens[:, 0])
 
@@ -107,8 +110,8 @@ class TCL(nn.Module):
             if weights.imc_weight > 0:
                 image_logits = image_feature @ targets.image_candidates.T / self.temperature
                 text_logits = text_feature @ targets.text_candidates.T / self.temperature
-                losses["imc_image"] = intra_modal_contrast(image_logits, first)
-                losses["imc_text"] = intra_modal_contrast(text_logits, first)
+                losses["imc_image"] = intra_modal_contrast(image_logits, first, targets.positives)
+                losses["imc_text"] = intra_modal_contrast(text_logits, first, targets.positives)
             if weights.lmi_weight > 0:
                 losses["lmi_image"] = local_mutual_information(
                     image_feature, targets.image_locals, self.temperature, first=first
@@ -120,8 +123,8 @@ class TCL(nn.Module):
             return Losses(**losses)
 
         if negatives is None:
-            C = targets.in_batch
-            negatives = draw_batch_negatives(i2t_logits[:, :C], t2i_logits[:, :C], first)
+            C, ids = targets.in_batch, targets.batch_ids
+            negatives = draw_batch_negatives(i2t_logits[:, :C], t2i_logits[:, :C], first, ids)
         pairs, fused_masked = self.fuse(image_tokens, text_tokens, masked_tokens, batch.attention_mask, negatives)
         if weights.itm_weight > 0:
             labels = matching_labels(len(batch), negatives.valid_images, negatives.valid_texts)
@@ -133,6 +136,14 @@ class TCL(nn.Module):
             )
         return Losses(**losses)
 
+    def encode_texts(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Tokens of the texts [B, L, width], and of the same texts masked, none [0, L, width] where MLM is left out."""
+        if self.objective.mlm_weight == 0:
+            tokens = self.encoders.text_encoder(batch.input_ids, batch.attention_mask)
+            return tokens, tokens[:0]
+        ids = torch.cat([batch.input_ids, batch.masked_ids])
+        return self.encoders.text_encoder(ids, batch.attention_mask.repeat(2, 1)).chunk(2)
+
     def fuse(
         self,
         image_tokens: Tensor,
@@ -143,8 +154,8 @@ class TCL(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """One pass of the fusion encoder over all the pairs that ITM and MLM need, on shared image keys and values.
 
-        image_tokens [B, N, image width], text_tokens and masked_tokens [B, L, width], attention_mask [B, L] ->
-        ([CLS] of B positives, B (text, negative image), B (negative text, image) [3B, width], masked [B, L, width]).
+        image_tokens [B, N, image width], text_tokens [B, L, width], masked_tokens as many or none, attention_mask
+        [B, L] -> ([CLS] of B positives, B (text, negative image), B (negative text, image) [3B, width], masked).
         """
         B = len(image_tokens)
         own = torch.arange(B, device=image_tokens.device)
@@ -157,18 +168,25 @@ class TCL(nn.Module):
             negative_images = negatives.images
             negative_texts, negative_masks = text_tokens[negatives.texts], attention_mask[negatives.texts]
         texts = torch.cat([text_tokens, text_tokens, negative_texts, masked_tokens])
-        masks = torch.cat([attention_mask, attention_mask, negative_masks, attention_mask])
-        image_index = torch.cat([own, negative_images, own, own])
+        masked = len(masked_tokens)
+        masks = torch.cat([attention_mask, attention_mask, negative_masks, attention_mask[:masked]])
+        image_index = torch.cat([own, negative_images, own, own[:masked]])
         keys_values = self.encoders.fusion_encoder.image_keys_values(image_tokens)
         fused = self.encoders.fusion_encoder(texts, masks, keys_values, image_index)
         return fused[: 3 * B, 0], fused[3 * B :]
 
 
 @torch.no_grad()
-def draw_batch_negatives(i2t_logits: Tensor, t2i_logits: Tensor, first: int = 0) -> Negatives:
-    """Hard negatives for B samples among the C of the batch, logits [B, C]; sample b itself is column first + b."""
+def draw_batch_negatives(
+    i2t_logits: Tensor, t2i_logits: Tensor, first: int = 0, ids: Tensor | None = None
+) -> Negatives:
+    """Hard negatives for B samples among the C of the batch, logits [B, C]; sample b itself is column first + b.
+
+    ids [C]: samples with equal ones are never each other's negatives.
+    """
     B, C = i2t_logits.shape
-    allowed = ~torch.eye(C, dtype=torch.bool, device=i2t_logits.device)[first : first + B]
+    ids = torch.arange(C, device=i2t_logits.device) if ids is None else ids
+    allowed = ids[first : first + B, None] != ids[None, :]
     texts, valid_texts = draw_negatives(negative_weights(i2t_logits, allowed))
     images, valid_images = draw_negatives(negative_weights(t2i_logits, allowed))
     return Negatives(images, texts, valid_images, valid_texts)

@@ -10,12 +10,12 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from transformers.integrations import unset_hf_deepspeed_config
 
-from tcl.config import PretrainConfig
 from tcl.errors import InputError
 from tcl.training.precision import mixed_precision
+from tcl.training.task import RunConfig
 
 
-def build_accelerator(config: PretrainConfig) -> Accelerator:
+def build_accelerator(config: RunConfig) -> Accelerator:
     """Call it once, on every process. InputError: DeepSpeed settings that cannot be read, or no DeepSpeed installed."""
     on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
     device = torch.device("cpu" if on_cpu else "cuda" if torch.cuda.is_available() else "mps")
@@ -47,7 +47,7 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
     return accelerator
 
 
-def _deepspeed_plugin(config: PretrainConfig, on_cpu: bool):
+def _deepspeed_plugin(config: RunConfig, on_cpu: bool):
     """accelerate's plugin for train.deepspeed or for what `accelerate launch` was configured with; None: plain DDP."""
     path, launched = config.train.deepspeed, os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     if path is None and not launched:

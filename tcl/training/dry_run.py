@@ -1,45 +1,34 @@
-"""`pretrain.py --dry_run`: what a run would be and whether its data can be read, without a step of it."""
+"""`--dry_run`: what a run would be and whether its data can be read, without a step of it."""
 
 import time
 from dataclasses import replace
 
 import torch
 
-from tcl.config import PretrainConfig
 from tcl.data.loader import train_loader
-from tcl.data.text import load_tokenizer
-from tcl.models.encoders import build_encoders
-from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL
 from tcl.training.accelerator import build_accelerator
+from tcl.training.task import BuildTask, RunConfig
 from tcl.training.world import describe_world
 
 
-def dry_run(config: PretrainConfig) -> None:
+def dry_run(config: RunConfig, build_task: BuildTask) -> None:
     """Print the world of the run and, on its main process, check the first batch of every source.
 
     InputError: whatever would have stopped the run so far.
     """
     accelerator = build_accelerator(config)
-    tokenizer = load_tokenizer(config.model.text.tokenizer)
     torch.manual_seed(config.seed)
-    encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
-    student = TCL(encoders, config.objective)
-    teacher = Momentum(encoders, config.objective, config.model.lmi_regions, config.seed)
+    task = build_task(config, accelerator)
     if not accelerator.is_main_process:
         return
-    for line in describe_world(config, accelerator, student, teacher, bf16=accelerator.mixed_precision == "bf16"):
+    for line in describe_world(config, accelerator, task) + task.notices:
         print(line)
     for source in config.data.train:
         started = time.perf_counter()
         loader = train_loader(
             replace(config.data, train=[replace(source, weight=None)], workers=0),
-            tokenizer=tokenizer,
-            image_size=config.model.image.image_size,
-            mean=encoders.image_encoder.mean,
-            std=encoders.image_encoder.std,
+            reader=task.reader,
             batch_size=config.train.batch_size,
-            mlm_probability=config.objective.mlm_probability,
             seed=config.seed,
             rank=0,
             world_size=1,

@@ -5,23 +5,24 @@ Both do the same with the same methods; the training step does not know which it
 
 import copy
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from tcl.config import OptimConfig
-from tcl.data.batch import Batch
-from tcl.models.momentum import Targets
-from tcl.models.tcl import TCL, TEMPERATURE_RANGE, Losses
+from tcl.data.batch import AnyBatch, images_to
+from tcl.models.tcl import TEMPERATURE_RANGE
 from tcl.training.full_weights import adamw_of, full_weight, set_full_weight, start_moments
 from tcl.training.optim import build_optimizer
+from tcl.training.task import Student, Targets
 
 
 class PlainEngine:
     """Weights whole on every process; gradients averaged by DDP where there are several."""
 
-    def __init__(self, accelerator: Accelerator, student: TCL, config: OptimConfig):
+    def __init__(self, accelerator: Accelerator, student: Student, config: OptimConfig):
         self.accelerator = accelerator
         self.student = student
         self.clip_grad_norm = config.clip_grad_norm
@@ -31,7 +32,7 @@ class PlainEngine:
         self.optimizer = prepared.optimizer
         start_moments(self.optimizer)
 
-    def learn(self, batch: Batch, targets: Targets, share: float, is_last: bool) -> tuple[Losses, Tensor]:
+    def learn(self, batch: AnyBatch, targets: Targets, share: float, is_last: bool) -> tuple[NamedTuple, Tensor]:
         """Forward and backward: adds `share` times the gradient of the weighted total to the gradients.
 
         is_last: of this optimiser step. Returns the losses and their weighted total.
@@ -55,19 +56,21 @@ class PlainEngine:
         self.optimizer.zero_grad()
         return norm, stepped
 
-    def whole_student(self) -> TCL:
+    def whole_student(self) -> Student:
         """A module with the student's weights that any process can call alone, for evaluation."""
         return self.student
 
-    def clamp_temperature(self) -> Tensor:
-        """Keep the learned temperature in its range; returns it, a scalar without gradient."""
+    def clamp_temperature(self) -> Tensor | None:
+        """Keep the learned temperature in its range; returns it, a scalar without gradient. None: it has none."""
+        if self.student.temperature is None:
+            return None
         return self.student.temperature.detach().clamp_(*TEMPERATURE_RANGE).squeeze().clone()
 
 
 class ZeroEngine:
     """Optimiser state, gradients and weights sharded by DeepSpeed, as its configuration says (ZeRO stage 0 to 3)."""
 
-    def __init__(self, accelerator: Accelerator, student: TCL, config: OptimConfig):
+    def __init__(self, accelerator: Accelerator, student: Student, config: OptimConfig):
         self.student = student
         self._initial = copy.deepcopy(student).requires_grad_(False).cpu()
         optimizer = build_optimizer(student.to(accelerator.device), config)
@@ -79,10 +82,10 @@ class ZeroEngine:
         for parameter, initial in zip(student.parameters(), self._initial.parameters(), strict=True):
             set_full_weight(parameter, initial)  # under bf16 the masters start as rounded copies
 
-    def learn(self, batch: Batch, targets: Targets, share: float, is_last: bool) -> tuple[Losses, Tensor]:
+    def learn(self, batch: AnyBatch, targets: Targets, share: float, is_last: bool) -> tuple[NamedTuple, Tensor]:
         """As PlainEngine.learn."""
         self.module.set_gradient_accumulation_boundary(is_last)
-        losses = self.module(batch.images_to(self.dtype), targets)
+        losses = self.module(images_to(batch, self.dtype), targets)
         total = losses.total(self.student.objective)
         self.module.backward(total * share)
         return losses, total.detach()
@@ -103,15 +106,17 @@ class ZeroEngine:
         norm = torch.as_tensor(float(self.module.get_global_grad_norm()), device=is_finite.device)
         return norm, self.module.was_step_applied()
 
-    def whole_student(self) -> TCL:
+    def whole_student(self) -> Student:
         """As PlainEngine.whole_student: a copy in fp32, gathered by all processes together."""
         whole = copy.deepcopy(self._initial).to(self.module.device)
         for own, parameter in zip(whole.parameters(), self.student.parameters(), strict=True):
             own.copy_(full_weight(parameter))
         return whole
 
-    def clamp_temperature(self) -> Tensor:
+    def clamp_temperature(self) -> Tensor | None:
         """As PlainEngine.clamp_temperature."""
+        if self.student.temperature is None:
+            return None
         temperature = full_weight(self.student.temperature).clone()
         clamped = temperature.clamp(*TEMPERATURE_RANGE)
         if temperature.item() != clamped.item():
@@ -122,7 +127,7 @@ class ZeroEngine:
 Engine = PlainEngine | ZeroEngine
 
 
-def build_engine(accelerator: Accelerator, student: TCL, config: OptimConfig) -> Engine:
+def build_engine(accelerator: Accelerator, student: Student, config: OptimConfig) -> Engine:
     """`student` ready to train on the accelerator's device."""
     sharded = accelerator.state.deepspeed_plugin is not None
     return (ZeroEngine if sharded else PlainEngine)(accelerator, student, config)

@@ -13,6 +13,9 @@ from tqdm import tqdm
 ITM_PRIOR = 2 / 3
 """ITM accuracy of always answering "no match": one pair in three matches."""
 
+NOT_LOSSES = ("loss", "itm_accuracy", "grad_norm", "temperature")
+"""Scalars of a step that are no single loss."""
+
 
 class Monitor:
     """Collects the scalars of each step and writes a row every `log_every` steps (main process only)."""
@@ -63,7 +66,8 @@ class Monitor:
         self._window, self._samples, self._waiting = [], 0, 0.0
         self._since = time.perf_counter()
         self.write(row)
-        self.say(_line(row, self.total_steps))
+        losses = [name for name in names if name not in NOT_LOSSES]
+        self.say(_line(row, ["loss", *losses], self.total_steps))
 
     def write(self, row: dict[str, float]) -> None:
         """A row of metrics.jsonl and of the trackers; `row["step"]` is its step."""
@@ -102,15 +106,16 @@ def _forget_rows_after(path: Path, step: int) -> None:
         path.write_text("".join(row + "\n" for row in rows))
 
 
-def _line(row: dict[str, float], total_steps: int) -> str:
-    losses = ("loss", "i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")
+def _line(row: dict[str, float], losses: list[str], total_steps: int) -> str:
     parts = [f"step {row['step']}/{total_steps} epoch {row['epoch']:.2f}"]
-    parts += [f"{name} {row[name]:.3f}" for name in losses if name in row]
+    parts += [f"{name} {row[name]:.3f}" for name in losses]
     if "itm_accuracy" in row:
         parts.append(f"itm_acc {row['itm_accuracy']:.3f} (prior {ITM_PRIOR:.3f})")
     minutes, seconds = divmod(int(row["eta_seconds"]), 60)
+    if "temperature" in row:
+        parts.append(f"temp {row['temperature']:.4f}")
     parts += [
-        f"temp {row['temperature']:.4f} lr {row['learning_rate']:.2e}",
+        f"lr {row['learning_rate']:.2e}",
         f"{row['samples_per_second']:.0f} samples/s, waiting {row['data_wait']:.0%}, ETA {minutes}:{seconds:02d}",
     ]
     return " | ".join(parts)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from accelerate import Accelerator
+from torch import nn
 
-from tcl.config import PretrainConfig
-from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL
+from tcl.config import ObjectiveConfig
+from tcl.models.encoders import Encoders
+from tcl.models.queue import FeatureQueue
+from tcl.training.task import RunConfig, Task
 
 SAVED_PER_TOKEN = 17
 """Activations that a transformer layer saves for its backward pass, in widths per token (34 bytes a width in 16 bit,
@@ -32,7 +34,13 @@ class Memory:
 
 
 def estimate_memory(
-    config: PretrainConfig, student: TCL, teacher: Momentum, *, processes: int, zero_stage: int | None, bf16: bool
+    student: nn.Module,
+    teacher: nn.Module,
+    *,
+    processes: int,
+    zero_stage: int | None,
+    bf16: bool,
+    activations: float,
 ) -> Memory:
     """Per device, for whole modules `student` and `teacher`. zero_stage None: one process or DDP.
 
@@ -48,14 +56,17 @@ def estimate_memory(
         gradients=low * trained / (processes if stage >= 2 else 1),
         optimizer=(8 * trained + masters) / (processes if stage >= 1 else 1),
         teacher=4 * sum(p.numel() for p in teacher.parameters()),
-        queues=4 * sum(queue.features.numel() for queue in (teacher.image_queue, teacher.text_queue)),
-        activations=_activations(config, student, teacher, processes, 2 if bf16 else 4),
+        queues=4 * sum(module.features.numel() for module in teacher.modules() if isinstance(module, FeatureQueue)),
+        activations=activations,
     )
 
 
-def _activations(config: PretrainConfig, student: TCL, teacher: Momentum, processes: int, width_bytes: int) -> float:
-    encoders, B, L = student.encoders, config.train.batch_size, config.data.max_tokens
-    candidates = B * processes if config.objective.global_negatives else B
+def pair_activation_bytes(
+    config: RunConfig, encoders: Encoders, objective: ObjectiveConfig, *, processes: int, bf16: bool
+) -> float:
+    """What the student's forward pass over config.train.batch_size pairs keeps, per device, with all five losses."""
+    B, L = config.train.batch_size, config.data.max_tokens
+    candidates = B * processes if objective.global_negatives else B
     patches = encoders.image_encoder.grid[0] * encoders.image_encoder.grid[1]
     image = B * (1 + patches) * encoders.image_encoder.width
     text = B * L * encoders.text_encoder.width
@@ -68,22 +79,23 @@ def _activations(config: PretrainConfig, student: TCL, teacher: Momentum, proces
         saved = sum(count * size for count, size, _ in layers) + max(size * kept for _, size, kept in layers)
     else:
         saved = sum(count * size * kept for count, size, kept in layers)
-    queue = config.objective.queue_size
-    logits = 4 * B * (candidates + queue) + B * candidates * (L - 1 + teacher.lmi_regions**2)
-    vocabulary = B * L * config.objective.mlm_probability * encoders.text_encoder.word_embeddings.num_embeddings
-    return width_bytes * saved + 4 * 3 * (logits + vocabulary)  # fp32: logits, their softmax, its gradient
+    queue = objective.queue_size
+    logits = 4 * B * (candidates + queue) + B * candidates * (L - 1 + config.model.lmi_regions**2)
+    vocabulary = B * L * objective.mlm_probability * encoders.text_encoder.word_embeddings.num_embeddings
+    return (2 if bf16 else 4) * saved + 4 * 3 * (logits + vocabulary)  # fp32: logits, their softmax, its gradient
 
 
-def describe_world(
-    config: PretrainConfig, accelerator: Accelerator, student: TCL, teacher: Momentum, *, bf16: bool
-) -> list[str]:
-    """Lines for the person watching; `student` and `teacher` whole, before they are sharded."""
+def describe_world(config: RunConfig, accelerator: Accelerator, task: Task) -> list[str]:
+    """Lines for the person watching; the student of `task` is whole, not sharded yet."""
+    student, teacher, bf16 = task.student, task.teacher, accelerator.mixed_precision == "bf16"
     plugin = accelerator.state.deepspeed_plugin
     stage = None if plugin is None else plugin.zero_stage
     processes = accelerator.num_processes
     sharding = "one process" if processes == 1 else "DDP"
     batch, passes = config.train.batch_size, config.train.accumulate_steps
-    memory = estimate_memory(config, student, teacher, processes=processes, zero_stage=stage, bf16=bf16)
+    memory = estimate_memory(
+        student, teacher, processes=processes, zero_stage=stage, bf16=bf16, activations=task.activation_bytes
+    )
     trained = sum(p.numel() for p in student.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in student.parameters() if not p.requires_grad)
     copies = sum(p.numel() for p in teacher.parameters())
@@ -91,8 +103,7 @@ def describe_world(
     return [
         f"world: {processes} process(es) on {accelerator.device.type}, {'bf16' if bf16 else 'fp32'}, "
         f"{sharding if stage is None else f'DeepSpeed ZeRO {stage}'}; global batch {batch * passes * processes} = "
-        f"{batch} x {passes} passes x {processes} processes, "
-        f"{'global' if config.objective.global_negatives else 'local'} negatives",
+        f"{batch} x {passes} passes x {processes} processes",
         f"parameters: {trained / 1e6:.1f}M trained, {copies / 1e6:.1f}M teacher, {frozen / 1e6:.1f}M frozen",
         f"memory per device (estimate): {_size(memory.total)} = {parts}",
     ]

@@ -1,0 +1,92 @@
+"""Image-text pairs: what the samples of shards become in pre-training and in fine-tuning on retrieval."""
+
+import hashlib
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from tcl.config import DataConfig
+from tcl.data.augment import Augment
+from tcl.data.batch import Batch
+from tcl.data.decode import EMPTY_CAPTION, BadSample, clean_captions, decode_image, image_bytes, json_of
+from tcl.data.masking import mask_tokens
+from tcl.data.text import tokenize
+
+
+@dataclass
+class Pair:
+    """Two views of an image, [3, H, W] each, and one of its captions, cleaned."""
+
+    image: Tensor
+    image_aug: Tensor
+    caption: str
+    key: str
+    image_id: int | None
+
+
+class PairReader:
+    """Decodes pairs with two augmented views, and makes batches of them.
+
+    mlm_probability 0 to 1: share of tokens masked. with_ids: pairs know which image they show (`image_id_of`).
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        augment: Augment,
+        tokenizer: PreTrainedTokenizerBase,
+        mlm_probability: float,
+        with_ids: bool = False,
+    ):
+        self.data = data
+        self.augment = augment
+        self.tokenizer = tokenizer
+        self.mlm_probability = mlm_probability
+        self.with_ids = with_ids
+
+    def read(self, fields: dict[str, bytes], key: str, rng: random.Random) -> Pair:
+        """A sample's bytes by extension -> a pair; `rng` draws the caption and the views. BadSample: unusable."""
+        captions = clean_captions(fields, self.data.max_words)
+        content = image_bytes(fields)
+        image = decode_image(content, max_pixels=self.data.max_pixels, min_side=self.augment.min_side)
+        caption = rng.choice(captions)
+        if not self.tokenizer.tokenize(caption):  # e.g. nothing but control characters
+            raise BadSample(EMPTY_CAPTION)
+        image_id = image_id_of(fields, content) if self.with_ids else None
+        return Pair(self.augment(image, rng), self.augment(image, rng), caption, key, image_id)
+
+    def batch(self, pairs: list[Pair], seed: int) -> Batch:
+        """A batch of `pairs`, masked as `seed` says."""
+        input_ids, attention_mask = tokenize(self.tokenizer, [pair.caption for pair in pairs], self.data.max_tokens)
+        masked = mask_tokens(
+            input_ids,
+            attention_mask,
+            probability=self.mlm_probability,
+            mask_id=self.tokenizer.mask_token_id,
+            vocab_size=len(self.tokenizer),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        return Batch(
+            image=torch.stack([pair.image for pair in pairs]),
+            image_aug=torch.stack([pair.image_aug for pair in pairs]),
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            masked_ids=masked.input_ids,
+            mask_positions=masked.positions,
+            mask_labels=masked.labels,
+            keys=[pair.key for pair in pairs],
+            image_ids=torch.tensor([pair.image_id for pair in pairs]) if self.with_ids else None,
+        )
+
+
+def image_id_of(fields: dict[str, bytes], content: bytes) -> int:
+    """Equal for samples of the same image: from "image_id" in the sample's JSON, or else from the image's bytes.
+
+    0 to 2^63 - 1, a hash; two images share one with a probability of about 1e-19.
+    """
+    named = json_of(fields).get("image_id")
+    identity = content if named is None else f"image_id {named}".encode()
+    return int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "big") >> 1

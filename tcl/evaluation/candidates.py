@@ -1,0 +1,91 @@
+"""First stage of retrieval: the best candidates of each query by its embedding, and the rank of its first right answer.
+
+Candidates with equal scores rank the later index first, as in the published evaluation (numpy's ascending order,
+reversed). Scores are made for some queries at a time, so memory does not grow with queries x candidates.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+QUERIES_AT_A_TIME = 256
+
+
+@dataclass
+class Relevance:
+    """Which candidates are right for each of Q queries: those of query q are answers[starts[q] : starts[q + 1]]."""
+
+    starts: Tensor
+    """[Q + 1] int64."""
+    answers: Tensor
+    """[pairs] int64, candidate indices, ascending for each query."""
+
+
+def relevance(queries: Tensor, answers: Tensor, count: int) -> Relevance:
+    """From pairs (queries[i], answers[i]) int64, of `count` queries; every query needs at least one pair."""
+    order = (queries * (int(answers.max()) + 1) + answers).argsort()
+    counts = torch.bincount(queries, minlength=count)
+    return Relevance(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), answers[order])
+
+
+@dataclass
+class Ranked:
+    """Candidates of Q queries, best first."""
+
+    candidates: Tensor
+    """[Q, k] int64."""
+    scores: Tensor
+    """[Q, k]."""
+    ranks: Tensor
+    """[Q] int64, from 1: that of the first right answer among all candidates."""
+
+
+def rank_by_embedding(queries: Tensor, candidates: Tensor, relevant: Relevance, k: int) -> Ranked:
+    """Unit rows queries [Q, D] and candidates [C, D] -> the k (1 to C) best of each query by cosine."""
+    best, scores, ranks = [], [], []
+    for start in range(0, len(queries), QUERIES_AT_A_TIME):
+        rows = queries[start : start + QUERIES_AT_A_TIME]
+        order, ordered = _best_first((rows @ candidates.T).float())
+        place = torch.empty_like(order)
+        place.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+        best.append(order[:, :k])
+        scores.append(ordered[:, :k])
+        ranks.append(_first_place(place, relevant, start) + 1)
+    return Ranked(torch.cat(best), torch.cat(scores), torch.cat(ranks))
+
+
+def rank_again(first: Ranked, scores: Tensor, relevant: Relevance, count: int) -> Ranked:
+    """The k candidates of `first` ordered by other scores [Q, k]; all the rest of `count` candidates follow them.
+
+    The rest count as equal: the later index first.
+    """
+    by_index = first.candidates.argsort(dim=1)
+    candidates, scores = first.candidates.gather(1, by_index), scores.gather(1, by_index)
+    order, ordered = _best_first(scores)
+    ranked = candidates.gather(1, order)
+    k = ranked.shape[1]
+
+    queries = torch.repeat_interleave(relevant.starts.diff())
+    own = ranked[queries]  # [pairs, k]: the candidates of the query of each right answer
+    hit = own == relevant.answers[:, None]
+    behind = count - 1 - relevant.answers - (own > relevant.answers[:, None]).sum(dim=1)
+    rank = torch.where(hit.any(dim=1), hit.int().argmax(dim=1), k + behind) + 1
+    best = torch.full((len(ranked),), count, dtype=rank.dtype, device=rank.device)
+    return Ranked(ranked, ordered, best.scatter_reduce(0, queries, rank, "amin"))
+
+
+def _best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices and values of each row [R, C], highest first, of equal ones the later index first."""
+    order = scores.flip(1).argsort(dim=1, descending=True, stable=True)
+    order = scores.shape[1] - 1 - order
+    return order, scores.gather(1, order)
+
+
+def _first_place(place: Tensor, relevant: Relevance, start: int) -> Tensor:
+    """Lowest place of a right answer for each of the queries start .. start + R - 1; place [R, C]."""
+    bounds = relevant.starts[start : start + len(place) + 1]
+    rows = torch.repeat_interleave(bounds.diff())
+    places = place[rows, relevant.answers[bounds[0] : bounds[-1]]]
+    first = torch.full((len(place),), place.shape[1], dtype=places.dtype, device=place.device)
+    return first.scatter_reduce(0, rows, places, "amin")

@@ -1,0 +1,209 @@
+"""Two-stage retrieval (ALBEF section 4): all embeddings, then the ITM score of the best candidates of every query."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from tcl.config import EvalConfig
+from tcl.data.decode import decode_image
+from tcl.data.retrieval_set import RetrievalSet
+from tcl.errors import InputError
+from tcl.evaluation.candidates import Ranked, rank_again, rank_by_embedding, relevance
+from tcl.evaluation.match_pairs import TextStates, match_image, read_texts
+from tcl.evaluation.recall import rank_metrics
+from tcl.models.tcl import TCL
+
+
+@dataclass
+class RetrievalResult:
+    """Of I image queries and C caption queries, on the host; after re-ranking where there was any."""
+
+    images: Ranked
+    """Candidates are captions."""
+    captions: Ranked
+    """Candidates are images."""
+    metrics: dict[str, float]
+    """As `rank_metrics`, from the embeddings; re-ranked with the prefix rerank_."""
+
+
+@torch.no_grad()
+def evaluate_retrieval(
+    accelerator: Accelerator,
+    student: TCL,
+    data: RetrievalSet,
+    transform: Callable[[Image.Image], Tensor],
+    tokenize: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
+    *,
+    config: EvalConfig,
+    max_pixels: int,
+    workers: int,
+) -> RetrievalResult:
+    """Called on every process, which share the work; all get the result. `workers` (>= 0) processes decode images.
+
+    config.rerank_k must have passed `check_rerank_k`.
+    """
+    was_training = student.training
+    student.eval()
+    try:
+        images = _Images(accelerator, student, _Decoded(data.images, transform, max_pixels), config, workers)
+        input_ids, mask = (tensor.to(accelerator.device) for tensor in tokenize(data.captions))
+        text_features, states = read_texts(
+            student.encoders, input_ids, mask, pass_tokens=config.pass_tokens, autocast=accelerator.autocast
+        )
+        image_features = images.embed()
+        of_images, of_captions = torch.tensor(data.pairs, device=accelerator.device).T
+        captions_of = relevance(of_images, of_captions, len(data.images))
+        images_of = relevance(of_captions, of_images, len(data.captions))
+        k = max(config.rerank_k, 10)
+        by_image = rank_by_embedding(image_features, text_features, captions_of, min(k, len(data.captions)))
+        by_caption = rank_by_embedding(text_features, image_features, images_of, min(k, len(data.images)))
+        metrics = rank_metrics(by_image.ranks, by_caption.ranks)
+        if config.rerank_k > 0:
+            by_image, by_caption = (_cut(ranked, config.rerank_k) for ranked in (by_image, by_caption))
+            image_scores, caption_scores = _match(
+                accelerator, student, images, states, by_image.candidates, by_caption.candidates, config.pass_tokens
+            )
+            by_image = rank_again(by_image, image_scores, captions_of, len(data.captions))
+            by_caption = rank_again(by_caption, caption_scores, images_of, len(data.images))
+            reranked = rank_metrics(by_image.ranks, by_caption.ranks)
+            metrics |= {f"rerank_{name}": value for name, value in reranked.items()}
+        return RetrievalResult(_on_host(by_image), _on_host(by_caption), metrics)
+    finally:
+        student.train(was_training)
+
+
+def check_rerank_k(k: int, data: RetrievalSet) -> None:
+    """InputError: eval.rerank_k larger than the number of images or captions."""
+    fewest = min(len(data.images), len(data.captions))
+    if k > fewest:
+        raise InputError(
+            f"eval.rerank_k: {k}, but data.val holds {len(data.images)} images and {len(data.captions)} captions; "
+            f"accepted: 0 to {fewest}"
+        )
+
+
+def _cut(ranked: Ranked, k: int) -> Ranked:
+    return Ranked(ranked.candidates[:, :k], ranked.scores[:, :k], ranked.ranks)
+
+
+def _on_host(ranked: Ranked) -> Ranked:
+    return Ranked(*(tensor.cpu() for tensor in vars(ranked).values()))
+
+
+class _Decoded(Dataset):
+    """The pixels of encoded images, each [3, H, W]."""
+
+    def __init__(self, images: Sequence[bytes], transform: Callable[[Image.Image], Tensor], max_pixels: int):
+        self.images, self.transform, self.max_pixels = images, transform, max_pixels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor]:
+        return index, self.transform(decode_image(self.images[index], max_pixels=self.max_pixels))
+
+
+class _Images:
+    """Tokens of images, encoded when they are asked for; some are kept, up to config.image_cache_gib."""
+
+    def __init__(self, accelerator: Accelerator, student: TCL, decoded: _Decoded, config: EvalConfig, workers: int):
+        self.accelerator = accelerator
+        self.encoders = student.encoders
+        self.decoded = decoded
+        self.batch_size = config.batch_size
+        self.workers = workers
+        self.room = config.image_cache_gib * 2**30
+        self.kept: dict[int, Tensor] = {}
+
+    def embed(self) -> Tensor:
+        """Features of all images [I, embed_dim]; each process encodes its share."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        count = len(self.decoded)
+        own = range(count * rank // processes, count * (rank + 1) // processes)
+        features = []
+        for _, tokens in self.encode(own):
+            with self.accelerator.autocast():
+                features.append(self.encoders.project_image(tokens[:1]).cpu())
+        gathered = [part for part in gather_object([torch.cat(features) if features else None]) if part is not None]
+        return torch.cat(gathered).to(self.accelerator.device)
+
+    def encode(self, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """(index, tokens [N, width]) of images, in the order of `indices`."""
+        missing = [index for index in indices if index not in self.kept]
+        workers = (
+            self.workers if len(missing) > 2 * self.batch_size else 0
+        )  # starting them costs more than a few images
+        loader = DataLoader(self.decoded, batch_size=self.batch_size, sampler=missing, num_workers=workers)
+        fresh = iter(self._encode_batches(loader))
+        for index in indices:
+            yield (index, self.kept[index]) if index in self.kept else next(fresh)
+
+    def _encode_batches(self, loader: DataLoader) -> Iterator[tuple[int, Tensor]]:
+        for indices, pixels in loader:
+            with self.accelerator.autocast():
+                batch = self.encoders.image_encoder(pixels.to(self.accelerator.device))
+            for index, tokens in zip(indices.tolist(), batch, strict=True):
+                yield index, tokens
+                size = tokens.numel() * tokens.element_size()
+                if size <= self.room:
+                    self.room -= size
+                    self.kept[index] = tokens.clone()
+
+
+def _match(
+    accelerator: Accelerator,
+    student: TCL,
+    images: _Images,
+    states: TextStates,
+    captions_of_images: Tensor,
+    images_of_captions: Tensor,
+    pass_tokens: int,
+) -> tuple[Tensor, Tensor]:
+    """ITM scores of the candidates of both directions: [I, k] captions of images and [C, k] images of captions.
+
+    A pair that both directions want is scored once. Images are shared among the processes by the text tokens paired
+    with them.
+    """
+    device, count = accelerator.device, len(images_of_captions)
+    by_image = torch.arange(len(captions_of_images), device=device)[:, None] * count + captions_of_images
+    by_caption = images_of_captions * count + torch.arange(count, device=device)[:, None]
+    pairs = torch.cat([by_image.flatten(), by_caption.flatten()]).unique()  # ascending: image by image
+    pair_images, pair_texts = pairs // count, pairs % count
+
+    wanted, pairs_of = pair_images.unique_consecutive(return_counts=True)
+    ends = pairs_of.cumsum(0)
+    encoding = states.lengths.new_tensor(math.prod(student.encoders.image_encoder.grid))
+    cost = (states.lengths[pair_texts].cumsum(0))[ends - 1] + encoding * torch.arange(1, len(ends) + 1, device=device)
+    # Image w belongs to the process in whose share of the whole cost the middle of its own lies.
+    middle = cost - torch.diff(cost, prepend=cost.new_zeros(1)) / 2
+    owner = (middle * accelerator.num_processes / cost[-1]).long().clamp(max=accelerator.num_processes - 1)
+    own = (owner == accelerator.process_index).nonzero().flatten().tolist()
+
+    scores = torch.zeros(len(pairs), device=device)
+    starts, stops, numbers = (ends - pairs_of).tolist(), ends.tolist(), wanted.tolist()
+    encoded = images.encode([numbers[w] for w in own])
+    with tqdm(
+        total=sum(pairs_of[own].tolist()), unit="pair", desc="re-ranking", leave=False, disable=_no_bar(accelerator)
+    ) as bar:
+        for w, (_, tokens) in zip(own, encoded, strict=True):
+            some = slice(starts[w], stops[w])
+            with accelerator.autocast():
+                scores[some] = match_image(
+                    student.encoders.fusion_encoder, student.itm_head, tokens, pair_texts[some], states, pass_tokens
+                )
+            bar.update(some.stop - some.start)
+    scores = accelerator.reduce(scores, reduction="sum")
+    return scores[torch.searchsorted(pairs, by_image)], scores[torch.searchsorted(pairs, by_caption)]
+
+
+def _no_bar(accelerator: Accelerator) -> bool | None:
+    """tqdm's `disable`: on other processes than the main one, and (None) where nobody watches."""
+    return None if accelerator.is_main_process else True
