@@ -59,9 +59,9 @@ class Attention(nn.Module):
         mask bool, broadcast to [R, heads, L, N], instead of the source's own.
         """
         dropout = self.attention_dropout if self.training else 0.0
-        I, R = len(source.keys), len(x)
+        sources = len(source.keys)
         # Rows that share a source are one long row of queries: keys and values are not repeated.
-        queries = self.split_heads(self.query(x if I == R else x.reshape(I, -1, x.shape[-1])))
+        queries = self.split_heads(self.query(x if sources == len(x) else x.reshape(sources, -1, x.shape[-1])))
         mask = source.mask if mask is None else mask
         context = F.scaled_dot_product_attention(queries, source.keys, source.values, mask, dropout)
         context = context.transpose(1, 2).reshape(x.shape)
@@ -146,9 +146,9 @@ class FusionEncoder(nn.Module):
         return self.layers[0].read_text(text, attention_mask.bool()[:, None, None, :])
 
     def match(self, read: Tensor, attention_mask: Tensor, images: list[KeysValues]) -> Tensor:
-        """[CLS] of R texts fused with I images [R, width], R = I * P as in `forward`; read [R, L, width] by `read_texts`.
+        """forward(...)[:, 0], [R, width], of R = I * P texts, without what the last layer computes for other tokens.
 
-        As forward(...)[:, 0], without what the last layer computes for other tokens.
+        read [R, L, width] comes from `read_texts`, attention_mask is [R, L].
         """
         mask, last = attention_mask.bool()[:, None, None, :], len(self.layers) - 1
         text = read

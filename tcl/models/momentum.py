@@ -64,6 +64,17 @@ class Targets:
         return features if self.batch_ids is None else (*features, self.batch_ids[own])
 
 
+@torch.no_grad()
+def follow(teacher: nn.Module, student: Iterable[list[Tensor]], momentum: float) -> None:
+    """theta' <- m theta' + (1 - m) theta for every parameter, in fp32. Once per optimiser step.
+
+    student: fp32 weights in the order of teacher.parameters(), some at a time (`full_weights`). momentum m, 0 to 1.
+    """
+    own = iter(teacher.parameters())
+    for weights in student:
+        torch._foreach_lerp_([next(own) for _ in weights], weights, 1 - momentum)
+
+
 class Momentum(nn.Module):
     """Momentum copies of `student` (its `Encoders`) and one queue for each modality.
 
@@ -83,15 +94,9 @@ class Momentum(nn.Module):
         self.text_queue = FeatureQueue(objective.queue_size, embed_dim, seed + 1)
         self.id_queue = IdQueue(objective.queue_size) if with_ids else None
 
-    @torch.no_grad()
     def update(self, student: Iterable[list[Tensor]]) -> None:
-        """theta' <- m theta' + (1 - m) theta for every parameter, in fp32. Once per optimiser step.
-
-        student: fp32 weights of the student's encoders in the order of parameters(), some at a time (`full_weights`).
-        """
-        own = iter(self.encoders.parameters())
-        for weights in student:
-            torch._foreach_lerp_([next(own) for _ in weights], weights, 1 - self.objective.momentum)
+        """One step of the moving average; student: weights of its encoders, as `follow` takes them."""
+        follow(self.encoders, student, self.objective.momentum)
 
     def align(self, batch: Batch) -> Batch:
         """With objective.global_negatives, padded to the longest text of any process."""

@@ -1,0 +1,234 @@
+"""Parity with the published code in fine-tuning: a retrieval step, two-stage evaluation, a VQA step, ranked answers.
+
+Any files of the same form work: `TCL_GOLDEN_DIR=folder pytest tests/test_golden_finetuning.py`.
+"""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors import safe_open
+
+from tcl.checkpoints.published import count_text_layers, from_published
+from tcl.config import EvalConfig, ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.data.batch import Batch, QuestionBatch
+from tcl.data.retrieval_set import RetrievalSet
+from tcl.evaluation import retrieval
+from tcl.evaluation.answering import AnswerList, rank_answers
+from tcl.models.answer_decoder import answer_decoder_from
+from tcl.models.encoders import build_encoders
+from tcl.models.momentum import Momentum
+from tcl.models.tcl import TCL, Negatives
+from tcl.models.vqa import VQA, AnswerTargets, AnswerTeacher, VQANetworks
+from tcl.training.full_weights import full_weights
+
+GOLDEN_DIR = Path(os.environ.get("TCL_GOLDEN_DIR", Path(__file__).parent / "golden"))
+
+
+def assert_close(ours: torch.Tensor, published: torch.Tensor) -> None:
+    """Relative to the size of the whole, as in test_golden.py."""
+    ours, published = ours.detach().double(), published.double()
+    assert ours.shape == published.shape
+    assert float((ours - published).norm()) <= 1e-4 * float(published.norm().clamp(min=1e-12))
+
+
+def read(name: str, image_size: int, embed_dim: int) -> SimpleNamespace:
+    with safe_open(GOLDEN_DIR / name, "pt") as file:
+        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    bert, layers = metadata["bert_config"], count_text_layers(state)
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
+    others = ("vocab_size", "type_vocab_size", "layer_norm_eps", "hidden_act")
+    model = ModelConfig(
+        image=ImageEncoderConfig(image_size=image_size, overrides=metadata["vision"]),
+        text=TextEncoderConfig(
+            fusion_layers=bert["num_hidden_layers"] - layers, overrides={key: bert[key] for key in (*sizes, *others)}
+        ),
+        embed_dim=embed_dim,
+    )
+    torch.manual_seed(0)
+    encoders = build_encoders(model, bert["vocab_size"], bert["pad_token_id"])
+    return SimpleNamespace(metadata=metadata, tensors=tensors, published=from_published(state), encoders=encoders)
+
+
+def image_size_of(name: str, key: str) -> int:
+    with safe_open(GOLDEN_DIR / name, "pt") as file:
+        return file.get_slice(key).get_shape()[-1]
+
+
+@pytest.fixture(scope="module")
+def step() -> SimpleNamespace:
+    """The recorded retrieval step, up to the losses."""
+    name = "retrieval.safetensors"
+    with safe_open(GOLDEN_DIR / name, "pt") as file:
+        config = json.loads(file.metadata()["config"])
+    golden = read(name, config["image_res"], config["embed_dim"])
+    tensors = golden.tensors
+    objective = ObjectiveConfig(
+        queue_size=config["queue_size"], momentum=config["momentum"], temperature=config["temp"], mlm_weight=0.0
+    )
+    student = TCL(golden.encoders, objective)
+    teacher = Momentum(student.encoders, objective, lmi_regions=4, seed=0, with_ids=True)
+    missing, unexpected = student.load_state_dict(golden.published.student, strict=False)
+    assert not unexpected and all(name.startswith("encoders.mlm_head.") for name in missing)
+    missing, unexpected = teacher.load_state_dict(golden.published.teacher, strict=False)
+    assert not unexpected and all(name.startswith("encoders.mlm_head.") for name in missing)
+    student.eval()
+    teacher.eval()
+    batch = Batch(
+        image=tensors["in.image"],
+        image_aug=tensors["in.image_aug"],
+        input_ids=tensors["in.input_ids"],
+        attention_mask=tensors["in.attention_mask"],
+        masked_ids=tensors["in.input_ids"],
+        mask_positions=torch.empty(0, dtype=torch.long),
+        mask_labels=torch.empty(0, dtype=torch.long),
+        keys=[str(i) for i in range(len(tensors["in.image"]))],
+        image_ids=tensors["in.idx"],
+    )
+    yes = torch.ones(len(batch), dtype=torch.bool)
+    negatives = Negatives(tensors["draw.neg_image_idx"], tensors["draw.neg_text_idx"], yes, yes)
+    teacher.update(full_weights(student.encoders))
+    targets = teacher(batch, student.temperature.detach(), golden.metadata["alpha"])
+    losses = student(batch, targets, negatives)
+    return SimpleNamespace(**{**vars(golden), **locals()})
+
+
+def test_retrieval_losses(step):
+    losses = step.losses
+    six = (losses.i2t, losses.t2i, losses.imc_image, losses.imc_text, losses.lmi_image, losses.lmi_text)
+    assert_close(sum(six) / 6, step.tensors["out.loss_ita"])
+    assert_close(losses.itm, step.tensors["out.loss_itm"])
+    assert_close(losses.total(step.objective), step.tensors["out.loss_ita"] + step.tensors["out.loss_itm"])
+
+
+def test_retrieval_draws_no_negative_of_the_same_image(step):
+    ids = step.batch.image_ids
+    for _ in range(50):
+        drawn = step.student(step.batch, step.targets)
+        assert drawn.itm.isfinite()
+    assert (ids[step.tensors["draw.neg_image_idx"]] != ids).all()  # what the published code drew
+
+
+def test_retrieval_queue(step):
+    """Features and ids of the batch over the oldest rows; the rest is as it was."""
+    B = len(step.batch)
+    before = {name: value.clone() for name, value in step.teacher.state_dict().items() if "queue" in name}
+    step.teacher.enqueue(*step.targets.to_enqueue(B))
+    after = step.teacher.state_dict()
+    assert after["id_queue.ids"][:B].equal(step.batch.image_ids)
+    assert after["id_queue.ids"][B:].equal(before["id_queue.ids"][B:])
+    for name in ("image_queue", "text_queue"):
+        published = {key[6:]: value for key, value in step.tensors.items() if key.startswith("after.")}
+        if name in published:
+            assert_close(after[f"{name}.features"], published[name].T)
+        assert after[f"{name}.features"][B:].equal(before[f"{name}.features"][B:])
+        assert after[f"{name}.pointer"] == B
+
+
+@pytest.mark.parametrize("pass_tokens", [1, 40, 8192])
+def test_retrieval_two_stage_scores_and_recalls(step, pass_tokens, monkeypatch):
+    tensors, k = step.tensors, step.metadata["k_test"]
+    pixels, ids, mask = tensors["eval.image"], tensors["eval.input_ids"], tensors["eval.attention_mask"]
+    per_image = len(ids) // len(pixels)
+    data = RetrievalSet(
+        images=[bytes([i]) for i in range(len(pixels))],
+        captions=[str(i) for i in range(len(ids))],
+        pairs=[(i // per_image, i) for i in range(len(ids))],
+        image_ids=[str(i) for i in range(len(pixels))],
+        caption_ids=[str(i) for i in range(len(ids))],
+    )
+    monkeypatch.setattr(retrieval, "decode_image", lambda content, max_pixels: content[0])
+    found = retrieval.evaluate_retrieval(
+        Accelerator(cpu=True),
+        step.student,
+        data,
+        transform=lambda image: pixels[image],
+        tokenize=lambda texts: (ids, mask),
+        config=EvalConfig(rerank_k=k, pass_tokens=pass_tokens, batch_size=3),
+        max_pixels=1,
+        workers=0,
+    )
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for ranked, name in ((found.images, "eval.score_i2t"), (found.captions, "eval.score_t2i")):
+        scores = torch.full_like(tensors[name], -100.0).scatter_(1, ranked.candidates, ranked.scores)
+        torch.testing.assert_close(scores, tensors[name], rtol=0, atol=1e-4)
+    published = step.metadata["recalls"]
+    for ours, theirs in (("i2t", "txt"), ("t2i", "img")):
+        for cut in (1, 5, 10):
+            assert found.metrics[f"rerank_{ours}_r{cut}"] == pytest.approx(published[f"{theirs}_r{cut}"], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def vqa() -> SimpleNamespace:
+    golden = read("vqa.safetensors", image_size_of("vqa.safetensors", "in.image"), embed_dim=8)
+    encoders, tensors = golden.encoders, golden.tensors
+    decoder = answer_decoder_from(encoders, golden.metadata["decoder_layers"])
+    networks = VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
+    student = VQA(networks, objective=None)
+    student.load_state_dict(golden.published.student)
+    teacher = AnswerTeacher(networks, momentum=0.995)
+    teacher.load_state_dict(golden.published.teacher)
+    mask = tensors["in.answer_mask"]
+    asked = mask.bool() & mask.roll(-1, dims=1).bool()
+    asked[:, -1] = False
+    positions = asked.flatten().nonzero().flatten()
+    batch = QuestionBatch(
+        image=tensors["in.image"],
+        input_ids=tensors["in.question_ids"],
+        attention_mask=tensors["in.question_mask"],
+        answer_ids=tensors["in.answer_ids"],
+        answer_mask=mask,
+        answer_weights=tensors["in.answer_weights"],
+        question_index=torch.arange(len(tensors["in.image"])).repeat_interleave(tensors["in.answers_per_question"]),
+        target_positions=positions,
+        target_ids=tensors["in.answer_ids"].flatten()[positions + 1],
+        keys=[str(i) for i in range(len(tensors["in.image"]))],
+    )
+    student.eval()
+    teacher.eval()
+    return SimpleNamespace(**{**vars(golden), **locals()})
+
+
+def test_vqa_loss(vqa):
+    targets = AnswerTargets(None, vqa.metadata["alpha_effective"])
+    assert_close(vqa.student(vqa.batch, targets).answer, vqa.tensors["out.loss"])
+
+
+def test_vqa_distillation_is_over_the_vocabulary(vqa):
+    """By hand, answer by answer and position by position."""
+    alpha, batch = 0.4, vqa.batch
+    targets = vqa.teacher(batch, None, alpha)
+    loss = vqa.student(batch, targets).answer
+    questions = vqa.networks.read_questions(batch.image, batch.input_ids, batch.attention_mask)
+    theirs = vqa.teacher.networks.read_questions(batch.image, batch.input_ids, batch.attention_mask)
+    by_hand = 0.0
+    for a in range(len(batch.answer_ids)):
+        ids = batch.answer_ids[a : a + 1, : int(batch.answer_mask[a].sum())]
+        index = batch.question_index[a : a + 1]
+        logits = vqa.networks.decoder.logits(vqa.networks.decoder(ids, questions, index)[0])[0]
+        decoder = vqa.teacher.networks.decoder
+        soft = decoder.logits(decoder(ids, theirs, index)[0])[0].softmax(dim=-1)
+        for t in range(ids.shape[1] - 1):
+            log_p = logits[t].log_softmax(dim=-1)
+            hard = -log_p[ids[0, t + 1]]
+            by_hand += batch.answer_weights[a] * ((1 - alpha) * hard - alpha * (soft[t] * log_p).sum())
+    torch.testing.assert_close(loss, by_hand / len(batch), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pass_tokens", [1, 1000])
+def test_vqa_ranked_answers(vqa, pass_tokens):
+    tensors = vqa.tensors
+    answers = AnswerList(tensors["rank.candidate_ids"], tensors["rank.candidate_mask"].sum(dim=1))
+    batch = vqa.batch
+    with torch.no_grad():
+        questions = vqa.networks.read_questions(batch.image, batch.input_ids, batch.attention_mask)
+    ids, probabilities = rank_answers(vqa.networks.decoder, questions, answers, vqa.metadata["k"], pass_tokens)
+    assert ids.equal(tensors["rank.topk_ids"])
+    torch.testing.assert_close(probabilities, tensors["rank.topk_probs"], rtol=0, atol=1e-4)
