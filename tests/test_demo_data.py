@@ -4,6 +4,7 @@ import io
 import json
 import random
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,20 +13,8 @@ import webdataset as wds
 from PIL import Image
 
 from tcl.errors import InputError
-from tools.make_demo_data import (
-    BACKGROUNDS,
-    COLOURS,
-    COLUMNS,
-    ROWS,
-    SHAPES,
-    Scene,
-    captions,
-    draw_scene,
-    full_caption,
-    held_out_pairs,
-    make_demo_data,
-    render,
-)
+from tools.demo_scenes import BACKGROUNDS, COLOURS, COLUMNS, ROWS, SHAPES, Scene, draw_scene, held_out_pairs, render
+from tools.make_demo_data import captions, full_caption, make_demo_data
 
 THING = rf"(?:(small|large) )?({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})(?: ({'|'.join(ROWS)}) ({'|'.join(COLUMNS)}))?"
 
@@ -107,8 +96,16 @@ def read(pattern: str) -> list[dict]:
 
 def test_shards(tmp_path):
     for workers in (1, 2):
-        make_demo_data(tmp_path / str(workers), train=30, val=20, image_size=32, workers=workers)
-    for name in ("train/000000.tar", "val/000000.tar", "val/sizes.json"):
+        out = tmp_path / str(workers)
+        make_demo_data(out, train=30, val=20, vqa_train=300, vqa_val=20, image_size=32, workers=workers)
+    names = {str(path.relative_to(tmp_path / "1")) for path in (tmp_path / "1").rglob("*") if path.is_file()}
+    folders = ("train", "val", "vqa_train", "vqa_val")
+    assert names == {
+        "answers.txt",
+        "demo_data.json",
+        *(f"{folder}/{file}" for folder in folders for file in ("000000.tar", "sizes.json")),
+    }
+    for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     train, val = read(f"{tmp_path}/1/train/000000.tar"), read(f"{tmp_path}/1/val/000000.tar")
     assert (len(train), len(val)) == (30, 20)
@@ -118,7 +115,7 @@ def test_shards(tmp_path):
 
 
 def test_made_again_only_when_something_differs(tmp_path, capsys):
-    options = {"train": 3, "val": 2, "image_size": 32, "workers": 1}
+    options = {"train": 3, "val": 2, "vqa_train": 3, "vqa_val": 2, "image_size": 32, "workers": 1}
     make_demo_data(tmp_path / "out", **options)
     before = (tmp_path / "out" / "train" / "000000.tar").stat().st_mtime_ns
     make_demo_data(tmp_path / "out", **options)
@@ -126,12 +123,43 @@ def test_made_again_only_when_something_differs(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().out
     with pytest.raises(InputError, match="exists and was not made with"):
         make_demo_data(tmp_path / "out", **{**options, "seed": 1})
-    with pytest.raises(InputError, match=r"image_size: 3 .*>= 16"):
+    with pytest.raises(InputError, match="exists and was not made with"):
+        make_demo_data(tmp_path / "out", **{**options, "vqa_train": 4})
+
+
+@pytest.mark.parametrize("name", ["train", "val", "vqa_train", "vqa_val", "workers"])
+def test_impossible_numbers_are_one_line(tmp_path, name):
+    with pytest.raises(InputError, match=f"^{name}: 0 is not possible; accepted: an integer >= 1$"):
+        make_demo_data(tmp_path / "other", **{name: 0})
+    with pytest.raises(InputError, match=r"^image_size: 3 is not possible; accepted: an integer >= 16$"):
         make_demo_data(tmp_path / "other", image_size=3)
 
 
+def test_data_from_before_there_were_questions_are_replaced_if_the_scenes_are_the_same(tmp_path):
+    options = {"train": 3, "val": 2, "vqa_train": 3, "vqa_val": 2, "image_size": 32, "workers": 1}
+    out, record = tmp_path / "out", tmp_path / "out" / "demo_data.json"
+    make_demo_data(out, **options)
+    now = record.read_text()
+    captioned = (out / "train" / "000000.tar").read_bytes()
+
+    def as_it_was(seed: int) -> None:
+        for name in ("vqa_train", "vqa_val"):
+            shutil.rmtree(out / name)
+        (out / "answers.txt").unlink()
+        record.write_text(json.dumps({"train": 3, "val": 2, "seed": seed, "image_size": 32}))
+
+    as_it_was(seed=0)
+    make_demo_data(out, **options)
+    assert record.read_text() == now
+    assert (out / "train" / "000000.tar").read_bytes() == captioned
+    assert len(read(f"{out}/vqa_train/000000.tar")) == 3
+    as_it_was(seed=1)
+    with pytest.raises(InputError, match="add --overwrite"):
+        make_demo_data(out, **options)
+
+
 def test_overwrite_replaces_demo_data_and_nothing_else(tmp_path):
-    options = {"train": 3, "val": 2, "image_size": 32, "workers": 1}
+    options = {"train": 3, "val": 2, "vqa_train": 3, "vqa_val": 2, "image_size": 32, "workers": 1}
     make_demo_data(tmp_path / "out", **options)
     make_demo_data(tmp_path / "new", **options, seed=1)
     make_demo_data(tmp_path / "out", **options, seed=1, overwrite=True)
@@ -145,7 +173,7 @@ def test_overwrite_replaces_demo_data_and_nothing_else(tmp_path):
 
 
 def test_unusable_out_and_too_few_scenes_are_one_line(tmp_path, monkeypatch):
-    options = {"train": 2, "image_size": 16, "workers": 1}
+    options = {"train": 2, "vqa_train": 1, "vqa_val": 1, "image_size": 16, "workers": 1}
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"out: .* cannot be written"):
         make_demo_data(tmp_path / "file" / "out", val=2, **options)
