@@ -1,5 +1,6 @@
 """From the command line and YAML files to a typed configuration, and back to YAML."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from tcl.config import PretrainConfig
 from tcl.config_checks import check_pretrain
-from tcl.errors import InputError
+from tcl.errors import PREEMPTED_EXIT_CODE, InputError, Preempted
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -39,6 +40,21 @@ def parse_config(arguments: list[str], kind: type[Config], check: Callable[[Conf
         raise InputError(f"config: {said}; `python {program} --help` lists every option and its type") from error
     check(config)
     return config
+
+
+def end_with_one_line(main: Callable[[], None]) -> None:
+    """Run `main`; what the person at the keyboard can mend is one line on stderr and exit code 2, being told to stop
+    (and saved) exit code 75, Ctrl-C 130."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Preempted as told:
+        print(told, file=sys.stderr)
+        sys.exit(PREEMPTED_EXIT_CODE)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def save_config(config: object, path: Path) -> None:

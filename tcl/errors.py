@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the person at the keyboard can mend."""
+"""The two exceptions that a command answers with one line: a mistake that can be mended, and being told to stop."""
 
 
 class InputError(Exception):
@@ -7,3 +7,11 @@ class InputError(Exception):
 
     Commands print the message without a traceback and exit with code 2.
     """
+
+
+class Preempted(Exception):
+    """The run was told to stop, has saved itself and can go on from there. Its text is for the person watching."""
+
+
+PREEMPTED_EXIT_CODE = 75
+"""Of a run that was told to stop and has saved itself: EX_TEMPFAIL, "try again"."""

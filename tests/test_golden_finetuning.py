@@ -18,8 +18,9 @@ from tcl.checkpoints.published import count_text_layers, from_published
 from tcl.config import EvalConfig, ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
 from tcl.data.batch import Batch, QuestionBatch
 from tcl.data.retrieval_set import RetrievalSet
-from tcl.evaluation import retrieval
+from tcl.evaluation import decoded_images
 from tcl.evaluation.answering import AnswerList, rank_answers
+from tcl.evaluation.retrieval import evaluate_retrieval
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
@@ -144,8 +145,8 @@ def test_retrieval_two_stage_scores_and_recalls(step, pass_tokens, monkeypatch):
         image_ids=[str(i) for i in range(len(pixels))],
         caption_ids=[str(i) for i in range(len(ids))],
     )
-    monkeypatch.setattr(retrieval, "decode_image", lambda content, max_pixels: content[0])
-    found = retrieval.evaluate_retrieval(
+    monkeypatch.setattr(decoded_images, "decode_image", lambda content, max_pixels: content[0])
+    found = evaluate_retrieval(
         Accelerator(cpu=True),
         step.student,
         data,
@@ -184,7 +185,6 @@ def vqa() -> SimpleNamespace:
         input_ids=tensors["in.question_ids"],
         attention_mask=tensors["in.question_mask"],
         answer_ids=tensors["in.answer_ids"],
-        answer_mask=mask,
         answer_weights=tensors["in.answer_weights"],
         question_index=torch.arange(len(tensors["in.image"])).repeat_interleave(tensors["in.answers_per_question"]),
         target_positions=positions,
@@ -210,7 +210,7 @@ def test_vqa_distillation_is_over_the_vocabulary(vqa):
     theirs = vqa.teacher.networks.read_questions(batch.image, batch.input_ids, batch.attention_mask)
     by_hand = 0.0
     for a in range(len(batch.answer_ids)):
-        ids = batch.answer_ids[a : a + 1, : int(batch.answer_mask[a].sum())]
+        ids = batch.answer_ids[a : a + 1, : int(vqa.mask[a].sum())]
         index = batch.question_index[a : a + 1]
         logits = vqa.networks.decoder.logits(vqa.networks.decoder(ids, questions, index)[0])[0]
         decoder = vqa.teacher.networks.decoder

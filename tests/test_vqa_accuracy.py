@@ -115,7 +115,7 @@ def test_accuracy_report():
         AnsweredQuestion("four", "dog", ["cat"], None, "other"),  # 0
         AnsweredQuestion("4", "dog", ["dog"]),  # 1
     ]
-    report = accuracy_report(results)
+    report = accuracy_report(results, vqa_accuracy)
     assert report == pytest.approx(
         {
             "accuracy": 64,
@@ -127,7 +127,7 @@ def test_accuracy_report():
         }
     )
     assert next(iter(report)) == "accuracy"
-    assert accuracy_report(results[::-1]) == pytest.approx(report)
+    assert accuracy_report(results[::-1], vqa_accuracy) == pytest.approx(report)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_accuracy_report():
 )
 def test_results_that_cannot_be_scored(results, message):
     with pytest.raises(InputError, match=message):
-        accuracy_report(results)
+        accuracy_report(results, vqa_accuracy)
 
 
 def test_submission(tmp_path):

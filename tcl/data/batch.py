@@ -49,9 +49,7 @@ class QuestionBatch:
     attention_mask: Tensor
     """[B, L] int64, 1 token, 0 padding."""
     answer_ids: Tensor
-    """[A, T] int64, [CLS] tokens [SEP]."""
-    answer_mask: Tensor
-    """[A, T] int64."""
+    """[A, T] int64, [CLS] tokens [SEP] padding; a token sees only those before it, so padding needs no mask."""
     answer_weights: Tensor
     """[A] float, 0 to 1: the share of the annotators who gave this answer."""
     question_index: Tensor

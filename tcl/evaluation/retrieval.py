@@ -3,20 +3,20 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from tcl.config import EvalConfig
-from tcl.data.decode import decode_image
 from tcl.data.retrieval_set import RetrievalSet
 from tcl.errors import InputError
 from tcl.evaluation.candidates import Ranked, rank_again, rank_by_embedding, relevance
+from tcl.evaluation.decoded_images import decoded_batches
 from tcl.evaluation.match_pairs import TextStates, match_image, read_texts
 from tcl.evaluation.recall import rank_metrics
 from tcl.models.tcl import TCL
@@ -53,7 +53,8 @@ def evaluate_retrieval(
     was_training = student.training
     student.eval()
     try:
-        images = _Images(accelerator, student, _Decoded(data.images, transform, max_pixels), config, workers)
+        decode = partial(decoded_batches, data.images, transform=transform, max_pixels=max_pixels, workers=workers)
+        images = _Images(accelerator, student, len(data.images), decode, config)
         input_ids, mask = (tensor.to(accelerator.device) for tensor in tokenize(data.captions))
         text_features, states = read_texts(
             student.encoders, input_ids, mask, pass_tokens=config.pass_tokens, autocast=accelerator.autocast
@@ -98,36 +99,32 @@ def _on_host(ranked: Ranked) -> Ranked:
     return Ranked(*(tensor.cpu() for tensor in vars(ranked).values()))
 
 
-class _Decoded(Dataset):
-    """The pixels of encoded images, each [3, H, W]."""
-
-    def __init__(self, images: Sequence[bytes], transform: Callable[[Image.Image], Tensor], max_pixels: int):
-        self.images, self.transform, self.max_pixels = images, transform, max_pixels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        return index, self.transform(decode_image(self.images[index], max_pixels=self.max_pixels))
-
-
 class _Images:
-    """Tokens of images, encoded when they are asked for; some are kept, up to config.image_cache_gib."""
+    """Tokens of `count` images, encoded when they are asked for; some are kept, up to config.image_cache_gib.
 
-    def __init__(self, accelerator: Accelerator, student: TCL, decoded: _Decoded, config: EvalConfig, workers: int):
+    decode: batches of indices -> pixels of each batch.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        student: TCL,
+        count: int,
+        decode: Callable[[Sequence[Sequence[int]]], Iterator[Tensor]],
+        config: EvalConfig,
+    ):
         self.accelerator = accelerator
         self.encoders = student.encoders
-        self.decoded = decoded
+        self.count = count
+        self.decode = decode
         self.batch_size = config.batch_size
-        self.workers = workers
         self.room = config.image_cache_gib * 2**30
         self.kept: dict[int, Tensor] = {}
 
     def embed(self) -> Tensor:
         """Features of all images [I, embed_dim]; each process encodes its share."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        count = len(self.decoded)
-        own = range(count * rank // processes, count * (rank + 1) // processes)
+        own = range(self.count * rank // processes, self.count * (rank + 1) // processes)
         features = []
         for _, tokens in self.encode(own):
             with self.accelerator.autocast():
@@ -138,19 +135,16 @@ class _Images:
     def encode(self, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """(index, tokens [N, width]) of images, in the order of `indices`."""
         missing = [index for index in indices if index not in self.kept]
-        workers = (
-            self.workers if len(missing) > 2 * self.batch_size else 0
-        )  # starting them costs more than a few images
-        loader = DataLoader(self.decoded, batch_size=self.batch_size, sampler=missing, num_workers=workers)
-        fresh = iter(self._encode_batches(loader))
+        fresh = self._encode_in_batches(missing)
         for index in indices:
             yield (index, self.kept[index]) if index in self.kept else next(fresh)
 
-    def _encode_batches(self, loader: DataLoader) -> Iterator[tuple[int, Tensor]]:
-        for indices, pixels in loader:
+    def _encode_in_batches(self, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        batches = [indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size)]
+        for batch, pixels in zip(batches, self.decode(batches), strict=True):
             with self.accelerator.autocast():
-                batch = self.encoders.image_encoder(pixels.to(self.accelerator.device))
-            for index, tokens in zip(indices.tolist(), batch, strict=True):
+                encoded = self.encoders.image_encoder(pixels.to(self.accelerator.device))
+            for index, tokens in zip(batch, encoded, strict=True):
                 yield index, tokens
                 size = tokens.numel() * tokens.element_size()
                 if size <= self.room:

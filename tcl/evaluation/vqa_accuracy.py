@@ -7,7 +7,7 @@ the data set (visualqa.org/evaluation).
 import json
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +87,10 @@ def exact_match(answer: str, answers: Sequence[str]) -> float:
     return float(normalise_answer(answer) in map(normalise_answer, answers))
 
 
-def accuracy_report(results: Sequence[AnsweredQuestion]) -> dict[str, float]:
-    """Mean VQA accuracy in percent: "accuracy", then by type "accuracy/answer_type/<name>" and
+def accuracy_report(
+    results: Sequence[AnsweredQuestion], score: Callable[[str, Sequence[str]], float]
+) -> dict[str, float]:
+    """Mean of `score` (vqa_accuracy or exact_match) in percent: "accuracy", then by type "accuracy/answer_type/<name>" and
     "accuracy/question_type/<name>", sorted. Questions without a type count in "accuracy" alone.
 
     InputError: no results, a question without annotators, two results for one question.
@@ -100,11 +102,11 @@ def accuracy_report(results: Sequence[AnsweredQuestion]) -> dict[str, float]:
     for result in results:
         if not result.annotators:
             raise InputError(f"question_id: {result.question_id!r} has no annotators; score a split that has answers")
-        score = vqa_accuracy(result.answer, result.annotators)
-        scores["accuracy"].append(score)
+        value = score(result.answer, result.annotators)
+        scores["accuracy"].append(value)
         for kind in ("question_type", "answer_type"):
             if getattr(result, kind) is not None:
-                scores[f"accuracy/{kind}/{getattr(result, kind)}"].append(score)
+                scores[f"accuracy/{kind}/{getattr(result, kind)}"].append(value)
     # "accuracy" is a prefix of the other names, so it comes first.
     return {name: 100 * sum(scores[name]) / len(scores[name]) for name in sorted(scores)}
 

@@ -33,13 +33,16 @@ class VQANetworks(nn.Module):
         self.fusion_encoder = fusion_encoder
         self.decoder = decoder
 
-    def read_questions(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> list[KeysValues]:
-        """Images [Q, 3, H, W] and questions [Q, L] -> what each layer of the decoder sees of them."""
-        tokens = self.image_encoder(image)
-        own = torch.arange(len(image), device=image.device)
+    def read_questions(
+        self, image: Tensor, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor | None = None
+    ) -> list[KeysValues]:
+        """Images [I, 3, H, W] and questions [Q, L] -> what each layer of the decoder sees of the questions.
+
+        image_index [Q] in 0 .. I - 1: the image of each question; None: there are as many, in the same order.
+        """
         text = self.text_encoder(input_ids, attention_mask)
-        keys_values = self.fusion_encoder.image_keys_values(tokens)
-        fused = self.fusion_encoder(text, attention_mask, keys_values, own)
+        keys_values = self.fusion_encoder.image_keys_values(self.image_encoder(image))
+        fused = self.fusion_encoder(text, attention_mask, keys_values, image_index)
         return self.decoder.question_keys_values(fused, attention_mask)
 
     def answer_logits(self, batch: QuestionBatch) -> Tensor:

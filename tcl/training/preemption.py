@@ -7,13 +7,6 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
-EXIT_CODE = 75
-"""Of a run that was told to stop and has saved itself: EX_TEMPFAIL, "try again"."""
-
-
-class Preempted(Exception):
-    """The run was told to stop, has saved itself and can go on from there. Its text is for the person watching."""
-
 
 class StopRequest:
     """Was any process of the run told to stop?"""

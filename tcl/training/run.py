@@ -14,7 +14,7 @@ from tcl.command_line import save_config
 from tcl.config import TrainConfig
 from tcl.data.batch import to_device
 from tcl.data.loader import TrainLoader, train_loader
-from tcl.errors import InputError
+from tcl.errors import InputError, Preempted
 from tcl.models.fusion_encoder import FusionLayer
 from tcl.training.accelerator import build_accelerator
 from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_checkpoint, save_checkpoint
@@ -22,7 +22,7 @@ from tcl.training.checkpoint_store import CheckpointStore
 from tcl.training.engine import Engine, build_engine
 from tcl.training.monitor import NOT_LOSSES, Monitor
 from tcl.training.optim import learning_rate, soft_target_share
-from tcl.training.preemption import Preempted, StopRequest, listen_for_stop
+from tcl.training.preemption import StopRequest, listen_for_stop
 from tcl.training.step import train_step
 from tcl.training.task import BuildTask, RunConfig, Task
 from tcl.training.world import describe_world

@@ -8,13 +8,14 @@ from torch import nn
 from tcl.config import ObjectiveConfig
 from tcl.models.encoders import Encoders
 from tcl.models.queue import FeatureQueue
+from tcl.models.vqa import VQANetworks
 from tcl.training.task import RunConfig, Task
 
 SAVED_PER_TOKEN = 17
 """Activations that a transformer layer saves for its backward pass, in widths per token (34 bytes a width in 16 bit,
 Korthikanti et al. 2022, table 2, without the attention scores, which SDPA does not keep)."""
-SAVED_BY_CROSS_ATTENTION = 6
-"""More of them in a fusion layer: query, context, output, residual and norm."""
+SAVED_BY_FUSION_LAYER = SAVED_PER_TOKEN + 6
+"""With those of its cross-attention: query, context, output, residual and norm."""
 
 
 @dataclass
@@ -64,25 +65,49 @@ def estimate_memory(
 def pair_activation_bytes(
     config: RunConfig, encoders: Encoders, objective: ObjectiveConfig, *, processes: int, bf16: bool
 ) -> float:
-    """What the student's forward pass over config.train.batch_size pairs keeps, per device, with all five losses."""
+    """What the student's forward pass over config.train.batch_size pairs keeps, per device."""
     B, L = config.train.batch_size, config.data.max_tokens
     candidates = B * processes if objective.global_negatives else B
-    patches = encoders.image_encoder.grid[0] * encoders.image_encoder.grid[1]
-    image = B * (1 + patches) * encoders.image_encoder.width
-    text = B * L * encoders.text_encoder.width
-    layers = (
-        (len(encoders.image_encoder.vit.blocks), image, SAVED_PER_TOKEN),
-        (len(encoders.text_encoder.bert.encoder.layer), 2 * text, SAVED_PER_TOKEN),
-        (len(encoders.fusion_encoder.layers), 4 * text, SAVED_PER_TOKEN + SAVED_BY_CROSS_ATTENTION),
-    )
-    if config.train.activation_checkpointing:  # each layer's input, and one layer as it is computed again
+    masked = 1 if objective.mlm_weight > 0 else 0
+    layers = _layers(encoders, B, B * L, text_passes=1 + masked, fusion_passes=3 + masked)
+    logits = 4 * B * (candidates + objective.queue_size) + B * candidates * (L - 1 + config.model.lmi_regions**2)
+    vocabulary = masked * B * L * objective.mlm_probability * encoders.text_encoder.word_embeddings.num_embeddings
+    return _kept(layers, logits + vocabulary, config.train.activation_checkpointing, bf16)
+
+
+def question_activation_bytes(config: RunConfig, networks: VQANetworks, answer_tokens: int, *, bf16: bool) -> float:
+    """The same over config.train.batch_size questions, with two answers of answer_tokens each."""
+    B = config.train.batch_size
+    layers = _layers(networks, B, B * config.data.max_tokens, text_passes=1, fusion_passes=1)
+    answers = 2 * B * answer_tokens
+    decoder = len(networks.decoder.layers), answers * networks.text_encoder.width, SAVED_BY_FUSION_LAYER
+    vocabulary = answers * networks.text_encoder.word_embeddings.num_embeddings
+    return _kept([*layers, decoder], vocabulary, config.train.activation_checkpointing, bf16)
+
+
+Layers = list[tuple[int, float, int]]
+"""(how many layers, their tokens times their width, what each saves in multiples of that)."""
+
+
+def _layers(
+    networks: Encoders | VQANetworks, images: int, text_tokens: int, *, text_passes: int, fusion_passes: int
+) -> Layers:
+    image_encoder, text_encoder = networks.image_encoder, networks.text_encoder
+    patches = image_encoder.grid[0] * image_encoder.grid[1]
+    text = text_tokens * text_encoder.width
+    return [
+        (len(image_encoder.vit.blocks), images * (1 + patches) * image_encoder.width, SAVED_PER_TOKEN),
+        (len(text_encoder.bert.encoder.layer), text_passes * text, SAVED_PER_TOKEN),
+        (len(networks.fusion_encoder.layers), fusion_passes * text, SAVED_BY_FUSION_LAYER),
+    ]
+
+
+def _kept(layers: Layers, logits: float, checkpointing: bool, bf16: bool) -> float:
+    if checkpointing:  # each layer's input, and one layer as it is computed again
         saved = sum(count * size for count, size, _ in layers) + max(size * kept for _, size, kept in layers)
     else:
         saved = sum(count * size * kept for count, size, kept in layers)
-    queue = objective.queue_size
-    logits = 4 * B * (candidates + queue) + B * candidates * (L - 1 + config.model.lmi_regions**2)
-    vocabulary = B * L * objective.mlm_probability * encoders.text_encoder.word_embeddings.num_embeddings
-    return (2 if bf16 else 4) * saved + 4 * 3 * (logits + vocabulary)  # fp32: logits, their softmax, its gradient
+    return (2 if bf16 else 4) * saved + 4 * 3 * logits  # fp32: logits, their softmax, its gradient
 
 
 def describe_world(config: RunConfig, accelerator: Accelerator, task: Task) -> list[str]:

@@ -1,0 +1,125 @@
+"""What fine-tuning starts from: a run of ours, one of its checkpoints, a weights file, or a published checkpoint."""
+
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from tcl.checkpoints.published import from_published
+from tcl.errors import InputError
+from tcl.models.image_encoder import ImageEncoder
+from tcl.training.checkpoint_store import newest_intact, verify
+
+ACCEPTED = "a run's output_dir, a step_* folder, a student.safetensors, or a published .pth"
+
+
+def initial_weights(path: str) -> dict[str, Tensor]:
+    """The student's weights of `path` (config field init), by our names. InputError: there are none, or damaged."""
+    place = Path(path)
+    if (place / "checkpoints").is_dir():
+        intact, _ = newest_intact(place / "checkpoints")
+        if intact is None:
+            raise InputError(f"init: {path} has no intact checkpoint; accepted: {ACCEPTED}")
+        place = intact
+    if (place / "student.safetensors").is_file():
+        if (place / "manifest.json").is_file() and (wrong := verify(place)):
+            raise InputError(f"init: {place} is damaged: {wrong}; use another checkpoint")
+        place = place / "student.safetensors"
+    if not place.is_file():
+        raise InputError(f"init: {path!r} holds no weights; accepted: {ACCEPTED}")
+    try:
+        if place.suffix == ".safetensors":
+            return load_file(place)
+        # weights_only: a pickle that wants to run code is refused.
+        state = torch.load(place, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise InputError(
+            f"init: {place} cannot be read ({str(error).splitlines()[0]}); accepted: {ACCEPTED}"
+        ) from error
+    except Exception as error:  # unpickling raises whatever it likes
+        raise InputError(f"init: {place} is no file of plain tensors ({type(error).__name__}); refused") from error
+    return from_published(state["model"] if "model" in state else state).student
+
+
+def run_folder_of(path: str) -> Path | None:
+    """The run whose config.yaml and tokenizer belong to the weights at `path`; None where there is no such run."""
+    place = Path(path)
+    for folder in (place, *place.parents[:3]):
+        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+            return folder
+    return None
+
+
+def model_of_run(path: str) -> dict | None:
+    """The `model` section with which the weights at `path` were trained, as --config takes it; None: unknown.
+
+    Names and sizes only: its own pre-trained weights are not loaded again, and the tokenizer is the run's copy.
+    """
+    run = run_folder_of(path)
+    if run is None:
+        return None
+    model = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    model["image"]["pretrained"] = model["text"]["pretrained"] = False
+    if (run / "tokenizer").is_dir():
+        model["text"]["tokenizer"] = str(run / "tokenizer")
+    return model
+
+
+def fill(module: nn.Module, weights: dict[str, Tensor], path: str, may_lack: tuple[str, ...] = ()) -> list[str]:
+    """Load `weights` (of `path`) into `module`; position embeddings of another image size are interpolated.
+
+    may_lack: prefixes of parameters that stay as they are where the weights lack them. Returns lines for the person
+    watching. InputError: names or sizes that differ, which it lists; nothing is loaded then.
+    """
+    own = module.state_dict()
+    weights = {name: tensor for name, tensor in weights.items() if name in own}
+    notices = _interpolate_positions(module, weights)
+    missing = [name for name in own if name not in weights and not name.startswith(may_lack or ("\0",))]
+    differing = [
+        f"{name} is {tuple(tensor.shape)}, here {tuple(own[name].shape)}"
+        for name, tensor in weights.items()
+        if tensor.shape != own[name].shape
+    ] + [f"{name} is not there" for name in missing]
+    if differing:
+        more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+        raise InputError(
+            f"init: {path} is of another architecture: {'; '.join(differing[:5])}{more}; give the `model` section with "
+            f"which it was trained"
+        )
+    lacking = sorted({name.split(".")[-3] for name in own if name not in weights})
+    if lacking:
+        notices.append(f"init: {path} has no weights for {', '.join(lacking)}: they start random")
+    module.load_state_dict(own | weights)
+    return notices
+
+
+def _interpolate_positions(module: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """Absolute position embeddings of ViTs, bicubic as published, in place. Rotary ones need none."""
+    notices = []
+    for prefix, part in module.named_modules():
+        if not isinstance(part, ImageEncoder):
+            continue
+        name, vit = f"{prefix}.vit.pos_embed", part.vit
+        own = getattr(vit, "pos_embed", None)
+        if name not in weights or own is None or weights[name].shape == own.shape:
+            continue
+        prefixed = 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens
+        side = round((weights[name].shape[1] - prefixed) ** 0.5)
+        if side**2 + prefixed != weights[name].shape[1] or weights[name].shape[2] != own.shape[2]:
+            continue
+        weights[name] = resample_abs_pos_embed(
+            weights[name],
+            new_size=list(part.grid),
+            old_size=[side, side],
+            num_prefix_tokens=prefixed,
+            interpolation="bicubic",
+            antialias=False,
+        )
+        notices.append(
+            f"init: position embeddings interpolated from {side} x {side} to {part.grid[0]} x {part.grid[1]}"
+        )
+    return notices

@@ -1,0 +1,62 @@
+"""Image-text retrieval: the alignment losses and ITM, fine-tuned with all pairs of an image as positives.
+
+Two-stage evaluation (tcl.evaluation.retrieval) on data.val: with --eval_only also zero-shot, of a pre-trained model.
+"""
+
+from dataclasses import dataclass, field
+
+from accelerate import Accelerator
+
+from tcl.checkpoints.initial import fill, initial_weights
+from tcl.config import DataConfig, EvalConfig, ModelConfig, ObjectiveConfig, OptimConfig, TrainConfig
+from tcl.config_checks import check_data, check_eval, check_model, check_objective, check_optim, check_train
+from tcl.data.text import load_tokenizer
+from tcl.models.encoders import build_encoders
+from tcl.models.tcl import TCL
+from tcl.training.pretrain import pair_task
+from tcl.training.task import Task
+
+
+@dataclass
+class Config:
+    """Fine-tune on image-text retrieval, or evaluate it (--eval_only)."""
+
+    task: str = "retrieval"
+    """Which file of tcl/tasks/ this is."""
+    init: str | None = None
+    """Weights to start from: a run's output_dir, one of its step_* folders, a student.safetensors, or a published
+    .pth. None: random. The `model` section of the run it belongs to is the default for this one's."""
+    output_dir: str = "runs/retrieval"
+    """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
+    seed: int = 0
+    """Of the queues, shuffling, augmentation and dropout."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(mlm_weight=0.0))
+    data: DataConfig = field(default_factory=lambda: DataConfig(max_tokens=30))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5, warmup_lr=1e-5, min_lr=1e-6))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=32, epochs=5))
+    eval: EvalConfig = field(default_factory=lambda: EvalConfig(max_images=None, rerank_k=128))
+
+
+def check(config: Config) -> None:
+    """InputError: the first impossible value."""
+    check_objective(config.objective, config.train)
+    check_model(config.model)
+    check_train(config.train)
+    check_eval(config.eval)
+    check_data(config.data)
+    check_optim(config.optim)
+
+
+def build(config: Config, accelerator: Accelerator) -> Task:
+    """InputError: names that cannot be built, weights of another architecture, data.val without use."""
+    tokenizer = load_tokenizer(config.model.text.tokenizer)
+    student = TCL(build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id), config.objective)
+    notices = []
+    if config.init is not None:
+        # Published retrieval checkpoints have no MLM head.
+        may_lack = ("encoders.mlm_head.",) if config.objective.mlm_weight == 0 else ()
+        notices = fill(student, initial_weights(config.init), config.init, may_lack)
+    task = pair_task(config, accelerator, student, tokenizer, with_ids=True)
+    task.notices += notices
+    return task

@@ -1,0 +1,241 @@
+"""Visual question answering: a decoder writes the answer, or ranks those of a closed list (ALBEF section 3.5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from accelerate import Accelerator
+from torch import nn
+
+from tcl.checkpoints.initial import fill, initial_weights
+from tcl.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from tcl.config_checks import (
+    check_at_least,
+    check_data,
+    check_distillation,
+    check_model,
+    check_optim,
+    check_train,
+    require,
+)
+from tcl.data.augment import Augment, eval_transform
+from tcl.data.questions import QuestionReader, QuestionSet, load_question_set, tokenize_answers
+from tcl.data.text import load_tokenizer
+from tcl.errors import InputError
+from tcl.evaluation.answering import AnswerList
+from tcl.evaluation.vqa import answer_questions
+from tcl.evaluation.vqa_accuracy import (
+    AnsweredQuestion,
+    accuracy_report,
+    exact_match,
+    vqa_accuracy,
+    write_submission,
+)
+from tcl.models.answer_decoder import answer_decoder_from
+from tcl.models.encoders import build_encoders
+from tcl.models.vqa import VQA, AnswerTeacher, VQANetworks
+from tcl.training.task import Evaluation, Task
+from tcl.training.world import question_activation_bytes
+
+
+@dataclass
+class Objective:
+    """The answer loss and the momentum teacher."""
+
+    momentum: float = 0.995
+    """Of the teacher's moving average, per optimiser step, 0 to 1."""
+    alpha: float = 0.4
+    """Share of the teacher's soft labels, 0 to 1."""
+    alpha_ramp_epochs: float = 1.0
+    """alpha grows linearly from 0 over this many epochs, >= 0."""
+
+
+@dataclass
+class Answers:
+    """How answers are written and chosen."""
+
+    list: str | None = None
+    """File of the possible answers, one a line: they are ranked. None: answers are written freely."""
+    max_tokens: int = 10
+    """Longest answer in tokens, >= 1; longer ones are cut in training."""
+    rank_k: int = 128
+    """Answers of the list whose whole likelihood is weighed, those with the most probable first tokens; >= 1."""
+    beams: int = 3
+    """Width of the beam search where answers are written freely, >= 1 (1: greedy)."""
+    decoder_layers: int | None = None
+    """Layers of the decoder, >= 1. Default: as many as the fusion encoder has, whose weights they start from."""
+
+
+@dataclass
+class Eval:
+    """Answering the questions of data.val."""
+
+    every: int = 1000
+    """Optimiser steps between evaluations, >= 1; the last step always evaluates."""
+    batch_size: int = 64
+    """Questions per forward pass, >= 1."""
+    max_questions: int | None = None
+    """Evaluate on the first this many questions, >= 1; None: on all."""
+    metric: Literal["vqa", "exact"] = "vqa"
+    """vqa: the official accuracy over annotators; exact: is the answer one of those given?"""
+    pass_tokens: int = 2048
+    """Answer tokens in one pass of the ranking, >= 1: bounds its memory, which holds a vocabulary for each."""
+
+
+@dataclass
+class Config:
+    """Fine-tune on visual question answering, or evaluate it (--eval_only)."""
+
+    task: str = "vqa"
+    """Which file of tcl/tasks/ this is."""
+    init: str | None = None
+    """Weights to start from: a run's output_dir, one of its step_* folders, a student.safetensors, or a published
+    .pth, pre-trained or fine-tuned. None: random. The `model` section of its run is the default for this one's."""
+    output_dir: str = "runs/vqa"
+    """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
+    seed: int = 0
+    """Of new weights, shuffling, augmentation and dropout."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: Objective = field(default_factory=Objective)
+    answers: Answers = field(default_factory=Answers)
+    data: DataConfig = field(default_factory=lambda: DataConfig(max_words=50))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-5, warmup_lr=1e-5, min_lr=1e-6))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=32, epochs=8))
+    eval: Eval = field(default_factory=Eval)
+
+
+def check(config: Config) -> None:
+    """InputError: the first impossible value."""
+    check_distillation(config.objective.momentum, config.objective.alpha, config.objective.alpha_ramp_epochs)
+    names = ("max_tokens", "rank_k", "beams", "decoder_layers")
+    check_at_least(1, {f"answers.{name}": getattr(config.answers, name) for name in names})
+    names = ("every", "batch_size", "max_questions", "pass_tokens")
+    check_at_least(1, {f"eval.{name}": getattr(config.eval, name) for name in names})
+    if config.answers.list is not None:
+        path = Path(config.answers.list)
+        require(path.is_file(), "answers.list", config.answers.list, "a file with one answer a line")
+    check_model(config.model)
+    check_train(config.train)
+    check_data(config.data)
+    check_optim(config.optim)
+
+
+def build(config: Config, accelerator: Accelerator) -> Task:
+    """InputError: names that cannot be built, weights of another architecture, data.val or answers.list without use."""
+    tokenizer = load_tokenizer(config.model.text.tokenizer)
+    if tokenizer.sep_token_id is None:
+        raise InputError(
+            f"model.text.tokenizer: {config.model.text.tokenizer!r} has no [SEP] token, in which answers end; use the "
+            f"tokenizer of a BERT-like model"
+        )
+    encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
+    weights = initial_weights(config.init) if config.init is not None else {}
+    fine_tuned = any(name.startswith("networks.") for name in weights)
+    notices = []
+    if weights and not fine_tuned:
+        inner = {name.removeprefix("encoders."): tensor for name, tensor in weights.items()}
+        may_lack = ("vision_proj.", "text_proj.", "mlm_head.")  # only pre-training needs them
+        notices = fill(encoders, inner, config.init, may_lack)
+    decoder = answer_decoder_from(encoders, config.answers.decoder_layers)
+    networks = VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
+    student = VQA(networks, config.objective)
+    if fine_tuned:
+        notices = fill(student, weights, config.init)
+    data, image = config.data, encoders.image_encoder
+    augment = Augment(data.augment, config.model.image.image_size, image.mean, image.std)
+    evaluate = None
+    if data.val is not None:
+        questions = load_question_set(
+            data.val, max_questions=config.eval.max_questions, max_words=data.max_words, max_pixels=data.max_pixels
+        )
+        if questions.bad:
+            skipped = ", ".join(f"{count} {cause}" for cause, count in questions.bad.most_common())
+            notices.append(f"data.val: skipped {skipped}")
+        candidates = read_answer_list(config.answers) if config.answers.list is not None else None
+        if candidates is not None:
+            notices.append(_missing_from_list(questions, candidates))
+        evaluate = partial(_evaluate, config=config, questions=questions, candidates=candidates, tokenizer=tokenizer)
+    return Task(
+        student,
+        AnswerTeacher(networks, config.objective.momentum),
+        tokenizer,
+        QuestionReader(data, augment, tokenizer, config.answers.max_tokens),
+        evaluate,
+        question_activation_bytes(
+            config, networks, config.answers.max_tokens, bf16=accelerator.mixed_precision == "bf16"
+        ),
+        notices,
+    )
+
+
+def read_answer_list(answers: Answers) -> list[str]:
+    """The answers of the file answers.list. InputError: none, one that is there twice, fewer than answers.rank_k."""
+    lines = [line.strip() for line in Path(answers.list).read_text(encoding="utf-8").splitlines()]
+    found = [line for line in lines if line]
+    if not found:
+        raise InputError(f"answers.list: {answers.list} is empty; give one answer a line")
+    twice = next((answer for i, answer in enumerate(found) if answer in found[:i]), None)
+    if twice is not None:
+        raise InputError(f"answers.list: {answers.list} holds {twice!r} twice; give each answer once")
+    if answers.rank_k > len(found):
+        raise InputError(
+            f"answers.rank_k: {answers.rank_k}, but answers.list {answers.list} holds {len(found)}; accepted: 1 to "
+            f"{len(found)}"
+        )
+    return found
+
+
+def _missing_from_list(questions: QuestionSet, candidates: Sequence[str]) -> str:
+    possible = {candidate.lower() for candidate in candidates}
+    answered = [asked for asked in questions.questions if asked.answers]
+    lost = sum(not any(answer.lower() in possible for answer in asked.answers) for asked in answered)
+    return f"answers.list: {len(candidates):,} answers; {lost:,} of {len(answered):,} questions of data.val have none of theirs in it"
+
+
+def _evaluate(
+    accelerator: Accelerator,
+    student: nn.Module,
+    results: Path | None,
+    *,
+    config: Config,
+    questions: QuestionSet,
+    candidates: list[str] | None,
+    tokenizer,
+) -> Evaluation:
+    """The score is the accuracy in percent; 0 where no question has an answer, as in a test split."""
+    image = student.networks.image_encoder
+    answer_list = None
+    if candidates is not None:
+        ids, lengths = tokenize_answers(tokenizer, candidates, config.answers.max_tokens)
+        answer_list = AnswerList(ids.to(accelerator.device), lengths.to(accelerator.device))
+    given = answer_questions(
+        accelerator,
+        student.networks,
+        questions,
+        tokenizer,
+        eval_transform(config.model.image.image_size, image.mean, image.std),
+        candidates=candidates,
+        answer_list=answer_list,
+        rank_k=config.answers.rank_k,
+        beams=config.answers.beams,
+        max_answer_tokens=config.answers.max_tokens,
+        max_question_tokens=config.data.max_tokens,
+        batch_size=config.eval.batch_size,
+        pass_tokens=config.eval.pass_tokens,
+        max_pixels=config.data.max_pixels,
+        workers=config.data.workers,
+    )
+    answered = [
+        AnsweredQuestion(asked.question_id, answer, list(asked.answers), asked.question_type, asked.answer_type)
+        for asked, answer in zip(questions.questions, given, strict=True)
+    ]
+    if results is not None and accelerator.is_main_process:
+        results.mkdir(parents=True, exist_ok=True)
+        write_submission(results / "answers.json", answered)
+    scored = [one for one in answered if one.annotators]
+    if not scored:
+        return Evaluation({}, 0.0, f"{len(answered):,} questions answered, none of which has an answer to compare with")
+    metrics = accuracy_report(scored, {"vqa": vqa_accuracy, "exact": exact_match}[config.eval.metric])
+    return Evaluation(metrics, metrics["accuracy"], f"accuracy on {len(scored):,} questions: {metrics['accuracy']:.2f}")
