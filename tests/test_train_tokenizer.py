@@ -71,7 +71,7 @@ def test_auto_tokenizer_frames_a_text_as_bert_does(shards, tmp_path):
 
 
 def test_impossible_counts_and_an_out_that_cannot_be_written(shards, tmp_path):
-    for name, value in (("max_captions", -1), ("max_captions", 0), ("max_words", 0)):
+    for name, value in (("max_texts", -1), ("max_texts", 0), ("max_words", 0)):
         with pytest.raises(InputError, match=f"{name}: {value} is not possible"):
             train_tokenizer(shards, tmp_path / "tokenizer", **{name: value})
     (tmp_path / "file").touch()

@@ -29,7 +29,7 @@ def main() -> None:
     started = time.perf_counter()
     make_demo_data(Path("demo/data"), train=SCENES, val=HELD_OUT, image_size=config["model"]["image"]["image_size"])
     if not tokenizer.exists():
-        train_tokenizer(config["data"]["train"][0]["shards"], tokenizer, max_captions=20000)
+        train_tokenizer(config["data"]["train"][0]["shards"], tokenizer, max_texts=20000)
     # Matrix products of this size gain little from a core that the loader also wants, and wait for it.
     threads = max(1, (os.cpu_count() or 1) - config["data"]["workers"])
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}

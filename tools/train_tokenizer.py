@@ -1,10 +1,11 @@
-"""Train a WordPiece vocabulary on the captions of webdataset shards.
+"""Train a WordPiece vocabulary on the captions, or the questions and answers, of webdataset shards.
 
     python tools/train_tokenizer.py --shards 'data/train/*.tar' --out data/tokenizer [--vocab_size 8000]
 
 The folder it writes is what model.text.tokenizer takes. The same shards always give the same vocabulary.
 """
 
+import contextlib
 import shutil
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from tokenizers import BertWordPieceTokenizer
 from transformers import BertTokenizer
 
 from tcl.data.decode import BadSample, clean_captions
+from tcl.data.questions import question_of
 from tcl.data.read_shard import read_samples
 from tcl.data.shards import list_shards
 from tcl.errors import InputError
@@ -25,44 +27,45 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 """Ids 0 to 4."""
 
 
-def read_captions(pattern: str, max_words: int) -> Iterator[str]:
-    """Every usable caption of the shards that `pattern` names, cleaned."""
+def read_texts(pattern: str, max_words: int) -> Iterator[str]:
+    """Every usable caption, question and answer of the shards that `pattern` names, cleaned."""
     for url in list_shards(pattern):
         for sample in read_samples(url):
             if sample.problem is None:
-                try:
+                with contextlib.suppress(BadSample):
                     yield from clean_captions(sample.fields, max_words)
-                except BadSample:
-                    continue
+                with contextlib.suppress(BadSample):
+                    asked = question_of(sample.fields, sample.key, max_words)
+                    yield from (asked.question, *(answer.lower() for answer in asked.answers))
 
 
 def train_tokenizer(
-    shards: str, out: Path, vocab_size: int = 8000, max_captions: int = 1_000_000, max_words: int = 30
+    shards: str, out: Path, vocab_size: int = 8000, max_texts: int = 1_000_000, max_words: int = 30
 ) -> None:
     """Write a lower-casing BERT tokenizer to the folder OUT, replacing a tokenizer that is there.
 
-    shards: glob, brace range or URL. vocab_size: tokens at most, >= 100 (few captions give fewer). max_captions: how
-    many captions to learn from, >= 1. max_words: words kept of a caption, >= 1. InputError: no caption found, an
+    shards: glob, brace range or URL. vocab_size: tokens at most, >= 100 (few texts give fewer). max_texts: how many
+    captions, questions and answers to learn from, >= 1. max_words: words kept of a caption or question, >= 1. InputError: no text found, an
     impossible value, an OUT that is no tokenizer or cannot be written.
     """
     for name, value, least in (
         ("vocab_size", vocab_size, 100),
-        ("max_captions", max_captions, 1),
+        ("max_texts", max_texts, 1),
         ("max_words", max_words, 1),
     ):
         if value < least:
             raise InputError(f"{name}: {value} is not possible; accepted: an integer >= {least}")
     if out.exists() and not (out / "tokenizer.json").is_file():
         raise InputError(f"out: {out} exists and is not a tokenizer; remove it or name another folder")
-    texts = list(islice(read_captions(shards, max_words), max_captions))
+    texts = list(islice(read_texts(shards, max_words), max_texts))
     if not texts:
-        raise InputError(f"shards: {shards!r} holds no caption; samples need KEY.txt or KEY.json with captions")
+        raise InputError(f"shards: {shards!r} holds no text; samples need KEY.txt, or KEY.json with captions or a question")
     tokenizer = BertTokenizer(vocab=learn_vocabulary(texts, vocab_size))
     try:
         save(tokenizer, out)
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error.strerror}); name another folder") from error
-    print(f"{out}: {len(tokenizer)} tokens from {len(texts):,} captions")
+    print(f"{out}: {len(tokenizer)} tokens from {len(texts):,} texts")
 
 
 def learn_vocabulary(texts: list[str], vocab_size: int) -> dict[str, int]:
@@ -101,7 +104,7 @@ def save(tokenizer: BertTokenizer, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = jsonargparse.ArgumentParser(description="Train a WordPiece vocabulary on the captions of shards.")
+    parser = jsonargparse.ArgumentParser(description="Train a WordPiece vocabulary on the texts of shards.")
     parser.add_function_arguments(train_tokenizer)
     arguments = parser.parse_args()
     try:

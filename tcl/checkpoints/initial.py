@@ -42,7 +42,7 @@ def initial_weights(path: str) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # unpickling raises whatever it likes
         raise InputError(f"init: {place} is no file of plain tensors ({type(error).__name__}); refused") from error
-    return from_published(state["model"] if "model" in state else state).student
+    return from_published(state.get("model", state)).student
 
 
 def run_folder_of(path: str) -> Path | None:

@@ -61,7 +61,7 @@ def question_of(fields: dict[str, bytes], key: str, max_words: int) -> Asked:
 def tokenize_answers(
     tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], max_tokens: int
 ) -> tuple[Tensor, Tensor]:
-    """[CLS], at most max_tokens (>= 1) tokens, [SEP]: ids [A, T] int64, padded to the longest, and lengths [A] int64."""
+    """[CLS], at most max_tokens (>= 1) tokens, [SEP]: ids [A, T] int64, padded, and their lengths [A] int64."""
     input_ids, mask = tokenize(tokenizer, [answer.lower() for answer in answers], max_tokens + 1)
     lengths = mask.sum(dim=1)
     padding = torch.full((len(answers), 1), tokenizer.pad_token_id)

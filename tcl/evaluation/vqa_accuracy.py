@@ -90,8 +90,9 @@ def exact_match(answer: str, answers: Sequence[str]) -> float:
 def accuracy_report(
     results: Sequence[AnsweredQuestion], score: Callable[[str, Sequence[str]], float]
 ) -> dict[str, float]:
-    """Mean of `score` (vqa_accuracy or exact_match) in percent: "accuracy", then by type "accuracy/answer_type/<name>" and
-    "accuracy/question_type/<name>", sorted. Questions without a type count in "accuracy" alone.
+    """Mean of `score` (vqa_accuracy or exact_match) in percent: "accuracy", then by type
+    "accuracy/answer_type/<name>" and "accuracy/question_type/<name>", sorted. Questions without a type count in
+    "accuracy" alone.
 
     InputError: no results, a question without annotators, two results for one question.
     """

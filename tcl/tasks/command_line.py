@@ -22,7 +22,7 @@ def parse_finetune(arguments: list[str]) -> tuple[RunConfig, BuildTask]:
     task, init = _task_and_init(arguments)
     if task not in TASKS:
         raise InputError(
-            f"task: {task!r} is not possible; accepted: {', '.join(TASKS)}, in the file that --config names or as --task"
+            f"task: {task!r} is not possible; accepted: {', '.join(TASKS)}, in the file of --config or as --task"
         )
     module = importlib.import_module(f"tcl.tasks.{task}")
     model = model_of_run(init) if init is not None else None

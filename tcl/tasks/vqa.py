@@ -191,7 +191,10 @@ def _missing_from_list(questions: QuestionSet, candidates: Sequence[str]) -> str
     possible = {candidate.lower() for candidate in candidates}
     answered = [asked for asked in questions.questions if asked.answers]
     lost = sum(not any(answer.lower() in possible for answer in asked.answers) for asked in answered)
-    return f"answers.list: {len(candidates):,} answers; {lost:,} of {len(answered):,} questions of data.val have none of theirs in it"
+    return (
+        f"answers.list: {len(candidates):,} answers; {lost:,} of {len(answered):,} questions of data.val have none of "
+        f"theirs in it"
+    )
 
 
 def _evaluate(

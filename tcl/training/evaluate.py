@@ -16,9 +16,7 @@ def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
     InputError: no init, no data.val, and whatever `build_task` refuses.
     """
     if config.init is None:
-        raise InputError(
-            "init: none, but there is nothing else to evaluate; give --init a run, a checkpoint or weights"
-        )
+        raise InputError("init: none, but there is nothing else to evaluate; give --init a run or a checkpoint")
     if config.data.val is None:
         raise InputError("data.val: none, but there is nothing else to evaluate on; give shards")
     accelerator = build_accelerator(config)
