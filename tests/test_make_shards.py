@@ -5,6 +5,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ import webdataset as wds
 from data_files import encode, noise
 from PIL import Image
 
+from tcl.annotations.read_rows import read_rows
+from tcl.annotations.row import Row
 from tcl.data.shard_writer import ShardWriter
 from tcl.errors import InputError
 from tools import make_shards as tool
-from tools.make_shards import Row, main, make_shards, read_rows
+from tools.make_shards import main, make_shards
 
 PNG = encode(noise(1), "PNG")
 
@@ -60,7 +64,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def rows(*names: str) -> list[Row]:
-    return [Row(f"item {i}", name, ("a dog",)) for i, name in enumerate(names)]
+    return [Row(f"item {i}", name, {"captions": ["a dog"], "image": name}) for i, name in enumerate(names)]
 
 
 def test_jsonl(tmp_path, images):
@@ -397,3 +401,17 @@ def test_the_command_line_of_the_docstring(tmp_path, images, monkeypatch, capsys
     main(command.split()[2:])
     assert capsys.readouterr().out == "1 samples in 1 shards; skipped 0 rows\n"
     assert Path("shards/train/000000.tar").exists()
+
+
+def test_the_script_needs_only_the_package(tmp_path, images):
+    """As a script it finds tcl, which is installed, but no other file of tools/."""
+    annotations = tmp_path / "rows.jsonl"
+    annotations.write_text(JSONL)
+    root = Path(tool.__file__).resolve().parents[1]
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "tcl").symlink_to(root / "tcl")
+    options = ["--from", "jsonl", "--annotations", "rows.jsonl", "--images", "images", "--out", "out"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "path")}
+    command = [sys.executable, str(root / "tools" / "make_shards.py"), *options]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    assert len(read(tmp_path / "out")) == 1

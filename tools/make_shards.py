@@ -3,15 +3,23 @@
     python tools/make_shards.py --from jsonl --annotations train.jsonl --images images/ --out shards/train
 
 --from says what the annotations are:
-    jsonl  a line {"image": path, "captions": [...]} or {"image": path, "caption": "..."} per sample
-    json   a list [{"image": path, "caption": "..." or [...]}], as ALBEF and TCL use them; rows that name the same image
-           are not merged, each is a sample
-    coco   a COCO captions file; one sample per image with all its captions
-Paths are relative to --images and may not leave it; absolute ones are taken as they are.
+    jsonl     a line {"image": path, "captions": [...]} or {"image": path, "caption": "..."} per sample
+    json      a list [{"image": path, "caption": "..." or [...]}], as ALBEF and TCL use them; rows that name the same
+              image are not merged, each is a sample
+    coco      a COCO captions file; one sample per image with all its captions
+    karpathy  a Karpathy split file, such as dataset_coco.json; as coco, for the images of --split train,restval
+and for questions about images, a sample per question:
+    vqa       a line {"question_id", "image": path, "question", "answers": [...]} per question, perhaps with
+              "question_type" and "answer_type"
+    vqa_v2    the questions of VQA v2, with its annotations as --answers; without them, as for its test, "answers" is []
+    vg_qa     question_answers.json of Visual Genome
+Paths are relative to --images and may not leave it; absolute ones are taken as they are. vqa_v2 and vg_qa name images
+by number, which --image_name turns into a path.
 
-Row i becomes KEY.<image type> and KEY.json = {"captions", "image"}, plus "image_id" for COCO, with KEY = i in nine
-digits, whatever the number of workers. Images that decode are stored byte for byte, unless --max_side shrinks them.
-sizes.json counts the samples of each shard; report.json lists the rows that were skipped and why.
+Row i becomes KEY.<image type> and KEY.json, with KEY = i in nine digits, whatever the number of workers. The JSON is
+{"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers", "question_id", "image"}, plus
+the types. Images that decode are stored byte for byte, unless --max_side shrinks them. sizes.json counts the samples of
+each shard; report.json lists the rows that were skipped and why.
 """
 
 import argparse
@@ -26,7 +34,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
@@ -34,20 +42,17 @@ from pathlib import Path, PurePath
 from PIL import Image
 from tqdm import tqdm
 
-from tcl.data.decode import EMPTY_CAPTION, NOT_TEXT, TOO_LARGE, BadSample, decode_image
+from tcl.annotations.read_rows import IMAGE_NAME_HELP, STRUCTURES, read_rows
+from tcl.annotations.row import Row
+from tcl.data.decode import TOO_LARGE, BadSample, decode_image
 from tcl.data.shard_writer import ShardWriter
 from tcl.errors import InputError
 
-STRUCTURES = ("jsonl", "json", "coco")
-
-BAD_JSON = "line is not JSON"
-NO_IMAGE_KEY = 'no "image"'
-UNKNOWN_IMAGE = "annotation of no image in the file"
 OUTSIDE = "path leaves the image folder"
 MISSING = "missing image file"
 UNREADABLE = "image file cannot be read"
 TOO_MANY_PIXELS = "more than max_pixels"
-"""Causes of a skipped row; the others are those of tcl.data.decode."""
+"""Causes of a skipped row; the others are those of tcl.data.decode and tcl.annotations."""
 
 EXTENSIONS = {b"\xff": "jpg", b"\x89": "png", b"R": "webp", b"G": "gif", b"B": "bmp", b"I": "tiff", b"M": "tiff"}
 """By the first byte, which tells apart the formats that decode_image accepts."""
@@ -57,27 +62,11 @@ ROWS_PER_TASK = 8
 
 
 @dataclass(frozen=True)
-class Row:
-    """One image with its captions."""
-
-    where: str
-    """Its place in the annotations, for the report: 'line 3'."""
-    image: str | None
-    """Path, absolute or relative to the image folder."""
-    captions: tuple[str, ...] = ()
-    extra: dict = field(default_factory=dict)
-    """More that the sample's JSON shall hold."""
-    problem: str | None = None
-    """Why the row cannot be used, where that is known already."""
-
-
-@dataclass(frozen=True)
 class Packed:
-    """The contents of a sample."""
+    """The image of a sample, ready to be stored."""
 
     extension: str
     image: bytes
-    captions: list[str]
 
 
 @dataclass(frozen=True)
@@ -103,105 +92,13 @@ class Report:
     skipped: list[Skipped]
 
 
-def read_rows(structure: str, path: Path) -> Iterator[Row]:
-    """Rows of an annotation file of one of STRUCTURES. InputError: unreadable, empty, or of another structure."""
-    if structure not in STRUCTURES:
-        raise InputError(f"from: {structure!r} is not possible; accepted: {', '.join(STRUCTURES)}")
-    try:
-        if structure == "jsonl":
-            return _jsonl_rows(path)
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"annotations: {path} cannot be read ({error.strerror}); give a {structure} file") from error
-    if not content.strip():
-        raise InputError(f"annotations: {path} is empty; give a {structure} file with rows")
-    try:
-        content = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"annotations: {path} is not JSON ({error}); for a row per line use --from jsonl") from error
-    return _json_rows(path, content) if structure == "json" else _coco_rows(path, content)
-
-
-def _jsonl_rows(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
-        first = next((line.strip() for line in file if line.strip()), None)
-    if first is None:
-        raise InputError(f"annotations: {path} is empty; give a jsonl file with rows")
-    parsed = _parse(first)
-    if first.startswith(b"["):
-        raise InputError(f"annotations: {path} starts with a list, not with a row; use --from json")
-    if first == b"{" or (isinstance(parsed, dict) and {"images", "annotations"} <= parsed.keys()):
-        raise InputError(f"annotations: {path} is one JSON object, not a row per line; is it --from coco?")
-
-    def rows() -> Iterator[Row]:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    where, parsed = f"line {number}", _parse(line)
-                    yield Row(where, None, problem=BAD_JSON) if parsed is None else _row(where, parsed)
-
-    return rows()
-
-
-def _parse(line: bytes) -> object | None:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _json_rows(path: Path, content: object) -> Iterator[Row]:
-    if not isinstance(content, list):
-        raise InputError(f"annotations: {path} holds no list of rows, as --from json needs; is it jsonl, or coco?")
-    return (_row(f"item {i}", item) for i, item in enumerate(content))
-
-
-def _row(where: str, item: object, extra: dict | None = None) -> Row:
-    if not isinstance(item, dict) or not isinstance(item.get("image"), str) or not item["image"]:
-        return Row(where, None, problem=NO_IMAGE_KEY)
-    captions = item["captions"] if item.get("captions") is not None else item.get("caption")
-    captions = [] if captions is None else [captions] if isinstance(captions, str) else captions
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-        return Row(where, item["image"], problem=NOT_TEXT)
-    return Row(where, item["image"], tuple(captions), extra or {})
-
-
-def _coco_rows(path: Path, content: object) -> Iterator[Row]:
-    lists = [content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations")]
-    if not all(isinstance(part, list) for part in lists):
-        raise InputError(f'annotations: {path} has no lists "images" and "annotations", which --from coco needs')
-    images, annotations = ([item if isinstance(item, dict) else {} for item in part] for part in lists)
-    if annotations and not any("caption" in annotation for annotation in annotations):
-        raise InputError(f'annotations: {path} has no "caption" in its annotations; give a COCO captions file')
-
-    def rows() -> Iterator[Row]:
-        # Ids are compared as JSON: whatever a file holds there can be looked up, and 1 is not "1".
-        captions: dict[str, list] = {json.dumps(image.get("id")): [] for image in images if "id" in image}
-        orphans = []
-        for i, annotation in enumerate(annotations):
-            of_image = captions.get(json.dumps(annotation.get("image_id")))
-            if of_image is None:
-                orphans.append(Row(f"annotation {i}", None, problem=UNKNOWN_IMAGE))
-            else:
-                of_image.append(annotation.get("caption"))
-        for i, image in enumerate(images):
-            item = {"image": image.get("file_name"), "captions": captions.get(json.dumps(image.get("id")), [])}
-            yield _row(f"image {i}", item, {"image_id": image.get("id")})
-        yield from orphans
-
-    return rows()
-
-
 def pack_row(row: Row, images: Path, max_side: int | None, quality: int, max_pixels: int) -> Packed | Skipped:
     """The contents of the row's sample, its image under the folder `images`; the options are those of make_shards."""
     try:
         if row.problem is not None:
             raise BadSample(row.problem)
-        captions = [caption for caption in row.captions if caption.strip()]
-        if not captions:
-            raise BadSample(EMPTY_CAPTION)
         content = _read_image(images, row.image)
-        return Packed(*_pack_image(content, max_side, quality, max_pixels), captions)
+        return Packed(*_pack_image(content, max_side, quality, max_pixels))
     except BadSample as cause:
         return Skipped(row.where, row.image, TOO_MANY_PIXELS if str(cause) == TOO_LARGE else str(cause))
 
@@ -263,7 +160,7 @@ def make_shards(
         report = _write_shards(writer, rows, pack, workers)
         if not report.samples:
             causes = ", ".join(f"{count} x {cause}" for cause, count in report.causes.items()) or "there are none"
-            raise InputError(f"rows: no usable one among {report.rows} ({causes}); give images with captions")
+            raise InputError(f"rows: no usable one among {report.rows} ({causes}); give images with texts")
         (unfinished / "report.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
         _put_in_place(unfinished, out)
     except OSError as error:
@@ -309,8 +206,8 @@ def _write_shards(writer: ShardWriter, rows: Iterable[Row], pack: Callable, work
                     skipped.append(packed)
                     bar.set_postfix(skipped=len(skipped), refresh=False)
                     continue
-                blank += len(row.captions) - len(packed.captions)
-                text = json.dumps({"captions": packed.captions, "image": row.image, **row.extra})
+                blank += row.blank_captions
+                text = json.dumps(row.sample)
                 writer.write(f"{index:09d}", {packed.extension: packed.image, "json": text.encode()})
         except BrokenProcessPool as error:
             raise InputError(f"workers: one of {workers} was killed, perhaps for its memory; try fewer") from error
@@ -367,6 +264,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="structure", choices=STRUCTURES, required=True)
     parser.add_argument("--annotations", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--split", metavar="NAMES", help="karpathy: splits to take, such as train,restval")
+    parser.add_argument("--answers", type=Path, metavar="FILE", help="vqa_v2: annotations of the questions")
+    parser.add_argument("--image_name", metavar="TEMPLATE", help=IMAGE_NAME_HELP)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--shard_size", type=int, metavar="N", help="samples per shard (default 1000)")
@@ -381,10 +281,11 @@ def main(arguments: list[str] | None = None) -> None:
         options["max_pixels"] = _number("max_pixels", options["max_pixels"])
         if options["shard_bytes"] is not None:
             options["shard_bytes"] = _number("shard_bytes", options["shard_bytes"])
-        annotations = options.pop("annotations")
-        if annotations.resolve().is_relative_to(options["out"].resolve()):
-            raise InputError(f"out: {options['out']} would replace {annotations}; name another folder")
-        report = make_shards(read_rows(options.pop("structure"), annotations), **options)
+        reading = {name: options.pop(name) for name in ("structure", "annotations", "split", "answers", "image_name")}
+        for path in (reading["annotations"], reading["answers"]):
+            if path is not None and path.resolve().is_relative_to(options["out"].resolve()):
+                raise InputError(f"out: {options['out']} would replace {path}; name another folder")
+        report = make_shards(read_rows(**reading), **options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
