@@ -59,7 +59,9 @@ def train_tokenizer(
         raise InputError(f"out: {out} exists and is not a tokenizer; remove it or name another folder")
     texts = list(islice(read_texts(shards, max_words), max_texts))
     if not texts:
-        raise InputError(f"shards: {shards!r} holds no text; samples need KEY.txt, or KEY.json with captions or a question")
+        raise InputError(
+            f"shards: {shards!r} holds no text; samples need KEY.txt, or KEY.json with captions or a question"
+        )
     tokenizer = BertTokenizer(vocab=learn_vocabulary(texts, vocab_size))
     try:
         save(tokenizer, out)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tcl.data.decode import decode_image
 from tcl.errors import InputError
+from tcl.evaluation.candidates import Ranked
 
 SHOWN = 5
 """Candidates of a query, and right answers where none of the candidates is one."""
@@ -61,6 +62,12 @@ class RankedQuery:
     """Of the first right answer among all, >= 1."""
 
 
+def ranked_queries(ranked: Ranked) -> list[RankedQuery]:
+    """All queries of one direction, in their order."""
+    rows = zip(ranked.candidates.tolist(), ranked.scores.tolist(), ranked.ranks.tolist(), strict=True)
+    return [RankedQuery(query, *row) for query, row in enumerate(rows)]
+
+
 def write_results(
     path: Path,
     image_queries: Sequence[RankedQuery],
@@ -104,7 +111,7 @@ def write_gallery(
     """One page that needs nothing else: recalls, then of both directions the worst queries with their best answers.
 
     images: encoded, known to decode. relevant: the right (image, caption) pairs. recalls: percent, named as
-    retrieval_recalls names them, perhaps with a prefix; other names have a line of their own. max_queries: per
+    rank_metrics names them, perhaps with a prefix; other names have a line of their own. max_queries: per
     direction, >= 1. InputError: an impossible max_queries, a file that cannot be written.
     """
     if max_queries < 1:

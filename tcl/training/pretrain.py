@@ -12,6 +12,7 @@ from tcl.data.augment import Augment, eval_transform
 from tcl.data.pair_reader import PairReader
 from tcl.data.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.data.text import load_tokenizer, tokenize
+from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
 from tcl.evaluation.retrieval import check_rerank_k, evaluate_retrieval
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
@@ -74,7 +75,10 @@ def _evaluate(
     config: RunConfig,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Evaluation:
-    """The score is the mean of all recalls in percent, re-ranked where they are."""
+    """The score is the mean of all recalls in percent, re-ranked where they are.
+
+    In `results`: retrieval.jsonl, a line for each query, and gallery.html for a person to look through.
+    """
     image = student.encoders.image_encoder
     found = evaluate_retrieval(
         accelerator,
@@ -86,6 +90,19 @@ def _evaluate(
         max_pixels=config.data.max_pixels,
         workers=config.data.workers,
     )
+    if results is not None and accelerator.is_main_process:
+        results.mkdir(parents=True, exist_ok=True)
+        by_image, by_caption = ranked_queries(found.images), ranked_queries(found.captions)
+        write_results(results / "retrieval.jsonl", by_image, by_caption, pairs.image_ids, pairs.caption_ids)
+        write_gallery(
+            results / "gallery.html",
+            images=pairs.images,
+            captions=pairs.captions,
+            relevant=set(pairs.pairs),
+            image_queries=by_image,
+            text_queries=by_caption,
+            recalls={name: value for name, value in found.metrics.items() if "_r" in name},
+        )
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
     score = found.metrics["rerank_mean" if config.eval.rerank_k > 0 else "mean"]
     return Evaluation(
