@@ -43,7 +43,7 @@ def test_deterministic_and_replaces_only_a_tokenizer(shards, tmp_path):
 
 def test_nothing_to_learn_from(tmp_path):
     write_tar(tmp_path / "000000.tar", [("1.jpg", JPEG), ("2.jpg", JPEG)])
-    with pytest.raises(InputError, match="holds no caption"):
+    with pytest.raises(InputError, match="holds no text"):
         train_tokenizer(f"{tmp_path}/*.tar", tmp_path / "tokenizer")
     with pytest.raises(InputError, match="vocab_size: 3"):
         train_tokenizer(f"{tmp_path}/*.tar", tmp_path / "tokenizer", vocab_size=3)

@@ -45,8 +45,8 @@ def train_tokenizer(
     """Write a lower-casing BERT tokenizer to the folder OUT, replacing a tokenizer that is there.
 
     shards: glob, brace range or URL. vocab_size: tokens at most, >= 100 (few texts give fewer). max_texts: how many
-    captions, questions and answers to learn from, >= 1. max_words: words kept of a caption or question, >= 1. InputError: no text found, an
-    impossible value, an OUT that is no tokenizer or cannot be written.
+    captions, questions and answers to learn from, >= 1. max_words: words kept of a caption or question, >= 1.
+    InputError: no text found, an impossible value, an OUT that is no tokenizer or cannot be written.
     """
     for name, value, least in (
         ("vocab_size", vocab_size, 100),
@@ -59,9 +59,7 @@ def train_tokenizer(
         raise InputError(f"out: {out} exists and is not a tokenizer; remove it or name another folder")
     texts = list(islice(read_texts(shards, max_words), max_texts))
     if not texts:
-        raise InputError(
-            f"shards: {shards!r} holds no text; samples need KEY.txt, or KEY.json with captions or a question"
-        )
+        raise InputError(f"shards: {shards!r} holds no text; samples need KEY.txt or KEY.json with texts")
     tokenizer = BertTokenizer(vocab=learn_vocabulary(texts, vocab_size))
     try:
         save(tokenizer, out)

@@ -62,7 +62,9 @@ def tokenize_answers(
     tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], max_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """[CLS], at most max_tokens (>= 1) tokens, [SEP]: ids [A, T] int64, padded, and their lengths [A] int64."""
-    input_ids, mask = tokenize(tokenizer, [answer.lower() for answer in answers], max_tokens + 1)
+    # Some data join the words of an answer by underscores, which to a tokenizer is one more token or an unknown one.
+    texts = [answer.lower().replace("_", " ") for answer in answers]
+    input_ids, mask = tokenize(tokenizer, texts, max_tokens + 1)
     lengths = mask.sum(dim=1)
     padding = torch.full((len(answers), 1), tokenizer.pad_token_id)
     ids = torch.cat([input_ids, padding], dim=1)
