@@ -69,7 +69,7 @@ def evaluate_retrieval(
         metrics = rank_metrics(by_image.ranks, by_caption.ranks)
         if config.rerank_k > 0:
             by_image, by_caption = (_cut(ranked, config.rerank_k) for ranked in (by_image, by_caption))
-            image_scores, caption_scores = _match(
+            image_scores, caption_scores = match_candidates(
                 accelerator, student, images, states, by_image.candidates, by_caption.candidates, config.pass_tokens
             )
             by_image = rank_again(by_image, image_scores, captions_of, len(data.captions))
@@ -145,14 +145,14 @@ class _Images:
             with self.accelerator.autocast():
                 encoded = self.encoders.image_encoder(pixels.to(self.accelerator.device))
             for index, tokens in zip(batch, encoded, strict=True):
-                yield index, tokens
                 size = tokens.numel() * tokens.element_size()
                 if size <= self.room:
                     self.room -= size
                     self.kept[index] = tokens.clone()
+                yield index, tokens
 
 
-def _match(
+def match_candidates(
     accelerator: Accelerator,
     student: TCL,
     images: _Images,

@@ -1,0 +1,47 @@
+"""What every benchmark does alike: run both sides in turn, take medians, print a table, leave a JSON file."""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import torch
+
+RESULTS = Path("benchmarks/results")
+
+
+def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each side in each of `repeats` rounds; a round runs every side once, in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, run in sides.items():
+            started = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> dict[str, float]:
+    """How many times as fast `fast` is: median over the rounds, with the smallest and largest."""
+    ratios = [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]
+    return {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+
+
+def machine() -> dict[str, object]:
+    """Where and with what a result was measured."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def save(name: str, result: dict) -> Path:
+    """Write benchmarks/results/<device>-<date>-<name>.json, with the machine."""
+    about = machine()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{str(about['device']).replace(' ', '_')}-{date.today()}-{name}.json"
+    path.write_text(json.dumps({"machine": about, **result}, indent=1) + "\n")
+    return path

@@ -1,0 +1,206 @@
+"""Two-stage retrieval against slow, obvious versions: dense ranking, and the loop that scores pair by pair."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from data_files import encode, noise
+from tiny import MODEL, VOCABULARY, random_batch, tiny_models
+
+from benchmarks.textbook.retrieval import rerank_query_by_query
+from tcl.config import EvalConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.data.augment import eval_transform
+from tcl.data.retrieval_set import RetrievalSet
+from tcl.errors import InputError
+from tcl.evaluation import retrieval
+from tcl.evaluation.candidates import rank_again, rank_by_embedding, relevance
+from tcl.evaluation.match_pairs import match_image, read_texts, split_by_tokens
+from tcl.evaluation.recall import rank_metrics
+from tcl.models.encoders import build_encoders
+from tcl.models.tcl import TCL
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def slow_ranks(scores: torch.Tensor, right: list[set[int]]) -> list[int]:
+    """Rank of the first right answer of each row; of equal scores the later index comes first."""
+    ranks = []
+    for row, answers in zip(scores.tolist(), right, strict=True):
+        order = sorted(range(len(row)), key=lambda i: (row[i], i), reverse=True)
+        ranks.append(min(order.index(answer) for answer in answers) + 1)
+    return ranks
+
+
+def some_relevance(queries: int, candidates: int, seed: int) -> tuple[list[set[int]], object]:
+    generator = torch.Generator().manual_seed(seed)
+    right = [set(torch.randperm(candidates, generator=generator)[: 1 + q % 3].tolist()) for q in range(queries)]
+    pairs = torch.tensor([(q, a) for q, answers in enumerate(right) for a in answers])
+    pairs = pairs[torch.randperm(len(pairs), generator=generator)]
+    return right, relevance(pairs[:, 0], pairs[:, 1], queries)
+
+
+def test_ranks_by_embedding_equal_a_sorted_list_with_ties_and_any_number_of_answers(monkeypatch):
+    monkeypatch.setattr("tcl.evaluation.candidates.QUERIES_AT_A_TIME", 4)
+    generator = torch.Generator().manual_seed(0)
+    # Whole numbers: many scores are equal, and exact.
+    queries = torch.randint(-2, 3, (11, 3), generator=generator).float()
+    candidates = torch.randint(-2, 3, (17, 3), generator=generator).float()
+    right, relevant = some_relevance(11, 17, seed=1)
+    found = rank_by_embedding(queries, candidates, relevant, k=5)
+    scores = queries @ candidates.T
+    assert found.ranks.tolist() == slow_ranks(scores, right)
+    for q, row in enumerate(scores.tolist()):
+        order = sorted(range(17), key=lambda i: (row[i], i), reverse=True)
+        assert found.candidates[q].tolist() == order[:5]
+        assert found.scores[q].tolist() == [row[i] for i in order[:5]]
+
+
+@pytest.mark.parametrize("k", [1, 4, 17])
+def test_ranks_after_reranking_equal_those_of_the_dense_scores(k):
+    """Dense as published: -100 for every pair outside the k best."""
+    generator = torch.Generator().manual_seed(2)
+    queries, candidates = torch.randn(11, 3, generator=generator), torch.randn(17, 3, generator=generator)
+    right, relevant = some_relevance(11, 17, seed=3)
+    first = rank_by_embedding(queries, candidates, relevant, k)
+    scores = torch.randint(-3, 3, (11, k), generator=generator).float()
+    found = rank_again(first, scores, relevant, count=17)
+    dense = torch.full((11, 17), -100.0).scatter_(1, first.candidates, scores)
+    assert found.ranks.tolist() == slow_ranks(dense, right)
+    assert found.scores.equal(dense.gather(1, found.candidates))
+    assert (found.scores.diff(dim=1) <= 0).all()
+
+
+def test_metrics_by_hand():
+    metrics = rank_metrics(torch.tensor([1, 2, 6, 11]), torch.tensor([1, 1, 1, 3, 40]))
+    assert metrics["i2t_r1"] == 25 and metrics["i2t_r5"] == 50 and metrics["i2t_r10"] == 75
+    assert metrics["i2t_mean"] == 50 and metrics["i2t_median_rank"] == 4
+    assert metrics["t2i_r1"] == pytest.approx(60) and metrics["t2i_r10"] == pytest.approx(80)
+    assert metrics["t2i_median_rank"] == 1
+    assert metrics["mean"] == pytest.approx((50 + (60 + 80 + 80) / 3) / 2)
+
+
+def model_with(fusion_layers: int) -> TCL:
+    torch.manual_seed(4)
+    text = TextEncoderConfig(overrides=MODEL.text.overrides, fusion_layers=fusion_layers)
+    encoders = build_encoders(ModelConfig(MODEL.image, text, 8, 2), VOCABULARY, pad_id=0)
+    return TCL(encoders, ObjectiveConfig(queue_size=4)).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion_layers", [1, 2, 3])
+def test_scores_of_an_image_equal_the_fusion_encoder_pair_by_pair(fusion_layers):
+    student = model_with(fusion_layers)
+    batch = random_batch(9, seed=5)
+    encoders, accelerator = student.encoders, Accelerator(cpu=True)
+    features, states = read_texts(
+        encoders, batch.input_ids, batch.attention_mask, pass_tokens=20, autocast=accelerator.autocast
+    )
+    tokens = encoders.image_encoder(batch.image[:1])
+    texts = torch.tensor([8, 0, 3, 5])
+    found = match_image(encoders.fusion_encoder, student.itm_head, tokens[0], texts, states, pass_tokens=12)
+    text_tokens = encoders.text_encoder(batch.input_ids, batch.attention_mask)
+    torch.testing.assert_close(features, encoders.project_text(text_tokens[:, 0]))
+    for score, text in zip(found, texts, strict=True):
+        length = int(batch.attention_mask[text].sum())
+        fused = encoders.fusion_encoder(
+            text_tokens[text : text + 1, :length],
+            batch.attention_mask[text : text + 1, :length],
+            encoders.fusion_encoder.image_keys_values(tokens),
+            torch.tensor([0]),
+        )
+        torch.testing.assert_close(score, student.itm_head(fused[:, 0])[0, 1], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_both_directions_equal_the_plain_loop_over_queries():
+    """The benchmark's other side."""
+    student = model_with(2)
+    accelerator, k = Accelerator(cpu=True), 3
+    images, texts = random_batch(5, seed=6), random_batch(13, seed=7)
+    encoders = student.encoders
+    image_tokens = encoders.image_encoder(images.image)
+    text_tokens = encoders.text_encoder(texts.input_ids, texts.attention_mask)
+    features, states = read_texts(
+        encoders, texts.input_ids, texts.attention_mask, pass_tokens=20, autocast=accelerator.autocast
+    )
+    similarity = encoders.project_image(image_tokens[:, 0]) @ features.T
+    i2t, t2i = rerank_query_by_query(student, image_tokens, text_tokens, texts.attention_mask, similarity, k)
+
+    class Kept:
+        def encode(self, indices):
+            return ((i, image_tokens[i]) for i in indices)
+
+    of_images, of_texts = similarity.topk(k, dim=1).indices, similarity.T.topk(k, dim=1).indices
+    ours = retrieval.match_candidates(accelerator, student, Kept(), states, of_images, of_texts, pass_tokens=15)
+    torch.testing.assert_close(ours[0], i2t.gather(1, of_images), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours[1], t2i.gather(1, of_texts), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pass_tokens", [1, 7, 12, 1000])
+def test_passes_hold_every_text_once_and_stay_within_their_tokens(pass_tokens):
+    lengths = torch.tensor([3, 9, 1, 4, 4, 7, 2])
+    order = lengths.argsort(stable=True)
+    passes = list(split_by_tokens(order, lengths, pass_tokens))
+    assert torch.cat(passes).tolist() == order.tolist()
+    assert all(len(some) == 1 or len(some) * int(lengths[some].max()) <= pass_tokens for some in passes)
+
+
+def evaluate(student, data, **options):
+    ids, mask = (t for t in (random_batch(len(data.captions), seed=8).input_ids, None))
+    mask = (ids != 0).long()
+    mask[:, 0] = 1
+    return retrieval.evaluate_retrieval(
+        Accelerator(cpu=True),
+        student,
+        data,
+        eval_transform(32, (0.5,) * 3, (0.5,) * 3),
+        lambda texts: (ids, mask),
+        config=EvalConfig(**{"rerank_k": 4, "batch_size": 2, **options}),
+        max_pixels=10**6,
+        workers=0,
+    )
+
+
+def small_set() -> RetrievalSet:
+    """6 images with 1 to 3 captions each; caption 0 belongs to two images."""
+    pairs, caption = [(1, 0)], 0
+    for image in range(6):
+        for _ in range(1 + image % 3):
+            pairs.append((image, caption))
+            caption += 1
+    images = [encode(noise(i), "PNG") for i in range(6)]
+    texts = [f"caption {i}" for i in range(caption)]
+    return RetrievalSet(images, texts, pairs, [str(i) for i in range(6)], texts)
+
+
+def test_images_that_do_not_fit_into_the_cache_are_encoded_again_to_the_same_scores():
+    student, _ = tiny_models()
+    calls = []
+    student.encoders.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    kept = evaluate(student, small_set())
+    with_cache, calls[:] = len(calls), []
+    room_for_two = 2.5 * 5 * 24 * 4 / 2**30
+    again = evaluate(student, small_set(), image_cache_gib=room_for_two)
+    assert with_cache == 3 and len(calls) == 3 + 2
+    assert again.metrics == kept.metrics
+    assert again.images.candidates.equal(kept.images.candidates)
+    torch.testing.assert_close(again.images.scores, kept.images.scores)
+    assert student.training
+
+
+def test_embeddings_alone():
+    student, _ = tiny_models()
+    found = evaluate(student, small_set(), rerank_k=0)
+    assert not any(name.startswith("rerank_") for name in found.metrics)
+    assert found.images.candidates.shape == (6, 10) and found.captions.candidates.shape == (12, 6)
+
+
+def test_more_candidates_than_there_are():
+    with pytest.raises(
+        InputError, match=r"^eval\.rerank_k: 7, but data\.val holds 6 images and 12 captions; .*0 to 6$"
+    ):
+        retrieval.check_rerank_k(7, small_set())
