@@ -1,4 +1,5 @@
-"""`make demo`: generate scenes, train a vocabulary, pre-train with configs/pretrain/demo.yaml, show what was learned.
+"""`make demo`: generate scenes, train a vocabulary, pre-train with configs/pretrain/demo.yaml, fine-tune on questions with
+configs/finetune/demo_vqa.yaml, show what was learned.
 
     python -m tools.demo
 
@@ -13,33 +14,57 @@ from pathlib import Path
 
 import yaml
 
+from tcl.data.questions import load_question_set
 from tcl.errors import InputError
+from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_baseline
 from tools.make_demo_data import make_demo_data
 from tools.plot_run import LOSSES, plot_run, read_metrics
 from tools.train_tokenizer import train_tokenizer
 
-CONFIG = Path("configs/pretrain/demo.yaml")
+PRETRAIN, FINETUNE = Path("configs/pretrain/demo.yaml"), Path("configs/finetune/demo_vqa.yaml")
 SCENES, HELD_OUT = 20000, 500
+TEXTS = 40000
+"""The vocabulary is learned from: half of them questions and answers, half captions."""
 
 
 def main() -> None:
     """Run every stage; each is the command that a real run would use."""
-    config = yaml.safe_load(CONFIG.read_text())
+    config, questions = (yaml.safe_load(path.read_text()) for path in (PRETRAIN, FINETUNE))
     run, tokenizer = Path(config["output_dir"]), Path(config["model"]["text"]["tokenizer"])
     started = time.perf_counter()
     make_demo_data(Path("demo/data"), train=SCENES, val=HELD_OUT, image_size=config["model"]["image"]["image_size"])
     if not tokenizer.exists():
-        train_tokenizer(config["data"]["train"][0]["shards"], tokenizer, max_texts=20000)
+        train_tokenizer("demo/data/{vqa_train,train}/*.tar", tokenizer, max_texts=TEXTS)
     # Matrix products of this size gain little from a core that the loader also wants, and wait for it.
     threads = max(1, (os.cpu_count() or 1) - config["data"]["workers"])
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    subprocess.run([sys.executable, "pretrain.py", "--config", str(CONFIG)], check=True, env=environment)
-    rows = read_metrics(run)
+    for command, path in (("pretrain.py", PRETRAIN), ("finetune.py", FINETUNE)):
+        subprocess.run([sys.executable, command, "--config", str(path)], check=True, env=environment)
     print()
-    print_table(rows)
+    print_table(read_metrics(run))
+    print_answers(read_metrics(Path(questions["output_dir"])), questions["data"])
     checkpoint = sorted((run / "checkpoints").iterdir())[-1]
-    print(f"\ncurves      {plot_run(run)}\nmodel       {checkpoint}")
+    print(f"\ncurves      {plot_run(run)}\ngallery     {run / 'results' / 'gallery.html'}\nmodel       {checkpoint}")
     print(f"time        {(time.perf_counter() - started) / 60:.1f} minutes")
+
+
+def print_answers(rows: list[dict], data: dict) -> None:
+    """Accuracy on questions about the held-out scenes, by type, beside the commonest answer of each type."""
+    found = [row for row in rows if "eval_accuracy" in row][-1]
+    train, val = (
+        [
+            AnnotatedQuestion(asked.question, list(asked.answers), asked.question_type)
+            for asked in load_question_set(pattern, max_words=50, max_pixels=10**6).questions
+        ]
+        for pattern in (data["train"][0]["shards"], data["val"])
+    )
+    baseline = commonest_answer_baseline(train, val)["exact_match"]
+    print(f"{len(val)} questions about held-out scenes, answers written by the model")
+    print(f"  {'always the commonest answer':34s} {baseline:8.1f} %")
+    print(f"  {'fine-tuned for a minute':34s} {found['eval_accuracy']:8.1f} %")
+    for name, value in sorted(found.items()):
+        if name.startswith("eval_accuracy/question_type/"):
+            print(f"    {name.rpartition('/')[2]:32s} {value:8.1f} %")
 
 
 def print_table(rows: list[dict]) -> None:

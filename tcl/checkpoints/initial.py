@@ -90,7 +90,9 @@ def fill(module: nn.Module, weights: dict[str, Tensor], path: str, may_lack: tup
             f"init: {path} is of another architecture: {'; '.join(differing[:5])}{more}; give the `model` section with "
             f"which it was trained"
         )
-    lacking = sorted({name.split(".")[-3] for name in own if name not in weights})
+    lacking = [
+        prefix.removesuffix(".") for prefix in may_lack if any(n.startswith(prefix) for n in own.keys() - weights)
+    ]
     if lacking:
         notices.append(f"init: {path} has no weights for {', '.join(lacking)}: they start random")
     module.load_state_dict(own | weights)

@@ -38,7 +38,7 @@ def pair_task(
     objective, encoders, data = config.objective, student.encoders, config.data
     image = encoders.image_encoder
     augment = Augment(data.augment, config.model.image.image_size, image.mean, image.std)
-    notices = [f"{'global' if objective.global_negatives else 'local'} negatives"]
+    notices = [f"negatives: {'of all processes' if objective.global_negatives else 'of each process its own'}"]
     evaluate = None
     if data.val is not None:
         pairs = load_retrieval_set(

@@ -1,0 +1,157 @@
+"""Questions and answers from samples to batches and evaluation sets."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from data_files import NO_AUGMENT, TOKENIZER, config, encode, noise, write_tar
+
+from tcl.data import questions
+from tcl.data.augment import Augment
+from tcl.data.decode import CORRUPT_IMAGE, NOT_JSON, BadSample
+from tcl.data.questions import QuestionReader, load_question_set, tokenize_answers
+from tcl.errors import InputError
+from tools.make_answer_list import make_answer_list
+
+PAD, CLS, SEP = TOKENIZER.pad_token_id, TOKENIZER.cls_token_id, TOKENIZER.sep_token_id
+
+
+def reader(max_answer_tokens: int = 4) -> QuestionReader:
+    data = config(augment=NO_AUGMENT)
+    return QuestionReader(data, Augment(data.augment, 16, (0.5,) * 3, (0.5,) * 3), TOKENIZER, max_answer_tokens)
+
+
+def fields(image: bytes | None = None, **said) -> dict[str, bytes]:
+    return {"png": encode(noise(0), "PNG") if image is None else image, "json": json.dumps(said).encode()}
+
+
+def read(**said):
+    return reader().read(fields(**said), "0.tar/x", random.Random(0))
+
+
+def ids(text: str) -> list[int]:
+    return TOKENIZER.convert_tokens_to_ids(text.split())
+
+
+def test_distinct_answers_are_weighted_by_their_share_of_the_annotators():
+    examples = [
+        read(question="A photo of what?", answers=["dog"] * 7 + ["Dog", "cat", "red dog"]),
+        read(question="number", answers=["blue"]),
+    ]
+    batch = reader().batch(examples, seed=0)
+    assert batch.input_ids.tolist() == [
+        [CLS, *ids("a photo of"), TOKENIZER.unk_token_id],
+        [CLS, *ids("number"), PAD, PAD, PAD],
+    ]
+    assert batch.attention_mask.tolist() == [[1] * 5, [1, 1, 0, 0, 0]]
+    assert batch.answer_ids.tolist() == [
+        [CLS, *ids("dog"), SEP, PAD],
+        [CLS, *ids("cat"), SEP, PAD],
+        [CLS, *ids("red dog"), SEP],
+        [CLS, *ids("blue"), SEP, PAD],
+    ]
+    torch.testing.assert_close(batch.answer_weights, torch.tensor([0.8, 0.1, 0.1, 1.0]))
+    assert batch.question_index.tolist() == [0, 0, 0, 1]
+    # Asked after every token that has a successor, and never after [SEP] or padding.
+    assert batch.target_positions.tolist() == [0, 1, 4, 5, 8, 9, 10, 12, 13]
+    assert batch.target_ids.tolist() == [*ids("dog"), SEP, *ids("cat"), SEP, *ids("red dog"), SEP, *ids("blue"), SEP]
+    assert batch.image.shape == (2, 3, 16, 16) and batch.keys == ["0.tar/x"] * 2
+
+
+def test_long_answers_are_cut_and_still_end():
+    tokens, lengths = tokenize_answers(TOKENIZER, ["red green blue dog", "cat", "red_dog"], max_tokens=2)
+    assert tokens.tolist() == [[CLS, *ids("red green"), SEP], [CLS, *ids("cat"), SEP, PAD], [CLS, *ids("red dog"), SEP]]
+    assert lengths.tolist() == [4, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ({"answers": ["dog"]}, questions.NO_QUESTION),
+        ({"question": "?!", "answers": ["dog"]}, questions.NO_QUESTION),
+        ({"question": ["a"], "answers": ["dog"]}, questions.NO_QUESTION),
+        ({"question": "what"}, questions.NO_ANSWERS),
+        ({"question": "what", "answers": []}, questions.NO_ANSWERS),
+        ({"question": "what", "answers": [" "]}, questions.NO_ANSWERS),
+        ({"question": "what", "answers": "dog"}, questions.ANSWERS_NOT_TEXT),
+        ({"question": "what", "answers": ["dog", 3]}, questions.ANSWERS_NOT_TEXT),
+        ({"question": "what", "answers": ["dog"], "image": b"junk"}, CORRUPT_IMAGE),
+    ],
+)
+def test_unusable_questions_are_skipped_by_cause(said, cause):
+    with pytest.raises(BadSample, match=f"^{cause}$"):
+        read(**said)
+
+
+def test_broken_json():
+    with pytest.raises(BadSample, match=NOT_JSON):
+        reader().read({"png": b"", "json": b"{"}, "x", random.Random(0))
+
+
+def shard(tmp_path: Path, samples: list[dict[str, bytes]], name: str = "0.tar") -> str:
+    entries = [(f"{i}.{extension}", content) for i, s in enumerate(samples) for extension, content in s.items()]
+    return str(write_tar(tmp_path / name, entries))
+
+
+def load(pattern: str, **options):
+    return load_question_set(pattern, **{"max_words": 10, "max_pixels": 10**6, **options})
+
+
+def test_an_image_is_kept_once_however_many_questions_are_about_it(tmp_path):
+    a, b = encode(noise(1), "PNG"), encode(noise(2), "PNG")
+    samples = [
+        fields(a, question="One?", answers=["x"], question_id=11, question_type="what", answer_type="other"),
+        fields(b, question="two", answers=["y"], question_id=12),
+        fields(a, question="three", question_id="t"),
+        fields(a, question="four"),
+    ]
+    found = load(shard(tmp_path, samples))
+    assert found.images == [a, b] and found.image_of_question == [0, 1, 0, 0]
+    assert [asked.question for asked in found.questions] == ["one", "two", "three", "four"]
+    assert [asked.question_id for asked in found.questions] == [11, 12, "t", "0.tar/3"]
+    assert [asked.answers for asked in found.questions] == [("x",), ("y",), (), ()]
+    assert (found.questions[0].question_type, found.questions[0].answer_type) == ("what", "other")
+    assert len(load(shard(tmp_path, samples), max_questions=2).questions) == 2
+
+
+def test_a_question_id_that_was_there_before_is_skipped_and_counted(tmp_path):
+    samples = [fields(question="one", question_id=1), fields(question="two", question_id=1), fields(b"", question="x")]
+    found = load(shard(tmp_path, samples))
+    assert [asked.question for asked in found.questions] == ["one"]
+    assert found.bad == {questions.SAME_QUESTION: 1, "empty image file": 1}
+
+
+def test_a_split_without_questions(tmp_path):
+    with pytest.raises(InputError, match=r"^data\.val: .* holds no usable question: missing question 1$"):
+        load(shard(tmp_path, [fields(caption="a dog")]))
+    with pytest.raises(InputError, match="the shards are empty"):
+        load(shard(tmp_path, [], "1.tar"))
+
+
+def test_the_commonest_answers_by_hand(tmp_path):
+    samples = [
+        fields(question="a", answers=["Yes", "yes", "no"]),
+        fields(question="b", answers=["two  dogs", "no"]),
+        fields(question="c", answers=["blue"]),
+        fields(caption="not a question"),
+    ]
+    pattern = shard(tmp_path, samples)
+    make_answer_list(pattern, tmp_path / "deep" / "answers.txt", size=3)
+    assert (tmp_path / "deep" / "answers.txt").read_text() == "no\nyes\nblue\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "out", "message"),
+    [(0, "a.txt", "^size: 0 is not possible"), (3, "0.tar/a.txt", "^out: .*cannot be written")],
+)
+def test_answer_list_errors(tmp_path, size, out, message):
+    pattern = shard(tmp_path, [fields(question="a", answers=["yes"])])
+    with pytest.raises(InputError, match=message):
+        make_answer_list(pattern, tmp_path / out, size)
+
+
+def test_no_answers_to_collect(tmp_path):
+    with pytest.raises(InputError, match=r"^shards: .*holds no answers"):
+        make_answer_list(shard(tmp_path, [fields(caption="a dog")]), tmp_path / "a.txt")
