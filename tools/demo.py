@@ -1,5 +1,6 @@
-"""`make demo`: generate scenes, train a vocabulary, pre-train with configs/pretrain/demo.yaml, fine-tune on questions with
-configs/finetune/demo_vqa.yaml, show what was learned.
+"""`make demo`: generate scenes, train a vocabulary, pre-train, fine-tune on questions, show what was learned.
+
+The configurations are configs/pretrain/demo.yaml and configs/finetune/demo_vqa.yaml.
 
     python -m tools.demo
 
