@@ -25,7 +25,10 @@ from tools.train_tokenizer import train_tokenizer
 ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "white": (250, 250, 250)}
 NAMES = list(COLOURS)
-TEXT = "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, hidden_dropout_prob: 0}"
+TEXT = (
+    "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, hidden_dropout_prob: 0, "
+    "initializer_range: 0.1}"
+)
 AUGMENT = ["flip_prob", "color_jitter_prob", "grayscale_prob", "blur_prob", "randaugment_ops"]
 
 
@@ -200,7 +203,7 @@ def test_evaluating_a_fine_tuned_run_gives_what_its_last_step_found(data, tmp_pa
 def vqa_run(data, tmp_path_factory) -> Path:
     """A trained model that writes its answers."""
     output_dir = tmp_path_factory.mktemp("vqa")
-    train(*vqa(data, output_dir, "--train.steps=150"))
+    train(*vqa(data, output_dir, "--train.steps=80"))
     AcceleratorState._reset_state(reset_partial_state=True)
     return output_dir
 
