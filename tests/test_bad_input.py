@@ -310,7 +310,7 @@ def test_one_of_several_captions_is_drawn_per_visit(tmp_path):
         ([("x.json", b"")], decode.NOT_JSON),
         ([("x.json", b'{"caption": "a dog"')], decode.NOT_JSON),
         ([("x.json", b"[" * 100_000)], decode.NOT_JSON),
-        ([("x.json", b'["a dog"]')], decode.NOT_TEXT),
+        ([("x.json", b'["a dog"]')], decode.NOT_AN_OBJECT),
         ([("x.json", b'{"caption": 3}')], decode.NOT_TEXT),
         ([("x.json", b'{"captions": ["a dog", 3]}')], decode.NOT_TEXT),
         ([("x.json", b'{"captions": {"en": "a dog"}}')], decode.NOT_TEXT),

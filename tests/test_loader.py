@@ -12,12 +12,24 @@ from itertools import chain, islice
 
 import pytest
 import torch
-from data_files import JPEG, NO_AUGMENT, TOKENIZER, config, loader, pair, pairs, write_shards, write_tar
+from data_files import (
+    JPEG,
+    NO_AUGMENT,
+    TOKENIZER,
+    config,
+    encode,
+    loader,
+    noise,
+    pair,
+    pairs,
+    write_shards,
+    write_tar,
+)
 
 from tcl.config import SourceConfig
 from tcl.data import read_shard
 from tcl.data.bad_samples import BadSamples
-from tcl.data.batch import Batch
+from tcl.data.batch import Batch, images_to, to_device
 from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
 
@@ -64,20 +76,42 @@ def test_mean_and_std_are_applied(tmp_path):
 
 
 def test_batch_moves_between_devices(shards):
-    batch = next(loader(config(shards)))
-    moved = batch.to("meta")
+    batch = next(loader(config(shards), with_ids=True))
+    moved = to_device(batch, "meta")
     assert all(getattr(moved, f.name).device.type == "meta" for f in fields(Batch) if f.name != "keys")
     assert moved.keys == batch.keys
 
 
 def test_pinning_reaches_every_tensor(shards, monkeypatch):
     """DataLoader pins what has a pin_memory method; without a GPU, a stand-in shows what it is called on."""
-    loaded = next(iter(loader(config(shards))._stream))
+    loaded = next(iter(loader(config(shards), with_ids=True)._stream))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     pinned = loaded.pin_memory()
     tensors = [f.name for f in fields(Batch) if f.name != "keys"]
     assert all(getattr(pinned.batch, name).equal(getattr(loaded.batch, name) + 1) for name in tensors)
     assert (pinned.batch.keys, pinned.position) == (loaded.batch.keys, loaded.position)
+
+
+def test_only_images_change_their_precision(shards):
+    batch = next(loader(config(shards), with_ids=True))
+    halved = images_to(batch, torch.bfloat16)
+    assert halved.image.dtype == halved.image_aug.dtype == torch.bfloat16
+    kept = [f.name for f in fields(Batch) if not f.name.startswith("image")] + ["image_ids"]
+    assert all(getattr(halved, name) is getattr(batch, name) for name in kept if name != "keys")
+
+
+def test_image_ids_are_equal_for_the_same_image_alone(tmp_path):
+    """Named in the JSON, or else the bytes decide; the key plays no part."""
+    same, other = encode(noise(1)), encode(noise(2))
+    named = [("c.jpg", other), ("c.json", b'{"caption": "a dog", "image_id": 7}')]
+    also_named = [("d.jpg", same), ("d.json", b'{"caption": "a cat", "image_id": 7}')]
+    entries = [*pair("a", image=same), *pair("b", image=same), *named, *also_named, *pair("e", image=other)]
+    path = write_tar(tmp_path / "0.tar", entries)
+    batch = next(loader(config(str(path)), with_ids=True, batch_size=5))
+    ids = dict(zip([key[-1] for key in batch.keys], batch.image_ids.tolist(), strict=True))
+    assert ids["a"] == ids["b"] and ids["c"] == ids["d"]
+    assert len({ids["a"], ids["c"], ids["e"]}) == 3 and min(ids.values()) >= 0
+    assert next(loader(config(str(path)))).image_ids is None
 
 
 # Splitting
