@@ -8,6 +8,7 @@ from typing import Literal
 
 from accelerate import Accelerator
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.initial import fill, initial_weights
 from tcl.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
@@ -22,9 +23,9 @@ from tcl.config_checks import (
 )
 from tcl.data.augment import Augment, eval_transform
 from tcl.data.questions import QuestionReader, QuestionSet, load_question_set, tokenize_answers
-from tcl.data.text import load_tokenizer
+from tcl.data.text import load_tokenizer, tokenize
 from tcl.errors import InputError
-from tcl.evaluation.answering import AnswerList
+from tcl.evaluation.answering import AnswerList, generate_answers, rank_answers
 from tcl.evaluation.vqa import answer_questions
 from tcl.evaluation.vqa_accuracy import (
     AnsweredQuestion,
@@ -33,8 +34,9 @@ from tcl.evaluation.vqa_accuracy import (
     vqa_accuracy,
     write_submission,
 )
-from tcl.models.answer_decoder import answer_decoder_from
+from tcl.models.answer_decoder import AnswerDecoder, answer_decoder_from
 from tcl.models.encoders import build_encoders
+from tcl.models.fusion_encoder import KeysValues
 from tcl.models.vqa import VQA, AnswerTeacher, VQANetworks
 from tcl.training.task import Evaluation, Task
 from tcl.training.world import question_activation_bytes
@@ -205,28 +207,25 @@ def _evaluate(
     config: Config,
     questions: QuestionSet,
     candidates: list[str] | None,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> Evaluation:
     """The score is the accuracy in percent; 0 where no question has an answer, as in a test split."""
-    image = student.networks.image_encoder
-    answer_list = None
-    if candidates is not None:
+    networks = student.networks
+    image = networks.image_encoder
+    if candidates is None:
+        answer = partial(_written, decoder=networks.decoder, tokenizer=tokenizer, config=config)
+    else:
         ids, lengths = tokenize_answers(tokenizer, candidates, config.answers.max_tokens)
-        answer_list = AnswerList(ids.to(accelerator.device), lengths.to(accelerator.device))
+        answers = AnswerList(ids.to(accelerator.device), lengths.to(accelerator.device))
+        answer = partial(_ranked, decoder=networks.decoder, candidates=candidates, answers=answers, config=config)
     given = answer_questions(
         accelerator,
-        student.networks,
+        networks,
         questions,
-        tokenizer,
+        partial(tokenize, tokenizer, max_tokens=config.data.max_tokens),
         eval_transform(config.model.image.image_size, image.mean, image.std),
-        candidates=candidates,
-        answer_list=answer_list,
-        rank_k=config.answers.rank_k,
-        beams=config.answers.beams,
-        max_answer_tokens=config.answers.max_tokens,
-        max_question_tokens=config.data.max_tokens,
+        answer,
         batch_size=config.eval.batch_size,
-        pass_tokens=config.eval.pass_tokens,
         max_pixels=config.data.max_pixels,
         workers=config.data.workers,
     )
@@ -242,3 +241,31 @@ def _evaluate(
         return Evaluation({}, 0.0, f"{len(answered):,} questions answered, none of which has an answer to compare with")
     metrics = accuracy_report(scored, {"vqa": vqa_accuracy, "exact": exact_match}[config.eval.metric])
     return Evaluation(metrics, metrics["accuracy"], f"accuracy on {len(scored):,} questions: {metrics['accuracy']:.2f}")
+
+
+def _ranked(
+    questions: list[KeysValues],
+    *,
+    decoder: AnswerDecoder,
+    candidates: list[str],
+    answers: AnswerList,
+    config: Config,
+) -> list[str]:
+    """The best of the candidates; `answers` are their tokens."""
+    best, _ = rank_answers(decoder, questions, answers, config.answers.rank_k, config.eval.pass_tokens)
+    return [candidates[i] for i in best[:, 0].tolist()]
+
+
+def _written(
+    questions: list[KeysValues], *, decoder: AnswerDecoder, tokenizer: PreTrainedTokenizerBase, config: Config
+) -> list[str]:
+    """Whatever the decoder writes."""
+    written = generate_answers(
+        decoder,
+        questions,
+        beams=config.answers.beams,
+        max_tokens=config.answers.max_tokens,
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+    )
+    return [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in written]
