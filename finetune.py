@@ -14,7 +14,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--dry_run", "--eval_only")]
     from tcl.tasks.command_line import parse_finetune
 
-    config, build = parse_finetune(arguments)
+    config, build = parse_finetune(arguments, trains="--eval_only" not in sys.argv)
     if "--dry_run" in sys.argv:
         from tcl.training.dry_run import dry_run as command
     elif "--eval_only" in sys.argv:

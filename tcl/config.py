@@ -19,6 +19,11 @@ class ImageEncoderConfig:
     """True: timm's weights of that name from the hub; a path: weights from that file; False: random."""
     image_size: int = 256
     """Side of the square input in pixels, a multiple of the patch size. 256 in the paper's pre-training."""
+    mean: tuple[float, float, float] | None = None
+    """Of pixels in 0..1, per channel, subtracted from every image. None: what timm names for the encoder, and what the
+    published code used (CLIP's) where fine-tuning starts from a published .pth."""
+    std: tuple[float, float, float] | None = None
+    """By which images are divided then; None as for mean."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Arguments passed on to timm.create_model, e.g. {embed_dim: 192, depth: 6, num_heads: 3, patch_size: 8}."""
 
@@ -217,7 +222,7 @@ class EvalConfig:
     batch_size: int = 64
     """Images or texts per forward pass, >= 1."""
     max_images: int | None = 1000
-    """Evaluate on the first this many images, >= 1, with all their captions; None: on all."""
+    """Evaluate on the first this many images, >= 1; None: on all."""
     rerank_k: int = 16
     """Candidates per query that ITM re-ranks, >= 0 (0: embeddings only)."""
     pass_tokens: int = 8192

@@ -112,13 +112,20 @@ def check_optim(optim: OptimConfig) -> None:
     require(all(0 <= beta < 1 for beta in optim.betas), "optim.betas", optim.betas, "two numbers, 0 <= beta < 1")
 
 
-def check_data(data: DataConfig) -> None:
-    """Text lengths, limits, augmentation and sources; shards are looked up, not opened."""
+def check_data(data: DataConfig, trains: bool = True) -> None:
+    """Text lengths, limits, augmentation and sources; shards are looked up, not opened.
+
+    trains: sources to train on are needed.
+    """
     check_at_least(1, {f"data.{name}": getattr(data, name) for name in ("max_words", "shuffle_buffer", "max_pixels")})
     check_at_least(0, {"data.workers": data.workers, "data.timeout": data.timeout})
     require(data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "an integer >= 2: [CLS] and a token")
     require(0 <= data.max_bad_fraction <= 1, "data.max_bad_fraction", data.max_bad_fraction, "0 to 1")
     _check_augment(data.augment)
+    if not trains:
+        if data.val is not None:
+            list_shards(data.val)
+        return
     if not data.train:
         raise InputError("data.train: no sources; give at least one, e.g. [{shards: data/*.tar}]")
     weights = [source.weight for source in data.train]

@@ -92,16 +92,15 @@ def test_ranked_answers_equal_the_likelihoods_one_by_one(pass_tokens):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("k", [1, 9, 30])
+@pytest.mark.parametrize("k", [1, 3, 8])
 def test_ranked_answers_equal_the_plain_repetition(k):
-    """The benchmark's other side."""
+    """The benchmark's other side. No two answers begin alike: which of those the first cut takes is not laid down."""
     decoder, closed = tiny_decoder(), answers()
     states, mask, questions = questions_for(decoder, 4)
+    own = torch.tensor([0, 15, 22, 29, 36, 43, 50, 57])  # "5", then two words from the second to the eighth
+    assert len(set(closed.ids[own, 1].tolist())) == 8
+    closed = AnswerList(closed.ids[own], closed.lengths[own])
     answer_mask = (torch.arange(6) < closed.lengths[:, None]).long()
-    # Answers with the same first token are equally good for the first cut, which may then choose others.
-    own = torch.tensor([0, 9, 17, 25, 33, 41, 49, 57])[: max(k // 4, 1)]
-    closed, answer_mask = AnswerList(closed.ids[own], closed.lengths[own]), answer_mask[own]
-    k = min(k, len(own))
     ours = rank_answers(decoder, questions, closed, k, pass_tokens=8)
     plain = rank_by_repetition(decoder, states, mask, closed.ids, answer_mask, k)
     assert ours[0].equal(plain[0])

@@ -10,6 +10,7 @@ import torch
 from accelerate.state import AcceleratorState
 from data_files import encode, write_tar
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tcl.command_line import parse_pretrain
@@ -166,7 +167,7 @@ def test_retrieval_learns_and_leaves_results(data, tmp_path):
 
 
 def test_retrieval_resumes_to_the_same_weights_ids_and_queues(data, tmp_path):
-    """Two stops of one run, and the run left alone."""
+    """A run that was stopped and went on, and the run left alone."""
     options = ("--train.steps=6", "--train.save_every=3", "--train.log_every=1", "--data.augment.flip_prob=0.5")
     whole = train(*retrieval(data, tmp_path / "whole", *options))
     train(*retrieval(data, tmp_path / "halved", *options))
@@ -308,10 +309,11 @@ def test_impossible_options_are_named(data, tmp_path, task, options, message):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("", [], r"^answers\.list: .* is empty; give one answer a line$"),
-        ("red\nblue\nred\n", [], r"^answers\.list: .* holds 'red' twice"),
+        (b"", [], r"^answers\.list: .* is empty; give one answer a line$"),
+        (b"red\nblue\nred\n", [], r"^answers\.list: .* holds 'red' twice"),
+        (b"\xff\xfe", [], r"^answers\.list: .* is not UTF-8"),
         (
-            "red\nblue\n",
+            b"red\nblue\n",
             ["--answers.rank_k=3"],
             r"^answers\.rank_k: 3, but answers\.list .* holds 2; accepted: 1 to 2$",
         ),
@@ -319,7 +321,7 @@ def test_impossible_options_are_named(data, tmp_path, task, options, message):
 )
 def test_answer_lists_that_cannot_be_ranked(data, tmp_path, content, options, message):
     path = tmp_path / "answers.txt"
-    path.write_text(content)
+    path.write_bytes(content)
     config, build = vqa(data, tmp_path, f"--answers.list={path}", *options)
     with pytest.raises(InputError, match=message):
         build(config, _accelerator())
@@ -332,6 +334,48 @@ def test_gold_answers_that_the_list_lacks_are_counted(data, tmp_path):
     lost = 24 + sum(NAMES[i % 4] in ("green", "white") for i in range(24))
     expected = f"answers.list: 2 answers; {lost} of 48 questions of data.val have none of theirs in it"
     assert expected in build(config, _accelerator()).notices
+
+
+def test_evaluation_alone_needs_no_training_data(data, tmp_path):
+    arguments = [
+        *common(data, "captions", tmp_path),
+        "--task=retrieval",
+        "--eval.rerank_k=6",
+        "--data.train=[{'shards': 'nowhere'}]",
+    ]
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        parse_finetune(arguments)
+    evaluate_only(*parse_finetune(arguments, trains=False))
+
+
+def test_results_that_cannot_be_written(data, tmp_path):
+    (tmp_path / "results").write_text("in the way")
+    with pytest.raises(InputError, match=r"^output_dir: .*results cannot be written \(File exists\)"):
+        evaluate_only(*retrieval(data, tmp_path))
+
+
+def test_published_weights_bring_their_normalisation(data, tmp_path):
+    """And the fine-tuned run's configuration remembers it."""
+    golden = ROOT / "tests" / "golden" / "retrieval.safetensors"
+    with safe_open(golden, "pt") as file:
+        state = {key[6:]: file.get_tensor(key) for key in file.keys() if key.startswith("state.")}  # noqa: SIM118
+    torch.save({"model": state}, tmp_path / "published.pth")
+    sizes = [
+        "--model.embed_dim=16",
+        "--model.image.image_size=64",
+        "--model.image.overrides={patch_size: 16, embed_dim: 32, depth: 2, num_heads: 4}",
+        "--model.text.overrides={hidden_size: 24, num_hidden_layers: 4, num_attention_heads: 4, intermediate_size: 96,"
+        " max_position_embeddings: 64, vocab_size: 97}",
+    ]
+    small = tmp_path / "tokenizer"
+    train_tokenizer(f"{data}/captions/*.tar", small, vocab_size=100)
+    config, build = retrieval(
+        data, tmp_path / "run", f"--init={tmp_path / 'published.pth'}", f"--model.text.tokenizer={small}", *sizes
+    )
+    task = build(config, _accelerator())
+    assert task.student.encoders.image_encoder.mean == (0.48145466, 0.4578275, 0.40821073)
+    assert config.model.image.std == (0.26862954, 0.26130258, 0.27577711)
+    assert task.student.state_dict()["itm_head.weight"].equal(state["itm_head.weight"])
 
 
 def test_nothing_to_evaluate(data, tmp_path):
@@ -386,3 +430,23 @@ def test_two_processes_find_what_one_finds(data, vqa_run, tmp_path):
         one, two = (json.loads((tmp_path / f"{output}_{n}" / "results" / "metrics.json").read_text()) for n in (1, 2))
         assert two == pytest.approx(one, rel=1e-6)
         assert torch.tensor(list(one.values())).isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["ddp", "zero3"])
+def test_vqa_trains_on_two_processes_as_on_one_that_accumulates(data, tmp_path, mode):
+    """Three steps of DDP, and of weights in pieces, which the decoder's layers and its tied head must fetch."""
+    steps = ["--train.steps=3", "--train.log_every=1", "--train.batch_size=4", "--data.val=null", "--data.workers=0"]
+    options = [o for o in common(data, "questions", tmp_path / mode) if "data.val" not in o and "batch_size" not in o]
+    options += ["--task=vqa", "--answers.max_tokens=3", *steps]
+    if mode == "zero3":
+        options.append("--train.deepspeed=configs/deepspeed/zero3.json")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "finetune.py"]
+    subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True)
+    found = [row for row in rows(tmp_path / mode) if "answer" in row]
+    config, build = vqa(data, tmp_path / "one", *steps, "--train.accumulate_steps=2", "--data.workers=2")
+    config.data.val = None
+    train(config, build)
+    alone = [row for row in rows(tmp_path / "one") if "answer" in row]
+    assert [row["answer"] for row in found] == pytest.approx([row["answer"] for row in alone], rel=1e-4)
+    assert [row["grad_norm"] for row in found] == pytest.approx([row["grad_norm"] for row in alone], rel=1e-3)

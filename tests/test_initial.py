@@ -77,9 +77,20 @@ def test_missing_parts_are_refused_unless_they_may_be_missing():
     weights = {k: v for k, v in student.state_dict().items() if "mlm_head" not in k}
     with pytest.raises(InputError, match=r"encoders\.mlm_head\..* is not there"):
         fill(student, dict(weights), "x")
-    assert fill(student, dict(weights), "x", ("encoders.mlm_head.",)) == [
+    assert fill(student, dict(weights), "x", may_lack=("encoders.mlm_head.",)) == [
         "init: x has no weights for encoders.mlm_head: they start random"
     ]
+
+
+def test_weights_without_a_place_are_refused_unless_not_needed():
+    deeper = student_with(overrides={"embed_dim": 24, "depth": 3, "num_heads": 2})
+    with pytest.raises(InputError, match=r"vit\.blocks\.2\.\S+ has no place here"):
+        fill(student_with(), deeper.state_dict(), "x")
+    encoders = student_with().encoders
+    weights = {name.removeprefix("encoders."): tensor for name, tensor in student_with().state_dict().items()}
+    assert fill(encoders, weights, "x", not_needed=("itm_head.", "temperature")) == []
+    with pytest.raises(InputError, match=r"temperature has no place here"):
+        fill(encoders, weights, "x", not_needed=("itm_head.",))
 
 
 class Malicious:
@@ -107,6 +118,12 @@ def test_files_that_are_no_weights(tmp_path, name, content, message):
 def test_a_pickle_that_wants_to_run_code_inside_a_torch_file_is_refused(tmp_path):
     torch.save({"model": Malicious()}, tmp_path / "x.pth")
     with pytest.raises(InputError, match="refused"):
+        initial_weights(str(tmp_path / "x.pth"))
+
+
+def test_a_torch_file_of_something_else(tmp_path):
+    torch.save([torch.zeros(1)], tmp_path / "x.pth")
+    with pytest.raises(InputError, match="holds a list, no dict of tensors"):
         initial_weights(str(tmp_path / "x.pth"))
 
 

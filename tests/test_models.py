@@ -222,3 +222,32 @@ def test_queue_wraps_for_any_batch_size():
             reference[pointer] = tuple(row)
             pointer = (pointer + 1) % 7
         assert [tuple(row) for row in queue.features.tolist()] == reference and queue.pointer.item() == pointer
+
+
+def test_pairs_of_the_same_image_are_never_drawn_as_negatives():
+    """Two processes' view: samples 2 to 4 of a batch of six, in which images appear once, twice and three times."""
+    ids = torch.tensor([7, 8, 7, 8, 9, 7])
+    drawn_texts, drawn_images = [set() for _ in range(3)], [set() for _ in range(3)]
+    for _ in range(200):
+        negatives = draw_batch_negatives(torch.zeros(3, 6), torch.zeros(3, 6), first=2, ids=ids)
+        assert negatives.valid_texts.all() and negatives.valid_images.all()
+        for row in range(3):
+            drawn_texts[row].add(int(negatives.texts[row]))
+            drawn_images[row].add(int(negatives.images[row]))
+    expected = [{1, 3, 4}, {0, 2, 4, 5}, {0, 1, 2, 3, 5}]
+    assert drawn_texts == expected and drawn_images == expected
+
+
+def test_a_batch_of_one_image_has_no_negatives():
+    negatives = draw_batch_negatives(torch.zeros(3, 3), torch.zeros(3, 3), ids=torch.tensor([5, 5, 5]))
+    assert not negatives.valid_texts.any() and not negatives.valid_images.any()
+
+
+def test_queued_ids_are_written_where_the_features_are():
+    _, teacher = tiny_models(ObjectiveConfig(queue_size=5), with_ids=True)
+    assert teacher.id_queue.ids.tolist() == [-100] * 5
+    for start in (0, 3):
+        features = torch.nn.functional.normalize(torch.randn(3, 8), dim=1)
+        teacher.enqueue(features, features, torch.arange(start, start + 3))
+    assert teacher.id_queue.ids.tolist() == [5, 1, 2, 3, 4]
+    assert teacher.image_queue.features[0].equal(features[2]) and teacher.id_queue.pointer == 1

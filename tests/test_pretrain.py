@@ -156,7 +156,9 @@ def test_the_checkpoint_with_the_best_evaluation_is_kept(arguments, tmp_path, mo
     options = ["--train.steps=4", "--train.save_every=1", "--train.keep_checkpoints=1", "--eval.every=1"]
 
     def build(*args):
-        return replace(build_pretraining(*args), evaluate=lambda *_: Evaluation({}, next(scores), "looked"))
+        return replace(
+            build_pretraining(*args), evaluate=lambda *_: Evaluation({}, next(scores), "looked", lambda folder: None)
+        )
 
     run.train(configure(arguments, tmp_path, *options), build)
     kept = {p.name for p in (tmp_path / "checkpoints").iterdir()}

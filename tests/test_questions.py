@@ -13,6 +13,7 @@ from tcl.data.augment import Augment
 from tcl.data.decode import CORRUPT_IMAGE, NOT_JSON, BadSample
 from tcl.data.questions import QuestionReader, load_question_set, tokenize_answers
 from tcl.errors import InputError
+from tools.easy_vqa_captions import easy_vqa_captions
 from tools.make_answer_list import make_answer_list
 
 PAD, CLS, SEP = TOKENIZER.pad_token_id, TOKENIZER.cls_token_id, TOKENIZER.sep_token_id
@@ -77,12 +78,20 @@ def test_long_answers_are_cut_and_still_end():
         ({"question": "what", "answers": [" "]}, questions.NO_ANSWERS),
         ({"question": "what", "answers": "dog"}, questions.ANSWERS_NOT_TEXT),
         ({"question": "what", "answers": ["dog", 3]}, questions.ANSWERS_NOT_TEXT),
+        ({"question": "what", "answers": ["dog"], "question_id": [1]}, questions.ODD_ID),
         ({"question": "what", "answers": ["dog"], "image": b"junk"}, CORRUPT_IMAGE),
     ],
 )
 def test_unusable_questions_are_skipped_by_cause(said, cause):
     with pytest.raises(BadSample, match=f"^{cause}$"):
         read(**said)
+
+
+def test_half_a_surrogate_pair_is_dropped_and_blank_annotators_count_as_such():
+    example = read(question="number \ud800", answers=["dog\udfff", " ", "dog"])
+    assert (example.asked.question, example.asked.answers) == ("number", ("dog", " ", "dog"))
+    batch = reader().batch([example], seed=0)
+    assert batch.answer_weights.tolist() == [1.0]  # blanks are nothing to learn
 
 
 def test_broken_json():
@@ -155,3 +164,34 @@ def test_answer_list_errors(tmp_path, size, out, message):
 def test_no_answers_to_collect(tmp_path):
     with pytest.raises(InputError, match=r"^shards: .*holds no answers"):
         make_answer_list(shard(tmp_path, [fields(caption="a dog")]), tmp_path / "a.txt")
+
+
+def test_captions_from_questions_by_hand(tmp_path):
+    told = [
+        ("a", "what color is the shape?", "blue"),
+        ("a", "is there a circle?", "no"),
+        ("a", "is there not a triangle in the image?", "no"),
+        ("b", "is a red shape present?", "yes"),
+        ("b", "does the image not contain a green shape?", "yes"),
+        ("b", "what shape is present?", "circle"),
+        ("c", "what shape is present?", "circle"),
+        ("c", "is no teal shape present?", "yes"),
+    ]
+    rows = [json.dumps({"image": f"{i}.png", "question": q, "answers": [a]}) for i, q, a in told]
+    (tmp_path / "q.jsonl").write_text("\n".join(rows))
+    easy_vqa_captions(tmp_path / "q.jsonl", tmp_path / "captions.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()] == [
+        {"image": "a.png", "captions": ["blue triangle", "the triangle is blue"]},
+        {"image": "b.png", "captions": ["red circle", "the circle is red"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read"), ("{", "cannot be read"), ("[1]", "cannot be read"), ("", "tell no picture's shape")],
+)
+def test_questions_that_tell_nothing(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "q.jsonl").write_text(content)
+    with pytest.raises(InputError, match=f"^questions: .*{message}"):
+        easy_vqa_captions(tmp_path / "q.jsonl", tmp_path / "captions.jsonl")

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, RobertaTokenizerFast
 
 from tcl.data.masking import mask_tokens
-from tcl.data.text import clean_caption, load_tokenizer, tokenize
+from tcl.data.text import clean_caption, join_tokens, load_tokenizer, tokenize
 from tcl.errors import InputError
 
 
@@ -138,3 +138,20 @@ def test_masking_is_a_function_of_the_generator():
     first, again, other = masked(0.15)[2], masked(0.15)[2], masked(0.15, seed=1)[2]
     assert all(a.equal(b) for a, b in zip(first, again, strict=True))
     assert not first.positions.equal(other.positions)
+
+
+@pytest.mark.parametrize(
+    ("decoded", "written"),
+    [
+        ("10 : 30", "10:30"),
+        ("2. 5", "2.5"),
+        ("don ' t", "don't"),
+        ("50 %", "50%"),
+        ("$ 5", "$5"),
+        ("t - shirt", "t-shirt"),
+        ("red and white", "red and white"),
+        (" 1 / 2 ", "1/2"),
+    ],
+)
+def test_decoded_answers_are_joined_as_people_write_them(decoded, written):
+    assert join_tokens(decoded) == written

@@ -28,12 +28,12 @@ MODEL = ModelConfig(
 
 
 def tiny_models(
-    objective: ObjectiveConfig | None = None, model: ModelConfig = MODEL, seed: int = 0
+    objective: ObjectiveConfig | None = None, model: ModelConfig = MODEL, seed: int = 0, with_ids: bool = False
 ) -> tuple[TCL, Momentum]:
     torch.manual_seed(seed)
     objective = objective or ObjectiveConfig(queue_size=12)
     encoders = build_encoders(model, VOCABULARY, pad_id=0)
-    return TCL(encoders, objective), Momentum(encoders, objective, model.lmi_regions, seed)
+    return TCL(encoders, objective), Momentum(encoders, objective, model.lmi_regions, seed, with_ids)
 
 
 def random_batch(size: int, seed: int = 0, length: int = 7) -> Batch:

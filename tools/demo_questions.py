@@ -25,7 +25,6 @@ from tools.demo_scenes import (
     render,
 )
 
-# The demo's vocabulary is learned from captions alone, which have no z: hence neither "zero" nor "what size".
 NUMBERS = ("none", "one", "two")
 PLACES = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
 ANSWERS = tuple(sorted({*COLOURS, *BACKGROUNDS, *SHAPES, *PLACES, *RADIUS, *NUMBERS, "yes", "no"}))

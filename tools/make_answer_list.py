@@ -41,6 +41,8 @@ def make_answer_list(shards: str, out: Path, size: int = 3128) -> None:
 def _answers(pattern: str) -> Iterator[str]:
     for url in list_shards(pattern):
         for sample in read_samples(url):
+            if sample.problem is not None:
+                continue
             try:
                 asked = question_of(sample.fields, sample.key, max_words=50)
             except BadSample:

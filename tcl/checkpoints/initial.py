@@ -1,5 +1,6 @@
 """What fine-tuning starts from: a run of ours, one of its checkpoints, a weights file, or a published checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,10 +11,14 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from tcl.checkpoints.published import from_published
+from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
 from tcl.models.image_encoder import ImageEncoder
 from tcl.training.checkpoint_store import newest_intact, verify
 
+PUBLISHED_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PUBLISHED_STD = (0.26862954, 0.26130258, 0.27577711)
+"""How the 2022 release (TCL and ALBEF) normalises images, whatever their ViT was trained with before."""
 ACCEPTED = "a run's output_dir, a step_* folder, a student.safetensors, or a published .pth"
 
 
@@ -42,7 +47,16 @@ def initial_weights(path: str) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # unpickling raises whatever it likes
         raise InputError(f"init: {place} is no file of plain tensors ({type(error).__name__}); refused") from error
+    if not isinstance(state, dict):
+        raise InputError(f"init: {place} holds a {type(state).__name__}, no dict of tensors; accepted: {ACCEPTED}")
     return from_published(state.get("model", state)).student
+
+
+def normalisation_of(image: ImageEncoderConfig, init: str | None) -> ImageEncoderConfig:
+    """`image` with the published mean and std where `init` is a published file and no others are given."""
+    if init is None or not Path(init).is_file() or init.endswith(".safetensors"):
+        return image
+    return replace(image, mean=image.mean or PUBLISHED_MEAN, std=image.std or PUBLISHED_STD)
 
 
 def run_folder_of(path: str) -> Path | None:
@@ -62,28 +76,41 @@ def model_of_run(path: str) -> dict | None:
     run = run_folder_of(path)
     if run is None:
         return None
-    model = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    said = yaml.safe_load((run / "config.yaml").read_text())
+    if not isinstance(said, dict) or "model" not in said:
+        raise InputError(f"init: {run / 'config.yaml'} has no `model` section; give the folder of a run as it was left")
+    model = said["model"]
     model["image"]["pretrained"] = model["text"]["pretrained"] = False
     if (run / "tokenizer").is_dir():
         model["text"]["tokenizer"] = str(run / "tokenizer")
     return model
 
 
-def fill(module: nn.Module, weights: dict[str, Tensor], path: str, may_lack: tuple[str, ...] = ()) -> list[str]:
+def fill(
+    module: nn.Module,
+    weights: dict[str, Tensor],
+    path: str,
+    *,
+    may_lack: tuple[str, ...] = (),
+    not_needed: tuple[str, ...] = (),
+) -> list[str]:
     """Load `weights` (of `path`) into `module`; position embeddings of another image size are interpolated.
 
-    may_lack: prefixes of parameters that stay as they are where the weights lack them. Returns lines for the person
-    watching. InputError: names or sizes that differ, which it lists; nothing is loaded then.
+    Prefixes of names: may_lack, parameters that stay as they are where the weights lack them; not_needed, weights that
+    the module has no place for. Returns lines for the person watching. InputError: other names or sizes that differ,
+    which it lists; nothing is loaded then.
     """
     own = module.state_dict()
-    weights = {name: tensor for name, tensor in weights.items() if name in own}
+    weights = {name: tensor for name, tensor in weights.items() if name in own or not name.startswith(not_needed)}
+    surplus = [name for name in weights if name not in own]
     notices = _interpolate_positions(module, weights)
-    missing = [name for name in own if name not in weights and not name.startswith(may_lack or ("\0",))]
+    missing = [name for name in own if name not in weights and not name.startswith(may_lack)]
     differing = [
         f"{name} is {tuple(tensor.shape)}, here {tuple(own[name].shape)}"
         for name, tensor in weights.items()
-        if tensor.shape != own[name].shape
-    ] + [f"{name} is not there" for name in missing]
+        if name in own and tensor.shape != own[name].shape
+    ]
+    differing += [f"{name} is not there" for name in missing] + [f"{name} has no place here" for name in surplus]
     if differing:
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
         raise InputError(

@@ -164,5 +164,4 @@ def _captions_in_json(content: bytes) -> list[str]:
         captions = [captions]
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise BadSample(NOT_TEXT)
-    # JSON can spell half of a surrogate pair, which no tokenizer takes.
-    return [caption.encode("utf-8", "ignore").decode() for caption in captions]
+    return captions

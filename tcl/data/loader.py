@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from tcl.data.read_shard import shard_name
 from tcl.data.recut import recut, still_to_come
 from tcl.data.shards import open_shards
 from tcl.data.stream import Leftovers, Position, Source, WorkerPosition
+from tcl.data.worker_process import leave_signals_to_the_trainer
 from tcl.errors import InputError
 
 
@@ -234,7 +234,7 @@ class TrainLoader:
             batch_size=None,
             num_workers=data.workers,
             collate_fn=_as_it_is,
-            worker_init_fn=_start_worker,
+            worker_init_fn=leave_signals_to_the_trainer,
             pin_memory=self._pin_memory,
             timeout=data.timeout if data.workers else 0,
         )
@@ -250,11 +250,3 @@ class TrainLoader:
 
 def _as_it_is(loaded: Loaded) -> Loaded:
     return loaded
-
-
-def _start_worker(worker: int) -> None:
-    # Signals that reach the whole process group are the trainer's to answer: it still wants batches until it has saved.
-    # A second SIGTERM ends a worker, so that one that hangs can be ended by its trainer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

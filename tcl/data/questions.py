@@ -16,12 +16,13 @@ from tcl.data.batch import QuestionBatch
 from tcl.data.decode import BadSample, decode_image, image_bytes, json_of
 from tcl.data.read_shard import read_samples
 from tcl.data.shards import list_shards
-from tcl.data.text import clean_caption, tokenize
+from tcl.data.text import clean_caption, encodable, tokenize
 from tcl.errors import InputError
 
 NO_QUESTION = "missing question"
 NO_ANSWERS = "missing answers"
 ANSWERS_NOT_TEXT = "answers are not a list of texts"
+ODD_ID = "question_id is no number or text"
 SAME_QUESTION = "question_id of another question"
 
 
@@ -33,7 +34,7 @@ class Asked:
     question: str
     """Cleaned as captions are."""
     answers: tuple[str, ...]
-    """As people gave them, one per annotator; may be empty."""
+    """As people gave them, one per annotator, blank ones too; may be empty."""
     question_type: str | None
     answer_type: str | None
 
@@ -49,10 +50,12 @@ def question_of(fields: dict[str, bytes], key: str, max_words: int) -> Asked:
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise BadSample(ANSWERS_NOT_TEXT)
     question_id = said.get("question_id")
+    if not isinstance(question_id, int | str | None):
+        raise BadSample(ODD_ID)
     return Asked(
         key if question_id is None else question_id,
         question,
-        tuple(answer for answer in answers if answer.strip()),
+        tuple(encodable(answer) for answer in answers),
         said.get("question_type"),
         said.get("answer_type"),
     )
@@ -74,7 +77,7 @@ def tokenize_answers(
 
 @dataclass
 class Example:
-    """A question with its image [3, H, W], and its distinct answers with their shares."""
+    """A question and its image [3, H, W]."""
 
     image: Tensor
     asked: Asked
@@ -96,7 +99,7 @@ class QuestionReader:
     def read(self, fields: dict[str, bytes], key: str, rng: random.Random) -> Example:
         """A sample's bytes by extension -> an example; `rng` draws the view. BadSample: unusable."""
         asked = question_of(fields, key, self.data.max_words)
-        if not asked.answers:
+        if not any(answer.strip() for answer in asked.answers):
             raise BadSample(NO_ANSWERS)
         content = image_bytes(fields)
         image = decode_image(content, max_pixels=self.data.max_pixels, min_side=self.augment.min_side)
@@ -108,7 +111,7 @@ class QuestionReader:
             self.tokenizer, [example.asked.question for example in examples], self.data.max_tokens
         )
         # Annotators whose answers differ in case alone agree.
-        shares = [Counter(answer.lower() for answer in example.asked.answers) for example in examples]
+        shares = [Counter(a.lower() for a in example.asked.answers if a.strip()) for example in examples]
         answers = [
             (i, answer, count / counts.total()) for i, counts in enumerate(shares) for answer, count in counts.items()
         ]

@@ -1,5 +1,7 @@
 """Captions: cleaning, and from strings to token ids."""
 
+import re
+
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -11,8 +13,13 @@ _DROPPED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
 
 def clean_caption(text: str, max_words: int) -> str:
     """Lower case without punctuation, single spaces, at most max_words words (>= 1); may come out empty."""
-    text = text.lower().translate(_DROPPED).replace("<person>", "person")
+    text = encodable(text).lower().translate(_DROPPED).replace("<person>", "person")
     return " ".join(text.split()[:max_words])
+
+
+def encodable(text: str) -> str:
+    """`text` without halves of surrogate pairs, which JSON can spell and no tokenizer takes."""
+    return text.encode("utf-8", "ignore").decode()
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
@@ -58,6 +65,12 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_tokens: i
         input_ids[row, : 1 + len(tokens)] = torch.tensor([tokenizer.cls_token_id, *tokens])
         attention_mask[row, : 1 + len(tokens)] = 1
     return input_ids, attention_mask
+
+
+def join_tokens(text: str) -> str:
+    """A decoded answer as people write it: BERT's tokenizers put spaces around the marks in 10:30, don't and 2.5."""
+    text = re.sub(r"(?<=\w) ?([:.,'/-]) (?=\w)", r"\1", text.strip())
+    return re.sub(r"\$ (?=\d)", "$", text).replace(" %", "%")
 
 
 def _first_line(error: Exception) -> str:

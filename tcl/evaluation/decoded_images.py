@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tcl.data.decode import decode_image
+from tcl.data.worker_process import leave_signals_to_the_trainer
+from tcl.errors import InputError
 
 FEW_BATCHES = 3
 """Starting processes costs more than decoding so few."""
@@ -21,10 +23,26 @@ def decoded_batches(
     max_pixels: int,
     workers: int,
 ) -> Iterator[Tensor]:
-    """Pixels [len(batch), 3, H, W] of each batch of indices into `images`, in order. workers: processes, >= 0."""
-    dataset = _Decoded(images, transform, max_pixels)
-    workers = workers if len(batches) > FEW_BATCHES else 0
-    return iter(DataLoader(dataset, batch_sampler=batches, num_workers=workers, collate_fn=torch.stack))
+    """Pixels [len(batch), 3, H, W] of each batch of indices into `images`, in order. workers: processes, >= 0.
+
+    InputError: one of them died.
+    """
+    loader = DataLoader(
+        _Decoded(images, transform, max_pixels),
+        batch_sampler=batches,
+        num_workers=workers if len(batches) > FEW_BATCHES else 0,
+        collate_fn=torch.stack,
+        worker_init_fn=leave_signals_to_the_trainer,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"data.workers: a process that decodes images for evaluation died: {str(error).splitlines()[0]} If memory "
+            f"ran out, lower data.workers or eval.batch_size"
+        ) from error
 
 
 class _Decoded(Dataset):

@@ -1,4 +1,4 @@
-"""What a retrieval evaluation found, for a person (`gallery.html`) and for programs (`results.jsonl`)."""
+"""What a retrieval evaluation found, for a person (`gallery.html`) and for programs (`retrieval.jsonl`)."""
 
 import base64
 import io

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -46,7 +46,9 @@ def evaluate_retrieval(
     max_pixels: int,
     workers: int,
 ) -> RetrievalResult:
-    """Called on every process, which share the work; all get the result. `workers` (>= 0) processes decode images.
+    """Called on every process; all get the result. They share the images and the pairs, and each reads all texts.
+
+    `workers` (>= 0) processes decode images.
 
     config.rerank_k must have passed `check_rerank_k`.
     """
@@ -167,6 +169,8 @@ def match_candidates(
     with them.
     """
     device, count = accelerator.device, len(images_of_captions)
+    # Processes whose hardware rounds differently must still agree on which pairs there are.
+    captions_of_images, images_of_captions = broadcast([captions_of_images, images_of_captions])
     by_image = torch.arange(len(captions_of_images), device=device)[:, None] * count + captions_of_images
     by_caption = images_of_captions * count + torch.arange(count, device=device)[:, None]
     pairs = torch.cat([by_image.flatten(), by_caption.flatten()]).unique()  # ascending: image by image

@@ -13,10 +13,10 @@ class ImageEncoder(nn.Module):
     """A timm ViT as a function from images to tokens.
 
     `width` is the token width, `grid` the (rows, columns) of patches, `mean` and `std` the normalisation (3 values
-    each, for pixels in 0..1) that the ViT's own configuration asks for.
+    each, for pixels in 0..1), by default what the ViT's own configuration asks for.
     """
 
-    def __init__(self, vit: nn.Module):
+    def __init__(self, vit: nn.Module, mean: tuple[float, ...] | None, std: tuple[float, ...] | None):
         super().__init__()
         self.vit = vit
         vit.forward = vit.forward_features  # called as a module: ZeRO 3 hangs its hooks on that
@@ -24,8 +24,8 @@ class ImageEncoder(nn.Module):
         self.grid: tuple[int, int] = vit.patch_embed.grid_size
         self.skipped_prefix_tokens: int = vit.num_prefix_tokens - 1
         data_config = resolve_model_data_config(vit)
-        self.mean: tuple[float, ...] = data_config["mean"]
-        self.std: tuple[float, ...] = data_config["std"]
+        self.mean: tuple[float, ...] = mean or data_config["mean"]
+        self.std: tuple[float, ...] = std or data_config["std"]
 
     def forward(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, 1 + patches, width]; token 0 is [CLS], patches follow row by row.
@@ -54,4 +54,4 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
         raise InputError(
             f"model.image.name: {config.name!r} is not a ViT with a [CLS] token; name one, e.g. vit_base_patch16_224"
         )
-    return ImageEncoder(vit)
+    return ImageEncoder(vit, config.mean, config.std)

@@ -1,8 +1,8 @@
 """Downstream tasks, each in one file: model head, data and metric.
 
 To add one: a file here with `Config` (a dataclass with a field `task`, and what tcl.training.task.RunConfig asks for),
-`check(config)` (InputError for impossible values) and `build(config, accelerator) -> Task`; its name in TASKS; a YAML
-file in configs/finetune/.
+`check(config, trains)` (InputError for impossible values) and `build(config, accelerator) -> Task`; its name in TASKS;
+a YAML file in configs/finetune/.
 """
 
 TASKS = ("retrieval", "vqa")

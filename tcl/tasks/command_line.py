@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -14,10 +15,11 @@ from tcl.tasks import TASKS
 from tcl.training.task import BuildTask, RunConfig
 
 
-def parse_finetune(arguments: list[str]) -> tuple[RunConfig, BuildTask]:
+def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig, BuildTask]:
     """`--config file.yaml --init run ...` -> the checked configuration of its task, and what builds the task.
 
-    InputError: no task, or an unknown one, and as `parse_config`.
+    trains: data to train on are needed, as they are not for --eval_only. InputError: no task, or an unknown one, and as
+    `parse_config`.
     """
     task, init = _task_and_init(arguments)
     if task not in TASKS:
@@ -25,14 +27,15 @@ def parse_finetune(arguments: list[str]) -> tuple[RunConfig, BuildTask]:
             f"task: {task!r} is not possible; accepted: {', '.join(TASKS)}, in the file of --config or as --task"
         )
     module = importlib.import_module(f"tcl.tasks.{task}")
+    check = partial(module.check, trains=trains)
     model = model_of_run(init) if init is not None else None
     if model is None:
-        return parse_config(arguments, module.Config, module.check, "finetune.py"), module.build
+        return parse_config(arguments, module.Config, check, "finetune.py"), module.build
     with tempfile.TemporaryDirectory() as folder:
         defaults = Path(folder) / "model_of_init.yaml"
         defaults.write_text(yaml.safe_dump({"model": model}))
         first = ["--config", str(defaults)]  # what the user says comes later and wins
-        return parse_config(first + arguments, module.Config, module.check, "finetune.py"), module.build
+        return parse_config(first + arguments, module.Config, check, "finetune.py"), module.build
 
 
 def _task_and_init(arguments: list[str]) -> tuple[str | None, str | None]:
@@ -45,9 +48,10 @@ def _task_and_init(arguments: list[str]) -> tuple[str | None, str | None]:
     for path in given.config:
         try:
             content = yaml.safe_load(Path(path).read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(
                 f"config: {path} cannot be read ({' '.join(str(error).split())}); give a YAML file"
             ) from error
         said |= content if isinstance(content, dict) else {}
-    return given.task or said.get("task"), given.init or said.get("init")
+    init = given.init or said.get("init")
+    return given.task or said.get("task"), None if init is None else str(init)

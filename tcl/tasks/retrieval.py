@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from accelerate import Accelerator
 
-from tcl.checkpoints.initial import fill, initial_weights
+from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config import DataConfig, EvalConfig, ModelConfig, ObjectiveConfig, OptimConfig, TrainConfig
 from tcl.config_checks import check_data, check_eval, check_model, check_objective, check_optim, check_train
 from tcl.data.text import load_tokenizer
@@ -38,25 +38,26 @@ class Config:
     eval: EvalConfig = field(default_factory=lambda: EvalConfig(max_images=None, rerank_k=128))
 
 
-def check(config: Config) -> None:
-    """InputError: the first impossible value."""
+def check(config: Config, trains: bool = True) -> None:
+    """InputError: the first impossible value. trains: data to train on are needed."""
     check_objective(config.objective, config.train)
     check_model(config.model)
     check_train(config.train)
     check_eval(config.eval)
-    check_data(config.data)
+    check_data(config.data, trains)
     check_optim(config.optim)
 
 
 def build(config: Config, accelerator: Accelerator) -> Task:
     """InputError: names that cannot be built, weights of another architecture, data.val without use."""
+    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     student = TCL(build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id), config.objective)
     notices = []
     if config.init is not None:
         # Published retrieval checkpoints have no MLM head.
         may_lack = ("encoders.mlm_head.",) if config.objective.mlm_weight == 0 else ()
-        notices = fill(student, initial_weights(config.init), config.init, may_lack)
+        notices = fill(student, initial_weights(config.init), config.init, may_lack=may_lack)
     task = pair_task(config, accelerator, student, tokenizer, with_ids=True)
     task.notices += notices
     return task

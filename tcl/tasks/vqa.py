@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tcl.checkpoints.initial import fill, initial_weights
+from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from tcl.config_checks import (
     check_at_least,
@@ -23,7 +23,7 @@ from tcl.config_checks import (
 )
 from tcl.data.augment import Augment, eval_transform
 from tcl.data.questions import QuestionReader, QuestionSet, load_question_set, tokenize_answers
-from tcl.data.text import load_tokenizer, tokenize
+from tcl.data.text import join_tokens, load_tokenizer, tokenize
 from tcl.errors import InputError
 from tcl.evaluation.answering import AnswerList, generate_answers, rank_answers
 from tcl.evaluation.vqa import answer_questions
@@ -108,8 +108,8 @@ class Config:
     eval: Eval = field(default_factory=Eval)
 
 
-def check(config: Config) -> None:
-    """InputError: the first impossible value."""
+def check(config: Config, trains: bool = True) -> None:
+    """InputError: the first impossible value. trains: data to train on are needed."""
     check_distillation(config.objective.momentum, config.objective.alpha, config.objective.alpha_ramp_epochs)
     names = ("max_tokens", "rank_k", "beams", "decoder_layers")
     check_at_least(1, {f"answers.{name}": getattr(config.answers, name) for name in names})
@@ -120,12 +120,13 @@ def check(config: Config) -> None:
         require(path.is_file(), "answers.list", config.answers.list, "a file with one answer a line")
     check_model(config.model)
     check_train(config.train)
-    check_data(config.data)
+    check_data(config.data, trains)
     check_optim(config.optim)
 
 
 def build(config: Config, accelerator: Accelerator) -> Task:
     """InputError: names that cannot be built, weights of another architecture, data.val or answers.list without use."""
+    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     if tokenizer.sep_token_id is None:
         raise InputError(
@@ -136,10 +137,11 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     weights = initial_weights(config.init) if config.init is not None else {}
     fine_tuned = any(name.startswith("networks.") for name in weights)
     notices = []
-    if weights and not fine_tuned:
+    if config.init is not None and not fine_tuned:
         inner = {name.removeprefix("encoders."): tensor for name, tensor in weights.items()}
-        may_lack = ("vision_proj.", "text_proj.", "mlm_head.")  # only pre-training needs them
-        notices = fill(encoders, inner, config.init, may_lack)
+        # Projections are pre-training's alone, and published retrieval checkpoints have no MLM head.
+        may_lack = ("vision_proj.", "text_proj.", "mlm_head.")
+        notices = fill(encoders, inner, config.init, may_lack=may_lack, not_needed=("itm_head.", "temperature"))
     decoder = answer_decoder_from(encoders, config.answers.decoder_layers)
     networks = VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
     student = VQA(networks, config.objective)
@@ -174,7 +176,13 @@ def build(config: Config, accelerator: Accelerator) -> Task:
 
 def read_answer_list(answers: Answers) -> list[str]:
     """The answers of the file answers.list. InputError: none, one that is there twice, fewer than answers.rank_k."""
-    lines = [line.strip() for line in Path(answers.list).read_text(encoding="utf-8").splitlines()]
+    try:
+        content = Path(answers.list).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"answers.list: {answers.list} is not UTF-8 ({error.reason}); save it as UTF-8 text"
+        ) from error
+    lines = [" ".join(line.split()) for line in content.splitlines()]
     found = [line for line in lines if line]
     if not found:
         raise InputError(f"answers.list: {answers.list} is empty; give one answer a line")
@@ -192,7 +200,7 @@ def read_answer_list(answers: Answers) -> list[str]:
 def _missing_from_list(questions: QuestionSet, candidates: Sequence[str]) -> str:
     possible = {candidate.lower() for candidate in candidates}
     answered = [asked for asked in questions.questions if asked.answers]
-    lost = sum(not any(answer.lower() in possible for answer in asked.answers) for asked in answered)
+    lost = sum(not any(" ".join(a.lower().split()) in possible for a in asked.answers) for asked in answered)
     return (
         f"answers.list: {len(candidates):,} answers; {lost:,} of {len(answered):,} questions of data.val have none of "
         f"theirs in it"
@@ -202,14 +210,13 @@ def _missing_from_list(questions: QuestionSet, candidates: Sequence[str]) -> str
 def _evaluate(
     accelerator: Accelerator,
     student: nn.Module,
-    results: Path | None,
     *,
     config: Config,
     questions: QuestionSet,
     candidates: list[str] | None,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Evaluation:
-    """The score is the accuracy in percent; 0 where no question has an answer, as in a test split."""
+    """The score is the accuracy in percent; None where no question has an answer, as in a test split."""
     networks = student.networks
     image = networks.image_encoder
     if candidates is None:
@@ -233,14 +240,17 @@ def _evaluate(
         AnsweredQuestion(asked.question_id, answer, list(asked.answers), asked.question_type, asked.answer_type)
         for asked, answer in zip(questions.questions, given, strict=True)
     ]
-    if results is not None and accelerator.is_main_process:
-        results.mkdir(parents=True, exist_ok=True)
-        write_submission(results / "answers.json", answered)
+
+    def write(folder: Path) -> None:
+        write_submission(folder / "answers.json", answered)
+
     scored = [one for one in answered if one.annotators]
     if not scored:
-        return Evaluation({}, 0.0, f"{len(answered):,} questions answered, none of which has an answer to compare with")
+        line = f"{len(answered):,} questions answered, none of which has an answer to compare with"
+        return Evaluation({}, None, line, write)
     metrics = accuracy_report(scored, {"vqa": vqa_accuracy, "exact": exact_match}[config.eval.metric])
-    return Evaluation(metrics, metrics["accuracy"], f"accuracy on {len(scored):,} questions: {metrics['accuracy']:.2f}")
+    line = f"accuracy on {len(scored):,} questions: {metrics['accuracy']:.2f}"
+    return Evaluation(metrics, metrics["accuracy"], line, write)
 
 
 def _ranked(
@@ -268,4 +278,4 @@ def _written(
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
     )
-    return [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in written]
+    return [join_tokens(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in written]

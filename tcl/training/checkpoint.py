@@ -19,11 +19,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
-from tcl.models.momentum import Momentum
 from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
 from tcl.training.engine import Engine
 from tcl.training.full_weights import (
@@ -53,7 +52,7 @@ def save_checkpoint(
     accelerator: Accelerator,
     store: CheckpointStore,
     engine: Engine,
-    teacher: Momentum,
+    teacher: nn.Module,
     *,
     step: int,
     best_score: float | None,
@@ -83,7 +82,7 @@ def save_checkpoint(
             store.write(step, Files(tensors, {"progress.json": progress}), is_best=is_best)
         except InputError as error:
             problem = str(error)
-    _raise_together(problem)
+    raise_together(problem)
     return path
 
 
@@ -94,10 +93,11 @@ def finish_saving(store: CheckpointStore) -> None:
         store.wait()
     except InputError as error:
         problem = str(error)
-    _raise_together(problem)
+    raise_together(problem)
 
 
-def _raise_together(problem: str | None) -> None:
+def raise_together(problem: str | None) -> None:
+    """InputError on all processes if any has a `problem`. Called on every process."""
     problems = [one for one in gather_object([problem]) if one]
     if problems:
         raise InputError(problems[0])
@@ -117,7 +117,7 @@ def checkpoint_to_resume(accelerator: Accelerator, resume: str, folder: Path) ->
             found = _find_checkpoint(resume, folder)
         except InputError as error:
             problem = str(error)
-    _raise_together(problem)
+    raise_together(problem)
     return gather_object([found])[0]
 
 
@@ -148,7 +148,7 @@ def _find_checkpoint(resume: str, folder: Path) -> tuple[Path | None, list[str]]
     return path, []
 
 
-def load_checkpoint(path: Path, engine: Engine, teacher: Momentum) -> Progress:
+def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> Progress:
     """Fill the models and the optimiser from `path`, on every process. InputError: another architecture."""
     weights, moments = load_file(path / "student.safetensors"), load_file(path / "optimizer.safetensors")
     progress = json.loads((path / "progress.json").read_text())
@@ -172,7 +172,7 @@ def load_checkpoint(path: Path, engine: Engine, teacher: Momentum) -> Progress:
     return Progress(progress["step"], progress["best_score"], loaders)
 
 
-def _load_teacher(teacher: Momentum, path: Path) -> None:
+def _load_teacher(teacher: nn.Module, path: Path) -> None:
     try:
         teacher.load_state_dict(load_file(path))
     except RuntimeError as error:

@@ -1,17 +1,19 @@
-"""`--eval_only`: the evaluation of a task's initial weights, with nothing trained."""
+"""`--eval_only`: the evaluation of a task's initial weights, with nothing trained. And what every evaluation leaves."""
 
 import json
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from tcl.errors import InputError
 from tcl.training.accelerator import build_accelerator
-from tcl.training.task import BuildTask, RunConfig
+from tcl.training.checkpoint import raise_together
+from tcl.training.task import BuildTask, Evaluation, RunConfig
 
 
 def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
-    """Print what is found, and leave it in <output_dir>/results, metrics.json and a file for each sample's result.
+    """Print what is found, and leave it in <output_dir>/results, as `save_evaluation` does.
 
     InputError: no init, no data.val, and whatever `build_task` refuses.
     """
@@ -22,10 +24,26 @@ def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
     accelerator = build_accelerator(config)
     torch.manual_seed(config.seed)
     task = build_task(config, accelerator)
-    results = Path(config.output_dir) / "results"
-    found = task.evaluate(accelerator, task.student.to(accelerator.device), results)
+    found = task.evaluate(accelerator, task.student.to(accelerator.device))
     if accelerator.is_main_process:
-        for line in task.notices:
-            print(line)
-        print(found.line)
-        (results / "metrics.json").write_text(json.dumps(found.metrics, indent=1) + "\n")
+        print(*task.notices, found.line, sep="\n")
+    save_evaluation(accelerator, found, Path(config.output_dir))
+
+
+def save_evaluation(accelerator: Accelerator, found: Evaluation, output_dir: Path) -> None:
+    """metrics.json and a task's own files in <output_dir>/results. Called on every process; the main one writes.
+
+    InputError on all of them: they cannot be written.
+    """
+    problem = None
+    if accelerator.is_main_process:
+        folder = output_dir / "results"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "metrics.json").write_text(json.dumps(found.metrics, indent=1) + "\n")
+            found.write(folder)
+        except OSError as error:
+            problem = f"output_dir: {folder} cannot be written ({error.strerror}); name another folder"
+        except InputError as error:
+            problem = str(error)
+    raise_together(problem)

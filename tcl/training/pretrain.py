@@ -13,7 +13,7 @@ from tcl.data.pair_reader import PairReader
 from tcl.data.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.data.text import load_tokenizer, tokenize
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
-from tcl.evaluation.retrieval import check_rerank_k, evaluate_retrieval
+from tcl.evaluation.retrieval import RetrievalResult, check_rerank_k, evaluate_retrieval
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
 from tcl.models.tcl import TCL
@@ -69,16 +69,12 @@ def pair_task(
 def _evaluate(
     accelerator: Accelerator,
     student: nn.Module,
-    results: Path | None,
     *,
     pairs: RetrievalSet,
     config: RunConfig,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Evaluation:
-    """The score is the mean of all recalls in percent, re-ranked where they are.
-
-    In `results`: retrieval.jsonl, a line for each query, and gallery.html for a person to look through.
-    """
+    """The score is the mean of all recalls in percent, re-ranked where they are."""
     image = student.encoders.image_encoder
     found = evaluate_retrieval(
         accelerator,
@@ -90,21 +86,22 @@ def _evaluate(
         max_pixels=config.data.max_pixels,
         workers=config.data.workers,
     )
-    if results is not None and accelerator.is_main_process:
-        results.mkdir(parents=True, exist_ok=True)
-        by_image, by_caption = ranked_queries(found.images), ranked_queries(found.captions)
-        write_results(results / "retrieval.jsonl", by_image, by_caption, pairs.image_ids, pairs.caption_ids)
-        write_gallery(
-            results / "gallery.html",
-            images=pairs.images,
-            captions=pairs.captions,
-            relevant=set(pairs.pairs),
-            image_queries=by_image,
-            text_queries=by_caption,
-            recalls={name: value for name, value in found.metrics.items() if "_r" in name},
-        )
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
     score = found.metrics["rerank_mean" if config.eval.rerank_k > 0 else "mean"]
-    return Evaluation(
-        found.metrics, score, f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}"
+    line = f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}"
+    return Evaluation(found.metrics, score, line, partial(_write, found=found, pairs=pairs))
+
+
+def _write(folder: Path, *, found: RetrievalResult, pairs: RetrievalSet) -> None:
+    """retrieval.jsonl, a line for each query, and gallery.html for a person to look through."""
+    by_image, by_caption = ranked_queries(found.images), ranked_queries(found.captions)
+    write_results(folder / "retrieval.jsonl", by_image, by_caption, pairs.image_ids, pairs.caption_ids)
+    write_gallery(
+        folder / "gallery.html",
+        images=pairs.images,
+        captions=pairs.captions,
+        relevant=set(pairs.pairs),
+        image_queries=by_image,
+        text_queries=by_caption,
+        recalls={name: value for name, value in found.metrics.items() if "_r" in name},
     )

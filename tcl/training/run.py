@@ -15,11 +15,11 @@ from tcl.config import TrainConfig
 from tcl.data.batch import to_device
 from tcl.data.loader import TrainLoader, train_loader
 from tcl.errors import InputError, Preempted
-from tcl.models.fusion_encoder import FusionLayer
 from tcl.training.accelerator import build_accelerator
 from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_checkpoint, save_checkpoint
 from tcl.training.checkpoint_store import CheckpointStore
 from tcl.training.engine import Engine, build_engine
+from tcl.training.evaluate import save_evaluation
 from tcl.training.monitor import NOT_LOSSES, Monitor
 from tcl.training.optim import learning_rate, soft_target_share
 from tcl.training.preemption import StopRequest, listen_for_stop
@@ -197,8 +197,7 @@ def _apply_memory_and_compile_options(task: Task, config: TrainConfig) -> None:
         bert.activation_checkpointing_enable({"use_reentrant": False})
         networks.fusion_encoder.activation_checkpointing = True
     if config.compile:
-        fusion_layers = (module for module in networks.modules() if isinstance(module, FusionLayer))
-        for layer in (*vit.blocks, *bert.encoder.layer, *fusion_layers):
+        for layer in (*vit.blocks, *bert.encoder.layer, *networks.fusion_encoder.layers):
             layer.compile(dynamic=True)
 
 
@@ -207,10 +206,11 @@ def _evaluate(run: _Run, step: int, is_last: bool = False) -> float | None:
     each sample in <output_dir>/results."""
     if run.task.evaluate is None:
         return None
-    results = Path(run.config.output_dir) / "results" if is_last else None
-    found = run.task.evaluate(run.accelerator, run.engine.whole_student(), results)
+    found = run.task.evaluate(run.accelerator, run.engine.whole_student())
     run.monitor.write({"step": step} | {f"eval_{name}": value for name, value in found.metrics.items()})
     run.monitor.say(f"after {step} steps, {found.line}")
+    if is_last:
+        save_evaluation(run.accelerator, found, Path(run.config.output_dir))
     return found.score
 
 

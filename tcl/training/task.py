@@ -70,10 +70,12 @@ class Evaluation(NamedTuple):
 
     metrics: dict[str, float]
     """For metrics.jsonl, written as eval_<name>."""
-    score: float
-    """By which the best checkpoint is kept: higher is better."""
+    score: float | None
+    """By which the best checkpoint is kept: higher is better. None: there was nothing to score."""
     line: str
     """For the person watching."""
+    write: Callable[[Path], None]
+    """Writes what was found for each sample into a folder that is there; for the main process to call."""
 
 
 @dataclass
@@ -87,9 +89,8 @@ class Task:
     tokenizer: PreTrainedTokenizerBase
     reader: SampleReader
     """Makes batches of the samples of config.data.train."""
-    evaluate: Callable[[Accelerator, nn.Module, Path | None], Evaluation] | None
-    """(accelerator, whole student, folder for per-sample results or None) -> what it found. Called on every process.
-    None: there is nothing to evaluate on."""
+    evaluate: Callable[[Accelerator, nn.Module], Evaluation] | None
+    """(accelerator, whole student) -> what it found. Called on every process. None: there is nothing to evaluate on."""
     activation_bytes: float
     """Estimate for one device, at the end of the student's forward pass."""
     notices: list[str] = field(default_factory=list)

@@ -80,9 +80,10 @@ def question_activation_bytes(config: RunConfig, networks: VQANetworks, answer_t
     B = config.train.batch_size
     layers = _layers(networks, B, B * config.data.max_tokens, text_passes=1, fusion_passes=1)
     answers = 2 * B * answer_tokens
-    decoder = len(networks.decoder.layers), answers * networks.text_encoder.width, SAVED_BY_FUSION_LAYER
+    decoder: Layers = [(len(networks.decoder.layers), answers * networks.text_encoder.width, SAVED_BY_FUSION_LAYER)]
     vocabulary = answers * networks.text_encoder.word_embeddings.num_embeddings
-    return _kept([*layers, decoder], vocabulary, config.train.activation_checkpointing, bf16)
+    kept = _kept(layers, vocabulary, config.train.activation_checkpointing, bf16)
+    return kept + _kept(decoder, 0, checkpointing=False, bf16=bf16)
 
 
 Layers = list[tuple[int, float, int]]
