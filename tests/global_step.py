@@ -39,7 +39,8 @@ def half(batch: Batch, rank: int) -> Batch:
     rows, length = slice(rank * B, (rank + 1) * B), (L, 5)[rank]
     own = (batch.mask_positions // L >= rows.start) & (batch.mask_positions // L < rows.stop)
     positions = batch.mask_positions[own] - rank * B * L
-    cut = {f.name: getattr(batch, f.name)[rows] for f in fields(batch) if not f.name.startswith("mask_")}
+    per_pair = [f.name for f in fields(batch) if not f.name.startswith("mask_") and f.name != "image_ids"]
+    cut = {name: getattr(batch, name)[rows] for name in per_pair}
     for name in ("input_ids", "attention_mask", "masked_ids"):
         cut[name] = cut[name][:, :length]
     return Batch(**cut, mask_positions=positions // L * length + positions % L, mask_labels=batch.mask_labels[own])
