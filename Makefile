@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 .PHONY: help install demo test test-slow lint format clean
 
 help:
-	@echo "make demo       generate scenes, pre-train a small TCL on them (6 to 7 minutes on 2 cores)"
+	@echo "make demo       generate scenes, pre-train a small TCL, fine-tune it on questions (7 to 10 minutes on 2 cores)"
 	@echo "make test       lint and test (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the longer proofs: DeepSpeed, 20 kills, torch.compile (about 25 minutes)"
 	@echo "make install    set up $(VENV) (the other commands do it themselves)"
