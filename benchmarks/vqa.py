@@ -44,6 +44,8 @@ def main(
     places = torch.arange(int(lengths.max()))
     ids = torch.randint(1000, VOCABULARY, (answers, len(places)))
     ids[:, 0] = CLS
+    # All begin differently: of answers that begin alike the two sides may cut off different ones.
+    ids[:, 1] = 1000 + torch.randperm(VOCABULARY - 1000)[:answers]
     ids[torch.arange(answers), lengths - 1] = SEP
     mask = (places < lengths[:, None]).long()
     ids = ids * mask
