@@ -8,7 +8,7 @@ import torch
 from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, PretrainConfig, TextEncoderConfig, TrainConfig
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 from tcl.training.world import estimate_memory, pair_activation_bytes
 
 VOCABULARY = 30522
@@ -45,7 +45,7 @@ def main() -> None:
         )
         with torch.device("meta"):
             encoders = build_encoders(config.model, VOCABULARY, pad_id=0)
-            student = TCL(encoders, config.objective)
+            student = TCLStudent(encoders, config.objective)
         teacher = Momentum(encoders, config.objective, config.model.lmi_regions, seed=0)
         parameters = sum(p.numel() for p in student.parameters())
         for mode, stage in MODES.items():

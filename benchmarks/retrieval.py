@@ -19,7 +19,7 @@ from tcl.evaluation.match_pairs import read_texts
 from tcl.evaluation.recall import rank_metrics
 from tcl.evaluation.retrieval import match_candidates
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 
 VOCABULARY, MAX_TOKENS = 30522, 30
 
@@ -53,7 +53,7 @@ def main(
             overrides={"hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width}
         ),
     )
-    student = TCL(build_encoders(model, VOCABULARY, pad_id=0), ObjectiveConfig()).eval()
+    student = TCLStudent(build_encoders(model, VOCABULARY, pad_id=0), ObjectiveConfig()).eval()
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     lengths = (12.5 + 4 * torch.randn(captions)).round().long().clamp(5, MAX_TOKENS)
     mask = (torch.arange(MAX_TOKENS) < lengths[:, None]).long()

@@ -21,7 +21,7 @@ from tcl.data.batch import Batch
 from tcl.models.encoders import build_encoders
 from tcl.models.global_batch import world
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 from tcl.training.accelerator import build_accelerator
 from tcl.training.engine import build_engine
 from tcl.training.full_weights import adamw_of
@@ -67,7 +67,7 @@ def measure(config: PretrainConfig, mode: str) -> dict:
     accelerator = build_accelerator(config)
     torch.manual_seed(0)
     encoders = build_encoders(config.model, VOCABULARY, pad_id=0)
-    student, teacher = TCL(encoders, config.objective), Momentum(encoders, config.objective, 4, seed=0)
+    student, teacher = TCLStudent(encoders, config.objective), Momentum(encoders, config.objective, 4, seed=0)
     rank, processes = world()
     stage = int(mode[-1]) if mode != "ddp" else None
     expected = estimate_memory(student, teacher, processes=processes, zero_stage=stage, bf16=False, activations=0.0)

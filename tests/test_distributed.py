@@ -173,6 +173,7 @@ def tiny_run(tmp_path: Path) -> list[str]:
         "--objective.queue_size=20",
         "--eval.rerank_k=4",
         "--train.batch_size=4",
+        "--train.precision=fp32",
         "--train.steps=10",
         "--train.save_every=4",
         "--train.keep_checkpoints=9",

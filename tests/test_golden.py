@@ -20,7 +20,7 @@ from tcl.errors import InputError
 from tcl.losses.itm import image_text_matching, matching_labels, negative_weights
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL, Negatives
+from tcl.models.tcl import Negatives, TCLStudent
 from tcl.training.full_weights import full_weights
 
 GOLDEN_DIR = Path(os.environ.get("TCL_GOLDEN_DIR", Path(__file__).parent / "golden"))
@@ -64,7 +64,7 @@ def step() -> SimpleNamespace:
     # The published pooling cuts a g x g grid of patches into isqrt(g) x isqrt(g) regions.
     regions = math.isqrt(config["image_res"] // vision["patch_size"])
 
-    student = TCL(build_encoders(model_config, bert["vocab_size"], metadata["special_ids"]["pad"]), objective)
+    student = TCLStudent(build_encoders(model_config, bert["vocab_size"], metadata["special_ids"]["pad"]), objective)
     teacher = Momentum(student.encoders, objective, regions, seed=0)
     published = from_published(state)
     student.load_state_dict(published.student)

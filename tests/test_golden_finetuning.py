@@ -24,8 +24,8 @@ from tcl.evaluation.retrieval import evaluate_retrieval
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL, Negatives
-from tcl.models.vqa import VQA, AnswerTargets, AnswerTeacher, VQANetworks
+from tcl.models.tcl import Negatives, TCLStudent
+from tcl.models.vqa import AnswerTargets, AnswerTeacher, VQANetworks, VQAStudent
 from tcl.training.full_weights import full_weights
 
 GOLDEN_DIR = Path(os.environ.get("TCL_GOLDEN_DIR", Path(__file__).parent / "golden"))
@@ -74,7 +74,7 @@ def step() -> SimpleNamespace:
     objective = ObjectiveConfig(
         queue_size=config["queue_size"], momentum=config["momentum"], temperature=config["temp"], mlm_weight=0.0
     )
-    student = TCL(golden.encoders, objective)
+    student = TCLStudent(golden.encoders, objective)
     teacher = Momentum(student.encoders, objective, lmi_regions=4, seed=0, with_ids=True)
     missing, unexpected = student.load_state_dict(golden.published.student, strict=False)
     assert not unexpected and all(name.startswith("encoders.mlm_head.") for name in missing)
@@ -164,7 +164,7 @@ def vqa() -> SimpleNamespace:
     encoders, tensors = golden.encoders, golden.tensors
     decoder = answer_decoder_from(encoders, golden.metadata["decoder_layers"])
     networks = VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
-    student = VQA(networks, objective=None)
+    student = VQAStudent(networks, objective=None)
     student.load_state_dict(golden.published.student)
     teacher = AnswerTeacher(networks, momentum=0.995)
     teacher.load_state_dict(golden.published.teacher)

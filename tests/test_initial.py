@@ -12,15 +12,15 @@ from tcl.checkpoints.initial import fill, initial_weights
 from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
 from tcl.errors import InputError
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 
 
-def student_with(**image) -> TCL:
+def student_with(**image) -> TCLStudent:
     overrides = {"embed_dim": 24, "depth": 2, "num_heads": 2}
     sizes = {"name": "vit_tiny_patch16_224", "image_size": 32, "overrides": overrides, **image}
     model = ModelConfig(ImageEncoderConfig(**sizes), TextEncoderConfig(overrides=BERT), embed_dim=8, lmi_regions=2)
     torch.manual_seed(1)
-    return TCL(build_encoders(model, VOCABULARY, pad_id=0), ObjectiveConfig(queue_size=4))
+    return TCLStudent(build_encoders(model, VOCABULARY, pad_id=0), ObjectiveConfig(queue_size=4))
 
 
 def test_weights_of_a_file_fill_another_model(tmp_path):

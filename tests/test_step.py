@@ -7,7 +7,7 @@ from accelerate.state import AcceleratorState
 from tiny import random_batch, tiny_models
 
 from tcl.config import ObjectiveConfig, OptimConfig
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 from tcl.training.engine import PlainEngine
 from tcl.training.optim import build_optimizer, learning_rate, soft_target_share
 from tcl.training.step import train_step
@@ -19,7 +19,7 @@ def _fresh_accelerate_state():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def engine_of(student: TCL, clip_grad_norm: float = 1.0) -> PlainEngine:
+def engine_of(student: TCLStudent, clip_grad_norm: float = 1.0) -> PlainEngine:
     return PlainEngine(Accelerator(cpu=True), student, OptimConfig(clip_grad_norm=clip_grad_norm))
 
 

@@ -17,7 +17,7 @@ from tcl.evaluation.candidates import rank_again, rank_by_embedding, relevance
 from tcl.evaluation.match_pairs import match_image, read_texts, split_by_tokens
 from tcl.evaluation.recall import rank_metrics
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 
 
 @pytest.fixture(autouse=True)
@@ -83,11 +83,11 @@ def test_metrics_by_hand():
     assert metrics["mean"] == pytest.approx((50 + (60 + 80 + 80) / 3) / 2)
 
 
-def model_with(fusion_layers: int) -> TCL:
+def model_with(fusion_layers: int) -> TCLStudent:
     torch.manual_seed(4)
     text = TextEncoderConfig(overrides=MODEL.text.overrides, fusion_layers=fusion_layers)
     encoders = build_encoders(ModelConfig(MODEL.image, text, 8, 2), VOCABULARY, pad_id=0)
-    return TCL(encoders, ObjectiveConfig(queue_size=4)).eval()
+    return TCLStudent(encoders, ObjectiveConfig(queue_size=4)).eval()
 
 
 @torch.no_grad()

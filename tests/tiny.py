@@ -6,7 +6,7 @@ from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEnc
 from tcl.data.batch import Batch
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 
 VOCABULARY = 50
 BERT = {
@@ -29,11 +29,11 @@ MODEL = ModelConfig(
 
 def tiny_models(
     objective: ObjectiveConfig | None = None, model: ModelConfig = MODEL, seed: int = 0, with_ids: bool = False
-) -> tuple[TCL, Momentum]:
+) -> tuple[TCLStudent, Momentum]:
     torch.manual_seed(seed)
     objective = objective or ObjectiveConfig(queue_size=12)
     encoders = build_encoders(model, VOCABULARY, pad_id=0)
-    return TCL(encoders, objective), Momentum(encoders, objective, model.lmi_regions, seed, with_ids)
+    return TCLStudent(encoders, objective), Momentum(encoders, objective, model.lmi_regions, seed, with_ids)
 
 
 def random_batch(size: int, seed: int = 0, length: int = 7) -> Batch:

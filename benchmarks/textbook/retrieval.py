@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 
 NOT_A_CANDIDATE = -100.0
 
 
 @torch.no_grad()
 def rerank_query_by_query(
-    student: TCL, image_tokens: Tensor, text_tokens: Tensor, text_mask: Tensor, similarity: Tensor, k: int
+    student: TCLStudent, image_tokens: Tensor, text_tokens: Tensor, text_mask: Tensor, similarity: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
     """ITM scores of the k best candidates by similarity [I, C]: (images' texts [I, C], texts' images [C, I]).
 
@@ -30,7 +30,7 @@ def rerank_query_by_query(
     return scores_i2t, scores_t2i
 
 
-def _match(student: TCL, image_tokens: Tensor, text_tokens: Tensor, text_mask: Tensor) -> Tensor:
+def _match(student: TCLStudent, image_tokens: Tensor, text_tokens: Tensor, text_mask: Tensor) -> Tensor:
     fusion = student.encoders.fusion_encoder
     own = torch.arange(len(image_tokens))
     fused = fusion(text_tokens, text_mask, fusion.image_keys_values(image_tokens), own)

@@ -39,7 +39,7 @@ class PublishedWeights:
     """A published checkpoint under our names."""
 
     student: dict[str, Tensor] = field(default_factory=dict)
-    """State of `tcl.models.tcl.TCL`, or of `tcl.models.vqa.VQA`."""
+    """State of `tcl.models.tcl.TCLStudent`, or of `tcl.models.vqa.VQAStudent`."""
     teacher: dict[str, Tensor] = field(default_factory=dict)
     """State of `tcl.models.momentum.Momentum`, or of `tcl.models.vqa.AnswerTeacher`."""
     source: dict[str, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from tcl.evaluation.candidates import Ranked, rank_again, rank_by_embedding, rel
 from tcl.evaluation.decoded_images import decoded_batches
 from tcl.evaluation.match_pairs import TextStates, match_image, read_texts
 from tcl.evaluation.recall import rank_metrics
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 
 
 @dataclass
@@ -37,7 +37,7 @@ class RetrievalResult:
 @torch.no_grad()
 def evaluate_retrieval(
     accelerator: Accelerator,
-    student: TCL,
+    student: TCLStudent,
     data: RetrievalSet,
     transform: Callable[[Image.Image], Tensor],
     tokenize: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
@@ -110,7 +110,7 @@ class _Images:
     def __init__(
         self,
         accelerator: Accelerator,
-        student: TCL,
+        student: TCLStudent,
         count: int,
         decode: Callable[[Sequence[Sequence[int]]], Iterator[Tensor]],
         config: EvalConfig,
@@ -156,7 +156,7 @@ class _Images:
 
 def match_candidates(
     accelerator: Accelerator,
-    student: TCL,
+    student: TCLStudent,
     images: _Images,
     states: TextStates,
     captions_of_images: Tensor,

@@ -64,7 +64,7 @@ class Negatives:
     valid_texts: Tensor
 
 
-class TCL(nn.Module):
+class TCLStudent(nn.Module):
     """The trained networks. One forward call per step gives all losses, so that DDP and DeepSpeed hooks fire once."""
 
     def __init__(self, encoders: Encoders, objective: ObjectiveConfig):

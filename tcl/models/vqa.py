@@ -76,7 +76,7 @@ class AnswerTargets:
         return ()
 
 
-class VQA(nn.Module):
+class VQAStudent(nn.Module):
     """The student: one forward call per step gives the loss. `objective` is the configuration's."""
 
     temperature = None

@@ -12,7 +12,7 @@ from tcl.config import DataConfig, EvalConfig, ModelConfig, ObjectiveConfig, Opt
 from tcl.config_checks import check_data, check_eval, check_model, check_objective, check_optim, check_train
 from tcl.data.text import load_tokenizer
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 from tcl.training.pretrain import pair_task
 from tcl.training.task import Task
 
@@ -52,7 +52,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     """InputError: names that cannot be built, weights of another architecture, data.val without use."""
     config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
-    student = TCL(build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id), config.objective)
+    student = TCLStudent(build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id), config.objective)
     notices = []
     if config.init is not None:
         # Published retrieval checkpoints have no MLM head.

@@ -37,7 +37,7 @@ from tcl.evaluation.vqa_accuracy import (
 from tcl.models.answer_decoder import AnswerDecoder, answer_decoder_from
 from tcl.models.encoders import build_encoders
 from tcl.models.fusion_encoder import KeysValues
-from tcl.models.vqa import VQA, AnswerTeacher, VQANetworks
+from tcl.models.vqa import AnswerTeacher, VQANetworks, VQAStudent
 from tcl.training.task import Evaluation, Task
 from tcl.training.world import question_activation_bytes
 
@@ -144,7 +144,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         notices = fill(encoders, inner, config.init, may_lack=may_lack, not_needed=("itm_head.", "temperature"))
     decoder = answer_decoder_from(encoders, config.answers.decoder_layers)
     networks = VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
-    student = VQA(networks, config.objective)
+    student = VQAStudent(networks, config.objective)
     if fine_tuned:
         notices = fill(student, weights, config.init)
     data, image = config.data, encoders.image_encoder

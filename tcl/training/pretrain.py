@@ -16,7 +16,7 @@ from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
 from tcl.evaluation.retrieval import RetrievalResult, check_rerank_k, evaluate_retrieval
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCL
+from tcl.models.tcl import TCLStudent
 from tcl.training.task import Evaluation, RunConfig, Task
 from tcl.training.world import pair_activation_bytes
 
@@ -25,11 +25,16 @@ def build_pretraining(config: PretrainConfig, accelerator: Accelerator) -> Task:
     """What `tcl.training.run` runs for pretrain.py. InputError: names that cannot be built, data.val without use."""
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
-    return pair_task(config, accelerator, TCL(encoders, config.objective), tokenizer, with_ids=False)
+    return pair_task(config, accelerator, TCLStudent(encoders, config.objective), tokenizer, with_ids=False)
 
 
 def pair_task(
-    config: RunConfig, accelerator: Accelerator, student: TCL, tokenizer: PreTrainedTokenizerBase, *, with_ids: bool
+    config: RunConfig,
+    accelerator: Accelerator,
+    student: TCLStudent,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    with_ids: bool,
 ) -> Task:
     """Training of `student` on image-text pairs. with_ids: all pairs of an image are right for each other.
 
