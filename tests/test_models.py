@@ -51,7 +51,7 @@ def test_any_encoder_of_bert_layers(name):
     ids, mask = torch.randint(5, VOCABULARY, (2, 6)), torch.ones(2, 6, dtype=torch.long)
     tokens = encoders.text_encoder(ids, mask)
     keys_values = encoders.fusion_encoder.image_keys_values(torch.randn(2, 5, 24))
-    fused = encoders.fusion_encoder(tokens, mask, keys_values, torch.tensor([0, 1]))
+    fused = encoders.fusion_encoder(tokens, mask, keys_values)
     logits = encoders.predict_tokens(fused, torch.tensor([1, 7]))
     assert tokens.shape == fused.shape == (2, 6, 16) and logits.shape == (2, VOCABULARY)
 
@@ -87,17 +87,30 @@ def test_pretrained_folder_gives_text_and_fusion_layers_and_head(tmp_path):
         build_encoders(ModelConfig(image=MODEL.image, text=text), VOCABULARY + 1, pad_id=0)
 
 
+@torch.no_grad()
+def test_texts_of_an_image_and_texts_of_others_are_fused_as_each_alone():
+    """Two texts of each of two images, then three texts that look at rows of their own."""
+    fusion = tiny_models()[0].encoders.fusion_encoder.eval()
+    text, mask, images = torch.randn(7, 4, 16), torch.ones(7, 4), torch.randn(2, 5, 24)
+    mask[:, 3] = torch.tensor([1, 0, 1, 0, 1, 0, 1])
+    keys_values = fusion.image_keys_values(images)
+    others = [image.rows(torch.tensor([1, 1, 0])) for image in keys_values]
+    together = fusion(text, mask, keys_values, others)
+    for row, image in enumerate((0, 0, 1, 1, 1, 1, 0)):
+        alone = fusion(text[row : row + 1], mask[row : row + 1], fusion.image_keys_values(images[image : image + 1]))
+        torch.testing.assert_close(together[row], alone[0])
+
+
 def test_fusion_is_not_causal_and_ignores_padding():
     """With and without padding in the batch: transformers' own cross-attention turns causal in one of the two."""
     fusion = tiny_models()[0].encoders.fusion_encoder.eval()
     text, images = torch.randn(1, 4, 16), fusion.image_keys_values(torch.randn(1, 5, 24))
-    own = torch.tensor([0])
-    short = fusion(text, torch.ones(1, 4), images, own)
-    padded = fusion(torch.cat([text, torch.randn(1, 2, 16)], 1), torch.tensor([[1, 1, 1, 1, 0, 0]]), images, own)
+    short = fusion(text, torch.ones(1, 4), images)
+    padded = fusion(torch.cat([text, torch.randn(1, 2, 16)], 1), torch.tensor([[1, 1, 1, 1, 0, 0]]), images)
     torch.testing.assert_close(short, padded[:, :4])
     changed = text.clone()
     changed[:, -1] += 1
-    assert not torch.allclose(fusion(changed, torch.ones(1, 4), images, own)[:, 0], short[:, 0])
+    assert not torch.allclose(fusion(changed, torch.ones(1, 4), images)[:, 0], short[:, 0])
 
 
 def test_one_fusion_pass_equals_four_separate_ones():
@@ -113,7 +126,7 @@ def test_one_fusion_pass_equals_four_separate_ones():
     def alone(text: torch.Tensor, t: int, i: int) -> torch.Tensor:
         keys_values = encoders.fusion_encoder.image_keys_values(images[i : i + 1])
         mask = batch.attention_mask[t : t + 1]
-        return encoders.fusion_encoder(text[t : t + 1], mask, keys_values, torch.tensor([0]))[0]
+        return encoders.fusion_encoder(text[t : t + 1], mask, keys_values)[0]
 
     for b in range(3):
         torch.testing.assert_close(pairs[b], alone(texts, b, b)[0])

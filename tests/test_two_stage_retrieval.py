@@ -110,7 +110,6 @@ def test_scores_of_an_image_equal_the_fusion_encoder_pair_by_pair(fusion_layers)
             text_tokens[text : text + 1, :length],
             batch.attention_mask[text : text + 1, :length],
             encoders.fusion_encoder.image_keys_values(tokens),
-            torch.tensor([0]),
         )
         torch.testing.assert_close(score, student.itm_head(fused[:, 0])[0, 1], rtol=1e-5, atol=1e-5)
 

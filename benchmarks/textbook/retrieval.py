@@ -32,6 +32,5 @@ def rerank_query_by_query(
 
 def _match(student: TCLStudent, image_tokens: Tensor, text_tokens: Tensor, text_mask: Tensor) -> Tensor:
     fusion = student.encoders.fusion_encoder
-    own = torch.arange(len(image_tokens))
-    fused = fusion(text_tokens, text_mask, fusion.image_keys_values(image_tokens), own)
+    fused = fusion(text_tokens, text_mask, fusion.image_keys_values(image_tokens))
     return student.itm_head(fused[:, 0])[:, 1].float()

@@ -53,7 +53,7 @@ class AnswerDecoder(nn.Module):
                     torch.cat([past[i].keys, own.keys], dim=2), torch.cat([past[i].values, own.values], dim=2)
                 )
             kept.append(own)
-            x = layer.look_at_image(layer.self_attention(x, own, before), question, question_index)
+            x = layer.look_at_image(layer.self_attention(x, own, before), question.rows(question_index))
         return x, kept
 
     def logits(self, states: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ class KeysValues:
     """bool [I, 1, 1, N], False where there is nothing to see; None: all of it counts."""
 
     def rows(self, index: Tensor) -> "KeysValues":
-        """Those of images `index` [R], one for each of R texts."""
+        """Those of images `index` [R], one for each of R texts. A copy: where texts share an image in order, none is
+        needed (see FusionEncoder.forward)."""
         mask = None if self.mask is None else self.mask.index_select(0, index)
         return KeysValues(self.keys.index_select(0, index), self.values.index_select(0, index), mask)
 
@@ -53,19 +54,29 @@ class Attention(nn.Module):
         """source [I, N, source width], mask bool [I, 1, 1, N]."""
         return KeysValues(self.split_heads(self.key(source)), self.split_heads(self.value(source)), mask)
 
-    def forward(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, source: KeysValues, mask: Tensor | None = None, others: KeysValues | None = None
+    ) -> Tensor:
         """x [R, L, width] looks at a source of R rows, or of I rows where R = I * P and each serves P rows of x.
 
-        mask bool, broadcast to [R, heads, L, N], instead of the source's own.
+        mask bool, broadcast to [R, heads, L, N], instead of the source's own. others, of E rows: the last E rows of x
+        look at these, one each, and R counts those before them.
         """
+        if others is None:
+            context = self._look(x, source, mask)
+        else:
+            first, last = x.split([len(x) - len(others.keys), len(others.keys)])
+            context = torch.cat([self._look(first, source, mask), self._look(last, others)])
+        return self.norm(x + self.dropout(self.out(context)))
+
+    def _look(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
         dropout = self.attention_dropout if self.training else 0.0
         sources = len(source.keys)
         # Rows that share a source are one long row of queries: keys and values are not repeated.
         queries = self.split_heads(self.query(x if sources == len(x) else x.reshape(sources, -1, x.shape[-1])))
         mask = source.mask if mask is None else mask
         context = F.scaled_dot_product_attention(queries, source.keys, source.values, mask, dropout)
-        context = context.transpose(1, 2).reshape(x.shape)
-        return self.norm(x + self.dropout(self.out(context)))
+        return context.transpose(1, 2).reshape(x.shape)
 
 
 class FeedForward(nn.Module):
@@ -98,14 +109,13 @@ class FusionLayer(nn.Module):
         """Self-attention: text [R, L, width], mask bool broadcast to [R, 1, L, L] -> [R, L or 1, width]."""
         return self.self_attention(text[:, :1] if cls_only else text, self.self_attention.keys_values(text), mask)
 
-    def look_at_image(self, text: Tensor, image: KeysValues, image_index: Tensor | None) -> Tensor:
+    def look_at_image(self, text: Tensor, image: KeysValues, others: KeysValues | None = None) -> Tensor:
         """Cross-attention and feed-forward: text [R, L, width]; which image each row looks at, see FusionEncoder."""
-        image = image if image_index is None else image.rows(image_index)
-        return self.feed_forward(self.cross_attention(text, image))
+        return self.feed_forward(self.cross_attention(text, image, others=others))
 
-    def forward(self, text: Tensor, mask: Tensor, image: KeysValues, image_index: Tensor | None) -> Tensor:
+    def forward(self, text: Tensor, mask: Tensor, image: KeysValues, others: KeysValues | None = None) -> Tensor:
         """The whole layer; arguments as above."""
-        return self.look_at_image(self.read_text(text, mask), image, image_index)
+        return self.look_at_image(self.read_text(text, mask), image, others)
 
 
 class FusionEncoder(nn.Module):
@@ -122,20 +132,25 @@ class FusionEncoder(nn.Module):
         return [layer.cross_attention.keys_values(image_tokens, mask) for layer in self.layers]
 
     def forward(
-        self, text: Tensor, attention_mask: Tensor, images: list[KeysValues], image_index: Tensor | None
+        self,
+        text: Tensor,
+        attention_mask: Tensor,
+        images: list[KeysValues],
+        others: list[KeysValues] | None = None,
     ) -> Tensor:
-        """Fuse R texts with one image each.
+        """Fuse texts with one image each.
 
-        text [R, L, width], attention_mask [R, L] (1 token, 0 padding), images from `image_keys_values` for I images,
-        image_index [R] in 0..I-1, or None: R = I * P and the first P texts look at image 0, the next P at image 1, ...
-        -> [R, L, width]; token 0 is [CLS].
+        text [I * P + E, L, width], attention_mask [I * P + E, L] (1 token, 0 padding), images from `image_keys_values`
+        for I images: the first P texts look at image 0, the next P at image 1, ... others, of E images: each of the
+        last E texts looks at one of them. -> text's shape; token 0 is [CLS].
         """
         mask = attention_mask.bool()[:, None, None, :]
-        for layer, image in zip(self.layers, images, strict=True):
+        others = [None] * len(self.layers) if others is None else others
+        for layer, image, other in zip(self.layers, images, others, strict=True):
             if self.activation_checkpointing and torch.is_grad_enabled():
-                text = checkpoint(layer, text, mask, image, image_index, use_reentrant=False)
+                text = checkpoint(layer, text, mask, image, other, use_reentrant=False)
             else:
-                text = layer(text, mask, image, image_index)
+                text = layer(text, mask, image, other)
         return text
 
     def read_texts(self, text: Tensor, attention_mask: Tensor) -> Tensor:
@@ -155,7 +170,7 @@ class FusionEncoder(nn.Module):
         for i, (layer, image) in enumerate(zip(self.layers, images, strict=True)):
             if i > 0:
                 text = layer.read_text(text, mask, cls_only=i == last)
-            text = layer.look_at_image(text[:, :1] if i == last else text, image, None)
+            text = layer.look_at_image(text[:, :1] if i == last else text, image)
         return text[:, 0]
 
 

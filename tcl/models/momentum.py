@@ -139,8 +139,7 @@ class Momentum(nn.Module):
                 t2i = soft_targets(text[:, 0] @ image_candidates.T / temperature, alpha, first, positives)
         if distil_mlm:
             keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
-            own_image = torch.arange(len(batch), device=image.device)
-            fused = encoders.fusion_encoder(masked_tokens, batch.attention_mask, keys_values, own_image)
+            fused = encoders.fusion_encoder(masked_tokens, batch.attention_mask, keys_values)
             mlm_probabilities = encoders.predict_tokens(fused, batch.mask_positions).float().softmax(dim=-1)
         return Targets(
             image_candidates=image_candidates,

@@ -157,23 +157,30 @@ class TCLStudent(nn.Module):
         image_tokens [B, N, image width], text_tokens [B, L, width], masked_tokens as many or none, attention_mask
         [B, L] -> ([CLS] of B positives, B (text, negative image), B (negative text, image) [3B, width], masked).
         """
-        B = len(image_tokens)
-        own = torch.arange(B, device=image_tokens.device)
+        fusion = self.encoders.fusion_encoder
+        keys_values = fusion.image_keys_values(image_tokens)
         if self.objective.global_negatives:
-            image_tokens = torch.cat([image_tokens, fetch_rows(image_tokens, negatives.images)])
-            negative_images = B + own
+            negative_images = fusion.image_keys_values(fetch_rows(image_tokens, negatives.images))
             negative_texts = fetch_rows(text_tokens, negatives.texts)
             negative_masks = fetch_rows(attention_mask, negatives.texts)
         else:
-            negative_images = negatives.images
+            negative_images = [image.rows(negatives.images) for image in keys_values]
             negative_texts, negative_masks = text_tokens[negatives.texts], attention_mask[negatives.texts]
-        texts = torch.cat([text_tokens, text_tokens, negative_texts, masked_tokens])
-        masked = len(masked_tokens)
-        masks = torch.cat([attention_mask, attention_mask, negative_masks, attention_mask[:masked]])
-        image_index = torch.cat([own, negative_images, own, own[:masked]])
-        keys_values = self.encoders.fusion_encoder.image_keys_values(image_tokens)
-        fused = self.encoders.fusion_encoder(texts, masks, keys_values, image_index)
-        return fused[: 3 * B, 0], fused[3 * B :]
+        # The two or three texts of an image stand together and share its keys and values without a copy.
+        texts, masks = [text_tokens, negative_texts], [attention_mask, negative_masks]
+        if len(masked_tokens):
+            texts.append(masked_tokens)
+            masks.append(attention_mask)
+        fused = fusion(
+            torch.cat([torch.stack(texts, dim=1).flatten(0, 1), text_tokens]),
+            torch.cat([torch.stack(masks, dim=1).flatten(0, 1), attention_mask]),
+            keys_values,
+            negative_images,
+        )
+        B = len(image_tokens)
+        of_own, of_negative_images = fused[:-B].unflatten(0, (B, len(texts))), fused[-B:]
+        pairs = torch.cat([of_own[:, 0], of_negative_images, of_own[:, 1]])[:, 0]
+        return pairs, of_own[:, 2] if len(masked_tokens) else masked_tokens
 
 
 @torch.no_grad()

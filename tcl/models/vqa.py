@@ -42,7 +42,9 @@ class VQANetworks(nn.Module):
         """
         text = self.text_encoder(input_ids, attention_mask)
         keys_values = self.fusion_encoder.image_keys_values(self.image_encoder(image))
-        fused = self.fusion_encoder(text, attention_mask, keys_values, image_index)
+        if image_index is not None:
+            keys_values = [image.rows(image_index) for image in keys_values]
+        fused = self.fusion_encoder(text, attention_mask, keys_values)
         return self.decoder.question_keys_values(fused, attention_mask)
 
     def answer_logits(self, batch: QuestionBatch) -> Tensor:
