@@ -7,11 +7,12 @@ import torch
 from torch.nn import functional as F
 
 from tcl.config import ObjectiveConfig
-from tcl.losses.cma import cross_modal_alignment, soft_targets
+from tcl.losses.cma import cross_modal_alignment, expected_candidates
+from tcl.losses.contrast import CHUNK, contrast, softmax_mean
 from tcl.losses.imc import intra_modal_contrast
 from tcl.losses.itm import LEFT_OUT, draw_negatives, image_text_matching, matching_labels, negative_weights
 from tcl.losses.lmi import local_mutual_information, pool_regions
-from tcl.losses.mlm import masked_language_modelling
+from tcl.losses.mlm import masked_language_modelling, soft_labels
 from tcl.models.tcl import Losses
 
 
@@ -30,28 +31,51 @@ def cross_entropy_by_hand(logits: list[float], targets: list[float]) -> float:
 
 
 def test_cma_with_soft_targets():
-    B, C, alpha = 3, 7, 0.4
-    logits, teacher = torch.randn(B, C), torch.randn(B, C)
+    B, C, D, alpha, tau = 3, 7, 5, 0.4, 0.3
+    features, teacher, candidates = unit(B, D), unit(B, D), unit(C, D)
     expected = 0.0
     for b in range(B):
-        total = sum(math.exp(x) for x in teacher[b].tolist())
-        y = [alpha * math.exp(x) / total + (1 - alpha) * (c == b) for c, x in enumerate(teacher[b].tolist())]
-        expected += cross_entropy_by_hand(logits[b].tolist(), y) / B
-    assert cross_modal_alignment(logits, soft_targets(teacher, alpha)).item() == pytest.approx(expected, rel=1e-5)
+        logits = [(features[b] @ candidate).item() / tau for candidate in candidates]
+        teacher_logits = [(teacher[b] @ candidate).item() / tau for candidate in candidates]
+        total = sum(math.exp(x) for x in teacher_logits)
+        y = [alpha * math.exp(x) / total + (1 - alpha) * (c == b) for c, x in enumerate(teacher_logits)]
+        expected += cross_entropy_by_hand(logits, y) / B
+    targets = expected_candidates(teacher, candidates, candidates[:B], torch.tensor(tau), alpha)
+    loss = cross_modal_alignment(features, targets, candidates, torch.tensor(tau))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_cma_without_targets_is_alpha_zero():
-    logits, teacher = torch.randn(4, 9), torch.randn(4, 9)
-    hard = cross_modal_alignment(logits, None)
-    assert hard.item() == pytest.approx(cross_modal_alignment(logits, soft_targets(teacher, 0.0)).item(), rel=1e-6)
+def test_cma_without_soft_targets_and_imc_are_plain_cross_entropy():
+    features, candidates, tau = unit(4, 5), unit(9, 5), torch.tensor(0.2)
+    positives = expected_candidates(unit(4, 5), candidates, candidates[:4], tau, 0.0)
+    expected = 0.0
+    for b in range(4):
+        logits = [(features[b] @ candidate / tau).item() for candidate in candidates]
+        expected += cross_entropy_by_hand(logits, [float(c == b) for c in range(9)]) / 4
+    for loss in (cross_modal_alignment, intra_modal_contrast):
+        assert loss(features, positives, candidates, tau).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_imc():
-    logits = torch.randn(4, 9)
-    expected = sum(
-        cross_entropy_by_hand(row, [float(c == b) for c in range(9)]) for b, row in enumerate(logits.tolist())
-    )
-    assert intra_modal_contrast(logits).item() == pytest.approx(expected / 4, rel=1e-5)
+def test_contrast_over_several_chunks_has_the_gradients_of_the_whole_matrix():
+    """More candidates than are taken at a time, the last chunk not a full one."""
+    B, C, D = 3, 2 * CHUNK + 5, 4
+    candidates, targets = unit(C, D), torch.rand(B, C)
+    targets /= targets.sum(dim=1, keepdim=True)
+    found = []
+    for whole in (True, False):
+        torch.manual_seed(1)
+        features, tau = unit(B, D).requires_grad_(), torch.tensor([0.05]).requires_grad_()
+        if whole:
+            loss = F.cross_entropy(features @ candidates.T / tau, targets)
+        else:
+            loss = contrast(features, targets @ candidates, candidates, tau)
+        (3 * loss).backward()
+        found.append((loss.detach(), features.grad, tau.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+    features = unit(B, D)
+    mean = softmax_mean(features, candidates, torch.tensor(0.05))
+    by_matrix = (features @ candidates.T / 0.05).softmax(dim=1) @ candidates
+    torch.testing.assert_close(mean, by_matrix, rtol=1e-4, atol=1e-5)
 
 
 def lmi_by_hand(glob, local, temperature, mask) -> float:
@@ -158,20 +182,25 @@ def test_a_row_without_allowed_negatives_is_left_out_of_itm():
 
 def test_mlm_mixes_labels_and_teacher():
     M, V, alpha = 4, 6, 0.3
-    logits, labels, teacher = torch.randn(M, V), torch.tensor([0, 5, 2, 2]), torch.randn(M, V).softmax(-1)
+    logits, labels, teacher_logits = torch.randn(M, V), torch.tensor([0, 5, 2, 2]), torch.randn(M, V)
+    teacher = teacher_logits.softmax(-1)
     expected = 0.0
     for m in range(M):
         hard = cross_entropy_by_hand(logits[m].tolist(), [float(v == labels[m]) for v in range(V)])
         soft = cross_entropy_by_hand(logits[m].tolist(), teacher[m].tolist())
         expected += ((1 - alpha) * hard + alpha * soft) / M
-    assert masked_language_modelling(logits, labels, teacher, alpha).item() == pytest.approx(expected, rel=1e-5)
+    loss = masked_language_modelling(logits, soft_labels(teacher_logits, labels, alpha))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    hard = masked_language_modelling(logits, labels)
+    assert hard.item() == pytest.approx(masked_language_modelling(logits, soft_labels(logits, labels, 0.0)).item())
 
 
 def test_mlm_without_masked_positions_costs_zero_and_has_a_gradient():
     logits = torch.randn(0, 6, requires_grad=True)
-    loss = masked_language_modelling(logits, torch.zeros(0, dtype=torch.long), torch.zeros(0, 6), 0.4)
-    loss.backward()
-    assert loss.item() == 0
+    for targets in (torch.zeros(0, dtype=torch.long), torch.zeros(0, 6)):
+        loss = masked_language_modelling(logits, targets)
+        loss.backward()
+        assert loss.item() == 0
 
 
 def test_total_weighs_each_loss():

@@ -216,13 +216,19 @@ def test_teacher_of_a_bf16_student_stays_fp32_and_closes_the_gap():
 def test_targets_put_the_batch_before_the_queue_and_soften_only_with_alpha():
     student, teacher = tiny_models()
     batch = random_batch(4)
-    hard = teacher(batch, student.temperature.detach(), 0.0)
-    assert hard.i2t is None and hard.t2i is None and hard.mlm_probabilities is None
-    assert hard.image_candidates[4:].equal(teacher.image_queue.features)
-    soft = teacher(batch, student.temperature.detach(), 0.4)
-    torch.testing.assert_close(soft.i2t.sum(1), torch.ones(4))
-    torch.testing.assert_close(soft.mlm_probabilities.sum(-1), torch.ones(len(batch.mask_positions)))
-    assert (soft.i2t.diagonal() >= 0.6).all()
+    temperature = student.temperature.detach()
+    hard = teacher(batch, temperature, 0.0)
+    assert hard.i2t.equal(hard.text_candidates[:4]) and hard.t2i.equal(hard.image_candidates[:4])
+    assert hard.mlm_labels is None and hard.image_candidates[4:].equal(teacher.image_queue.features)
+    soft = teacher(batch, temperature, 0.4)
+    for expected, features, candidates in (
+        (soft.i2t, soft.image_candidates[:4], soft.text_candidates),
+        (soft.t2i, soft.text_candidates[:4], soft.image_candidates),
+    ):
+        targets = 0.4 * (features @ candidates.T / temperature).softmax(dim=1) + 0.6 * torch.eye(4, len(candidates))
+        torch.testing.assert_close(expected, targets @ candidates)
+    torch.testing.assert_close(soft.mlm_labels.sum(-1), torch.ones(len(batch.mask_positions)))
+    assert (soft.mlm_labels.gather(1, batch.mask_labels[:, None]) >= 0.6).all()
 
 
 def test_queue_wraps_for_any_batch_size():

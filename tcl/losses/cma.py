@@ -1,24 +1,27 @@
 """Cross-modal alignment: an image finds its text, and a text its image, among the batch and the queue.
 
-TCL section 3.1 (equations 1 to 3), with ALBEF's momentum distillation (ALBEF equation 6) as the soft targets.
+TCL section 3.1 (equations 1 to 3), with ALBEF's momentum distillation (ALBEF equation 6) as the soft targets: those of
+a sample are alpha * softmax(the teacher's logits) + (1 - alpha) * its positives.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from tcl.losses.contrast import contrast, softmax_mean
 
 
-def soft_targets(teacher_logits: Tensor, alpha: float, first: int = 0, positives: Tensor | None = None) -> Tensor:
-    """y = alpha * softmax(teacher_logits) + (1 - alpha) * positives.
+@torch.no_grad()
+def expected_candidates(
+    teacher_features: Tensor, candidates: Tensor, positives: Tensor, temperature: Tensor, alpha: float
+) -> Tensor:
+    """The mean candidate under the soft targets.
 
-    teacher_logits [B, C]: the teacher's own similarities over temperature. positives [B, C], rows sum to 1; without
-    them the one positive of row b is column first + b. alpha 0..1 -> [B, C], rows sum to 1.
+    teacher_features [B, D], candidates [C, D], positives [B, D] (the right candidate of each sample, or the mean of
+    several), temperature scalar > 0, alpha 0..1 -> [B, D].
     """
-    targets = alpha * teacher_logits.softmax(dim=1)
-    if positives is None:
-        targets.diagonal(offset=first).add_(1 - alpha)
-        return targets
-    return targets.add_(positives, alpha=1 - alpha)
+    if alpha == 0:
+        return positives
+    return positives.lerp(softmax_mean(teacher_features, candidates, temperature), alpha)
 
 
 def shared_id_positives(ids: Tensor, candidate_ids: Tensor) -> Tensor:
@@ -30,11 +33,9 @@ def shared_id_positives(ids: Tensor, candidate_ids: Tensor) -> Tensor:
     return same / same.sum(dim=1, keepdim=True)
 
 
-def cross_modal_alignment(logits: Tensor, targets: Tensor | None, first: int = 0) -> Tensor:
-    """Cross-entropy of `logits` [B, C] (similarity over temperature) against `targets` [B, C], mean over B.
+def cross_modal_alignment(features: Tensor, expected: Tensor, candidates: Tensor, temperature: Tensor) -> Tensor:
+    """Cross-entropy of one modality's `features` [B, D] against the soft targets over the other's candidates [C, D].
 
-    Without targets the positive of row b is column first + b.
+    expected [B, D] from `expected_candidates`, temperature scalar > 0. Mean over B.
     """
-    if targets is None:
-        targets = torch.arange(first, first + len(logits), device=logits.device)
-    return F.cross_entropy(logits, targets)
+    return contrast(features, expected, candidates, temperature)

@@ -4,16 +4,14 @@ TCL section 3.2 (equations 4 and 5). The other view comes from the teacher: anot
 dropout of the text.
 """
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from tcl.losses.contrast import contrast
 
 
-def intra_modal_contrast(logits: Tensor, first: int = 0, positives: Tensor | None = None) -> Tensor:
-    """InfoNCE of `logits` [B, C] (similarity over temperature), mean over B.
+def intra_modal_contrast(features: Tensor, positives: Tensor, candidates: Tensor, temperature: Tensor) -> Tensor:
+    """InfoNCE of `features` [B, D] among all candidates of the same modality [C, D], mean over B.
 
-    positives [B, C], rows sum to 1; without them the one positive of row b is column first + b.
+    positives [B, D]: the teacher's view of each sample, or the mean of several that are right; temperature scalar > 0.
     """
-    if positives is None:
-        positives = torch.arange(first, first + len(logits), device=logits.device)
-    return F.cross_entropy(logits, positives)
+    return contrast(features, positives, candidates, temperature)

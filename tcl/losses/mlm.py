@@ -3,24 +3,23 @@
 TCL section 3.4, with ALBEF's momentum distillation (ALBEF equation 7).
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def masked_language_modelling(
-    logits: Tensor,
-    labels: Tensor,
-    teacher_probabilities: Tensor | None,
-    alpha: float,
-    count: Tensor | None = None,
-) -> Tensor:
-    """(1 - alpha) * CE(logits, labels) + alpha * CE(logits, teacher_probabilities), mean over the M masked positions.
+@torch.no_grad()
+def soft_labels(teacher_logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    """alpha * softmax(teacher_logits) + (1 - alpha) * onehot(labels): [M, V] of logits [M, V], labels [M]; alpha 0..1."""
+    targets = teacher_logits.float().softmax(dim=-1).mul_(alpha)
+    return targets.scatter_add_(1, labels[:, None], torch.full_like(targets[:, :1], 1 - alpha))
 
-    logits [M, V], labels [M], teacher_probabilities [M, V] (softmax over the vocabulary; None: labels only). No masked
-    position costs 0. `count` (scalar) divides the sum instead of M.
+
+def masked_language_modelling(logits: Tensor, targets: Tensor, count: Tensor | None = None) -> Tensor:
+    """Cross-entropy, mean over the M masked positions; none costs 0.
+
+    logits [M, V], targets: labels [M], or soft ones [M, V] whose rows sum to 1. `count` (scalar) divides the sum
+    instead of M.
     """
-    log_probabilities = logits.float().log_softmax(dim=-1)
-    loss = F.nll_loss(log_probabilities, labels, reduction="sum")
-    if teacher_probabilities is not None:
-        loss = (1 - alpha) * loss - alpha * (teacher_probabilities * log_probabilities).sum()
-    return loss / (max(len(labels), 1) if count is None else count.clamp(min=1).to(loss.dtype))
+    loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+    return loss / (max(len(logits), 1) if count is None else count.clamp(min=1).to(loss.dtype))

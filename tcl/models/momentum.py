@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from tcl.config import ObjectiveConfig
 from tcl.data.batch import Batch
-from tcl.losses.cma import shared_id_positives, soft_targets
+from tcl.losses.cma import expected_candidates, shared_id_positives
 from tcl.losses.lmi import pool_regions
+from tcl.losses.mlm import soft_labels
 from tcl.models.encoders import Encoders
 from tcl.models.global_batch import gather_rows, mean_over_processes, pad_to_longest, world
 from tcl.models.queue import FeatureQueue, IdQueue
@@ -36,26 +37,26 @@ class Targets:
     """Which of the C rows belongs to sample 0 of this process."""
     in_batch: int
     """C."""
-    positives: Tensor | None
-    """Which candidates are right for each sample [B, C + K], rows sum to 1; None: only its own."""
     batch_ids: Tensor | None
     """Image ids of the C rows, where the batch has any."""
-    i2t: Tensor | None
-    """Soft targets of CMA, image to text [B, C + K]; None where alpha is 0."""
-    t2i: Tensor | None
-    """Soft targets of CMA, text to image [B, C + K]."""
+    image_positives: Tensor
+    """The right image candidate of each sample, or the mean of several [B, D]."""
+    text_positives: Tensor
+    """[B, D]."""
+    i2t: Tensor
+    """The expected text candidate of each image under the soft targets of CMA [B, D]."""
+    t2i: Tensor
+    """The expected image candidate of each text [B, D]."""
     image_locals: Tensor
     """Regions of the image [C, regions^2, D] for LMI."""
     text_locals: Tensor
     """Tokens of the text without [CLS] [C, L - 1, D] for LMI."""
     text_locals_mask: Tensor
     """[C, L - 1], 1 token, 0 padding."""
-    mlm_probabilities: Tensor | None
-    """The teacher's vocabulary distribution at the masked positions [M, V]; None where alpha is 0."""
+    mlm_labels: Tensor | None
+    """Soft labels of the masked positions [M, V]; None: only the tokens themselves count."""
     mlm_count: Tensor | None
     """Mean of M over the processes, scalar, which makes MLM a mean over the global batch; None: over this process."""
-    alpha: float
-    """Share of the soft targets, 0 to 1."""
 
     def to_enqueue(self, B: int) -> tuple[Tensor, ...]:
         """What `Momentum.enqueue` takes, of this process' B samples."""
@@ -105,8 +106,8 @@ class Momentum(nn.Module):
     @torch.no_grad()
     def forward(self, batch: Batch, temperature: Tensor, alpha: float) -> Targets:
         """Targets for `batch`; `temperature` is the student's (scalar), `alpha` the share of soft targets, 0 to 1."""
-        encoders, distil = self.encoders, alpha > 0
-        distil_mlm = distil and self.objective.mlm_weight > 0
+        encoders = self.encoders
+        distil_mlm = alpha > 0 and self.objective.mlm_weight > 0
         image_tokens = encoders.image_encoder(batch.image_aug)
         if distil_mlm:
             text_tokens, masked_tokens = encoders.text_encoder(
@@ -129,33 +130,33 @@ class Momentum(nn.Module):
         image_candidates = torch.cat([image_features, self.image_queue.features])
         text_candidates = torch.cat([text_features, self.text_queue.features])
 
-        i2t = t2i = positives = mlm_probabilities = None
-        if batch_ids is not None:
-            positives = shared_id_positives(batch.image_ids, torch.cat([batch_ids, self.id_queue.ids]))
-            i2t = t2i = positives
-        if distil:
-            with torch.autocast(image.device.type, enabled=False):
-                i2t = soft_targets(image[:, 0] @ text_candidates.T / temperature, alpha, first, positives)
-                t2i = soft_targets(text[:, 0] @ image_candidates.T / temperature, alpha, first, positives)
+        image_positives, text_positives, mlm_labels = image[:, 0], text[:, 0], None
+        with torch.autocast(image.device.type, enabled=False):
+            if batch_ids is not None:
+                positives = shared_id_positives(batch.image_ids, torch.cat([batch_ids, self.id_queue.ids]))
+                image_positives, text_positives = positives @ image_candidates, positives @ text_candidates
+            i2t = expected_candidates(image[:, 0], text_candidates, text_positives, temperature, alpha)
+            t2i = expected_candidates(text[:, 0], image_candidates, image_positives, temperature, alpha)
         if distil_mlm:
             keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
             fused = encoders.fusion_encoder(masked_tokens, batch.attention_mask, keys_values)
-            mlm_probabilities = encoders.predict_tokens(fused, batch.mask_positions).float().softmax(dim=-1)
+            logits = encoders.predict_tokens(fused, batch.mask_positions)
+            mlm_labels = soft_labels(logits, batch.mask_labels, alpha)
         return Targets(
             image_candidates=image_candidates,
             text_candidates=text_candidates,
             first=first,
             in_batch=len(image_features),
-            positives=positives,
             batch_ids=batch_ids,
+            image_positives=image_positives,
+            text_positives=text_positives,
             i2t=i2t,
             t2i=t2i,
             image_locals=image_locals,
             text_locals=text_locals,
             text_locals_mask=text_locals_mask,
-            mlm_probabilities=mlm_probabilities,
+            mlm_labels=mlm_labels,
             mlm_count=mlm_count,
-            alpha=alpha,
         )
 
     def enqueue(self, image_features: Tensor, text_features: Tensor, image_ids: Tensor | None = None) -> None:

@@ -102,38 +102,33 @@ class TCLStudent(nn.Module):
 
         losses: dict[str, Tensor] = {}
         with torch.autocast(image_feature.device.type, enabled=False):  # the losses are fp32
-            i2t_logits = image_feature @ targets.text_candidates.T / self.temperature
-            t2i_logits = text_feature @ targets.image_candidates.T / self.temperature
+            tau, images, texts = self.temperature, targets.image_candidates, targets.text_candidates
             if weights.cma_weight > 0:
-                losses["i2t"] = cross_modal_alignment(i2t_logits, targets.i2t, first)
-                losses["t2i"] = cross_modal_alignment(t2i_logits, targets.t2i, first)
+                losses["i2t"] = cross_modal_alignment(image_feature, targets.i2t, texts, tau)
+                losses["t2i"] = cross_modal_alignment(text_feature, targets.t2i, images, tau)
             if weights.imc_weight > 0:
-                image_logits = image_feature @ targets.image_candidates.T / self.temperature
-                text_logits = text_feature @ targets.text_candidates.T / self.temperature
-                losses["imc_image"] = intra_modal_contrast(image_logits, first, targets.positives)
-                losses["imc_text"] = intra_modal_contrast(text_logits, first, targets.positives)
+                losses["imc_image"] = intra_modal_contrast(image_feature, targets.image_positives, images, tau)
+                losses["imc_text"] = intra_modal_contrast(text_feature, targets.text_positives, texts, tau)
             if weights.lmi_weight > 0:
-                losses["lmi_image"] = local_mutual_information(
-                    image_feature, targets.image_locals, self.temperature, first=first
-                )
+                losses["lmi_image"] = local_mutual_information(image_feature, targets.image_locals, tau, first=first)
                 losses["lmi_text"] = local_mutual_information(
-                    text_feature, targets.text_locals, self.temperature, targets.text_locals_mask, first
+                    text_feature, targets.text_locals, tau, targets.text_locals_mask, first
                 )
+            if negatives is None:
+                C = targets.in_batch
+                i2t_logits, t2i_logits = image_feature @ texts[:C].T / tau, text_feature @ images[:C].T / tau
+                negatives = draw_batch_negatives(i2t_logits, t2i_logits, first, targets.batch_ids)
         if weights.itm_weight + weights.mlm_weight == 0:
             return Losses(**losses)
 
-        if negatives is None:
-            C, ids = targets.in_batch, targets.batch_ids
-            negatives = draw_batch_negatives(i2t_logits[:, :C], t2i_logits[:, :C], first, ids)
         pairs, fused_masked = self.fuse(image_tokens, text_tokens, masked_tokens, batch.attention_mask, negatives)
         if weights.itm_weight > 0:
             labels = matching_labels(len(batch), negatives.valid_images, negatives.valid_texts)
             losses["itm"], losses["itm_accuracy"] = image_text_matching(self.itm_head(pairs), labels)
         if weights.mlm_weight > 0:
             logits = encoders.predict_tokens(fused_masked, batch.mask_positions)
-            losses["mlm"] = masked_language_modelling(
-                logits, batch.mask_labels, targets.mlm_probabilities, targets.alpha, targets.mlm_count
-            )
+            labels = batch.mask_labels if targets.mlm_labels is None else targets.mlm_labels
+            losses["mlm"] = masked_language_modelling(logits, labels, targets.mlm_count)
         return Losses(**losses)
 
     def encode_texts(self, batch: Batch) -> tuple[Tensor, Tensor]:
