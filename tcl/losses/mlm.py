@@ -10,7 +10,10 @@ from torch.nn import functional as F
 
 @torch.no_grad()
 def soft_labels(teacher_logits: Tensor, labels: Tensor, alpha: float) -> Tensor:
-    """alpha * softmax(teacher_logits) + (1 - alpha) * onehot(labels): [M, V] of logits [M, V], labels [M]; alpha 0..1."""
+    """alpha * softmax(teacher_logits) + (1 - alpha) * onehot(labels).
+
+    teacher_logits [M, V], labels [M], alpha 0..1 -> [M, V].
+    """
     targets = teacher_logits.float().softmax(dim=-1).mul_(alpha)
     return targets.scatter_add_(1, labels[:, None], torch.full_like(targets[:, :1], 1 - alpha))
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+
+from tcl.models.attention import attend
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Attention(nn.Module):
         # Rows that share a source are one long row of queries: keys and values are not repeated.
         queries = self.split_heads(self.query(x if sources == len(x) else x.reshape(sources, -1, x.shape[-1])))
         mask = source.mask if mask is None else mask
-        context = F.scaled_dot_product_attention(queries, source.keys, source.values, mask, dropout)
+        context = attend(queries, source.keys, source.values, mask, dropout)
         return context.transpose(1, 2).reshape(x.shape)
 
 
