@@ -1,16 +1,15 @@
-"""What fine-tuning starts from: a run of ours, one of its checkpoints, a weights file, or a published checkpoint."""
+"""What fine-tuning starts from: a run of ours, one of its checkpoints, an export, a weights file, published weights."""
 
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from tcl.checkpoints.export_format import is_export, model_of_export
 from tcl.checkpoints.published import from_published
+from tcl.checkpoints.weights_file import read_weights
 from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
 from tcl.models.image_encoder import ImageEncoder
@@ -19,37 +18,35 @@ from tcl.training.checkpoint_store import newest_intact, verify
 PUBLISHED_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PUBLISHED_STD = (0.26862954, 0.26130258, 0.27577711)
 """How the 2022 release (TCL and ALBEF) normalises images, whatever their ViT was trained with before."""
-ACCEPTED = "a run's output_dir, a step_* folder, a student.safetensors, or a published .pth"
+ACCEPTED = "a run's output_dir, a step_* folder, an export, a student.safetensors, or a published .pth"
 
 
 def initial_weights(path: str) -> dict[str, Tensor]:
     """The student's weights of `path` (config field init), by our names. InputError: there are none, or damaged."""
+    file = Path(path)
+    if not file.is_file():
+        folder = weights_folder(path, "init", ACCEPTED)
+        file = folder / ("model.safetensors" if is_export(folder) else "student.safetensors")
+    weights = read_weights(file, "init", ACCEPTED)
+    return weights if file.suffix == ".safetensors" else from_published(weights).student
+
+
+def weights_folder(path: str, field: str, accepted: str) -> Path:
+    """The folder in which the weights of `path` lie: an export, a step_* folder, or the newest intact one of a run.
+
+    InputError, naming `field` and what is `accepted`: there are none, or they are damaged.
+    """
     place = Path(path)
     if (place / "checkpoints").is_dir():
         intact, _ = newest_intact(place / "checkpoints")
         if intact is None:
-            raise InputError(f"init: {path} has no intact checkpoint; accepted: {ACCEPTED}")
-        place = intact
-    if (place / "student.safetensors").is_file():
-        if (place / "manifest.json").is_file() and (wrong := verify(place)):
-            raise InputError(f"init: {place} is damaged: {wrong}; use another checkpoint")
-        place = place / "student.safetensors"
-    if not place.is_file():
-        raise InputError(f"init: {path!r} holds no weights; accepted: {ACCEPTED}")
-    try:
-        if place.suffix == ".safetensors":
-            return load_file(place)
-        # weights_only: a pickle that wants to run code is refused.
-        state = torch.load(place, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise InputError(
-            f"init: {place} cannot be read ({str(error).splitlines()[0]}); accepted: {ACCEPTED}"
-        ) from error
-    except Exception as error:  # unpickling raises whatever it likes
-        raise InputError(f"init: {place} is no file of plain tensors ({type(error).__name__}); refused") from error
-    if not isinstance(state, dict):
-        raise InputError(f"init: {place} holds a {type(state).__name__}, no dict of tensors; accepted: {ACCEPTED}")
-    return from_published(state.get("model", state)).student
+            raise InputError(f"{field}: {path} has no intact checkpoint; accepted: {accepted}")
+        return intact
+    if not is_export(place) and not (place / "student.safetensors").is_file():
+        raise InputError(f"{field}: {path!r} holds no weights; accepted: {accepted}")
+    if (place / "manifest.json").is_file() and (wrong := verify(place)):
+        raise InputError(f"{field}: {place} is damaged: {wrong}; use another checkpoint")
+    return place
 
 
 def normalisation_of(image: ImageEncoderConfig, init: str | None) -> ImageEncoderConfig:
@@ -71,8 +68,11 @@ def run_folder_of(path: str) -> Path | None:
 def model_of_run(path: str) -> dict | None:
     """The `model` section with which the weights at `path` were trained, as --config takes it; None: unknown.
 
-    Names and sizes only: its own pre-trained weights are not loaded again, and the tokenizer is the run's copy.
+    Names and sizes only: its own pre-trained weights are not loaded again, and the tokenizer is the run's (or the
+    export's) copy.
     """
+    if is_export(Path(path)):
+        return model_of_export(Path(path))
     run = run_folder_of(path)
     if run is None:
         return None
@@ -93,17 +93,18 @@ def fill(
     *,
     may_lack: tuple[str, ...] = (),
     not_needed: tuple[str, ...] = (),
+    field: str = "init",
 ) -> list[str]:
     """Load `weights` (of `path`) into `module`; position embeddings of another image size are interpolated.
 
     Prefixes of names: may_lack, parameters that stay as they are where the weights lack them; not_needed, weights that
     the module has no place for. Returns lines for the person watching. InputError: other names or sizes that differ,
-    which it lists; nothing is loaded then.
+    which it lists; nothing is loaded then. `field` is the config field or option that the lines name.
     """
     own = module.state_dict()
     weights = {name: tensor for name, tensor in weights.items() if name in own or not name.startswith(not_needed)}
     surplus = [name for name in weights if name not in own]
-    notices = _interpolate_positions(module, weights)
+    notices = interpolate_positions(module, weights, field)
     missing = [name for name in own if name not in weights and not name.startswith(may_lack)]
     differing = [
         f"{name} is {tuple(tensor.shape)}, here {tuple(own[name].shape)}"
@@ -114,20 +115,23 @@ def fill(
     if differing:
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
         raise InputError(
-            f"init: {path} is of another architecture: {'; '.join(differing[:5])}{more}; give the `model` section with "
-            f"which it was trained"
+            f"{field}: {path} is of another architecture: {'; '.join(differing[:5])}{more}; give the `model` section "
+            f"with which it was trained"
         )
     lacking = [
         prefix.removesuffix(".") for prefix in may_lack if any(n.startswith(prefix) for n in own.keys() - weights)
     ]
     if lacking:
-        notices.append(f"init: {path} has no weights for {', '.join(lacking)}: they start random")
+        notices.append(f"{field}: {path} has no weights for {', '.join(lacking)}: they start random")
     module.load_state_dict(own | weights)
     return notices
 
 
-def _interpolate_positions(module: nn.Module, weights: dict[str, Tensor]) -> list[str]:
-    """Absolute position embeddings of ViTs, bicubic as published, in place. Rotary ones need none."""
+def interpolate_positions(module: nn.Module, weights: dict[str, Tensor], field: str) -> list[str]:
+    """Absolute position embeddings of ViTs to the size of `module`'s, bicubic as published, in the dict `weights`.
+
+    Rotary ones need none. Returns a line for each, which names `field`.
+    """
     notices = []
     for prefix, part in module.named_modules():
         if not isinstance(part, ImageEncoder):
@@ -149,6 +153,6 @@ def _interpolate_positions(module: nn.Module, weights: dict[str, Tensor]) -> lis
             antialias=False,
         )
         notices.append(
-            f"init: position embeddings interpolated from {side} x {side} to {part.grid[0]} x {part.grid[1]}"
+            f"{field}: position embeddings interpolated from {side} x {side} to {part.grid[0]} x {part.grid[1]}"
         )
     return notices

@@ -28,7 +28,7 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     InputError: it cannot be loaded, or has no [CLS], padding or [MASK] token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... with messages of many lines
         raise InputError(
             f"model.text.tokenizer: {name_or_path!r} cannot be loaded ({_first_line(error)}); name a hub id such as "

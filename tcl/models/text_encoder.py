@@ -44,7 +44,8 @@ def load_masked_lm(config: TextEncoderConfig, vocab_size: int, pad_id: int) -> P
     source = config.pretrained if isinstance(config.pretrained, str) else config.name
     try:
         if config.pretrained:
-            model = AutoModelForMaskedLM.from_pretrained(source, attn_implementation="sdpa", **config.overrides)
+            options = {"attn_implementation": "sdpa", "trust_remote_code": False}
+            model = AutoModelForMaskedLM.from_pretrained(source, **options, **config.overrides)
         else:
             sizes = {"vocab_size": vocab_size, "pad_token_id": pad_id, **config.overrides}
             model = AutoModelForMaskedLM.from_config(_architecture(config.name, sizes), attn_implementation="sdpa")
@@ -65,7 +66,7 @@ def load_masked_lm(config: TextEncoderConfig, vocab_size: int, pad_id: int) -> P
 def _architecture(name: str, sizes: dict) -> PreTrainedConfig:
     if name in CONFIG_MAPPING and not Path(name).is_dir():
         return AutoConfig.for_model(name, **sizes)
-    return AutoConfig.from_pretrained(name, **sizes)
+    return AutoConfig.from_pretrained(name, trust_remote_code=False, **sizes)
 
 
 def _require_bert_layers(model: PreTrainedModel, source: str) -> PreTrainedModel:

@@ -1,0 +1,211 @@
+"""The files around the weights of an export, which anybody may have written: every value is checked before it is used.
+
+config.json               what the networks are and how texts are cut; its `format_version` counts what it means
+preprocessor_config.json  the same of images, as other software expects it
+answers.txt               VQA: the closed list of answers, one a line, where there is one
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from tcl.checkpoints.typed_section import decode, warn_of_older
+from tcl.config import ModelConfig, TextEncoderConfig
+from tcl.config_checks import check_at_least, check_model
+from tcl.errors import InputError
+
+FORMAT_VERSION = 1
+"""Raised whenever a reader of the version before would misunderstand what is written."""
+CONFIG, PREPROCESSOR, ANSWERS = "config.json", "preprocessor_config.json", "answers.txt"
+BERT_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+    "layer_norm_eps",
+    "pad_token_id",
+    "embedding_size",
+    "task_type_vocab_size",
+    "use_task_id",
+)
+"""What of a transformers config makes the networks, and all that an export may set."""
+
+
+@dataclass
+class ExportConfig:
+    """What config.json holds beside its version."""
+
+    kind: Literal["tcl", "vqa"]
+    """tcl: encoders, projections, fusion encoder, ITM and MLM heads; vqa: encoders and the answer decoder."""
+    model: ModelConfig
+    """Names, sizes and normalisation, complete: nothing in it refers to a file or to the hub."""
+    max_tokens: int = 25
+    """Longest text in tokens, [CLS] included, >= 2."""
+    max_words: int = 30
+    """Longest text in words after cleaning, >= 1."""
+    decoder_layers: int | None = None
+    """vqa: layers of the answer decoder, >= 1."""
+
+
+def is_export(folder: Path) -> bool:
+    """Is `folder` a model in our format?"""
+    return (folder / "model.safetensors").is_file() and (folder / CONFIG).is_file()
+
+
+def write_config(config: ExportConfig, folder: Path) -> None:
+    """config.json and preprocessor_config.json into `folder`."""
+    said = {"format": "tcl", "format_version": FORMAT_VERSION} | asdict(config)
+    said["model"]["text"].pop("tokenizer")  # it lies beside
+    _write_json(folder / PREPROCESSOR, preprocessor_config(config.model))
+    _write_json(folder / CONFIG, said)
+
+
+def read_config(folder: Path) -> ExportConfig:
+    """config.json of `folder`; model.text.tokenizer is the folder itself.
+
+    An older file loads, and a warning says what it lacks and what is taken instead. InputError: a newer version,
+    unknown fields, impossible values, a model that wants further files, or images prepared otherwise than
+    preprocessor_config.json says.
+    """
+    path = folder / CONFIG
+    said = _read_json(path)
+    version = said.pop("format_version", None)
+    if said.pop("format", None) != "tcl" or not isinstance(version, int):
+        raise InputError(f"{path}: no `format: tcl` with a `format_version`; give a folder that save_pretrained wrote")
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format_version {version} is newer than this version of tcl, which reads up to {FORMAT_VERSION}; "
+            f"upgrade tcl"
+        )
+    absent: dict[str, Any] = {}
+    config = decode(ExportConfig, said, str(path), absent)
+    absent.pop("model.text.tokenizer", None)
+    warn_of_older(path, absent)
+    config.model.text.tokenizer = str(folder)
+    check_self_contained(config.model, path)
+    check_model(config.model)
+    check_at_least(2, {f"{path}: max_tokens": config.max_tokens})
+    check_at_least(1, {f"{path}: max_words": config.max_words, f"{path}: decoder_layers": config.decoder_layers})
+    _check_preprocessor(config.model, folder / PREPROCESSOR)
+    return config
+
+
+def model_of_export(folder: Path) -> dict:
+    """The `model` section of an export, as --config takes it."""
+    model = asdict(read_config(folder).model)
+    model["image"] |= {name: list(model["image"][name]) for name in ("mean", "std")}
+    return model
+
+
+def preprocessor_config(model: ModelConfig) -> dict[str, Any]:
+    """What to do with an image: resize to the square (bicubic), to 0..1, subtract the mean, divide by the std."""
+    side = model.image.image_size
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": side, "width": side},
+        "resample": 3,  # bicubic
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(model.image.mean),
+        "image_std": list(model.image.std),
+    }
+
+
+def write_answers(answers: list[str] | None, folder: Path) -> None:
+    """answers.txt; one of a former export goes where there are none."""
+    if answers is None:
+        (folder / ANSWERS).unlink(missing_ok=True)
+    else:
+        (folder / ANSWERS).write_text("".join(f"{answer}\n" for answer in answers), encoding="utf-8")
+
+
+def read_answers(path: Path) -> list[str] | None:
+    """The closed list of answers, one a line; None: there is no such file. InputError: not text, or empty."""
+    if not path.is_file():
+        return None
+    try:
+        lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason}); give one answer a line") from error
+    if not any(lines):
+        raise InputError(f"{path}: no answers; give one a line, or remove the file")
+    return [line for line in lines if line]
+
+
+def check_self_contained(model: ModelConfig, place: Path) -> None:
+    """InputError: the networks cannot be built from the files of an export alone.
+
+    What would fetch weights, configurations or code from elsewhere is refused.
+    """
+    _check_image_arguments(model.image.overrides, place)
+    if model.image.pretrained or model.text.pretrained:
+        raise InputError(f"{place}: model.*.pretrained is set; accepted: false, the weights lie beside")
+    if ":" in model.image.name or not timm.is_model(model.image.name.split(".")[0]):
+        raise InputError(f"{place}: model.image.name {model.image.name!r} is none of timm's own architectures")
+    if model.image.mean is None or model.image.std is None:
+        raise InputError(f"{place}: model.image.mean and std are not there; accepted: three numbers each")
+    if model.text.name not in CONFIG_MAPPING:
+        raise InputError(
+            f"{place}: model.text.name {model.text.name!r} is no model type of transformers; accepted: bert, roberta, "
+            f"..."
+        )
+    _check_text_arguments(model.text, place)
+
+
+def _check_image_arguments(overrides: dict[str, Any], place: Path) -> None:
+    for name, value in overrides.items():
+        fetches = name.startswith("pretrained") or name in ("checkpoint_path", "cache_dir")
+        if fetches or not _is_plain(value):
+            raise InputError(f"{place}: model.image.overrides.{name} {value!r} is not accepted; sizes and rates are")
+
+
+def _check_text_arguments(text: TextEncoderConfig, place: Path) -> None:
+    for name, value in text.overrides.items():
+        if name not in BERT_SIZES or not _is_plain(value):
+            raise InputError(
+                f"{place}: model.text.overrides.{name} {value!r} is not accepted; accepted: {', '.join(BERT_SIZES)}"
+            )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _check_preprocessor(model: ModelConfig, path: Path) -> None:
+    if not path.is_file():
+        return
+    said, expected = _read_json(path), preprocessor_config(model)
+    for name, value in expected.items():
+        if name in said and said[name] != value:
+            raise InputError(
+                f"{path}: {name} is {said[name]!r}, but config.json's model.image makes it {value!r}; change both"
+            )
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give a folder that save_pretrained wrote") from error
+    if not isinstance(said, dict):
+        raise InputError(f"{path}: holds a {type(said).__name__}; accepted: a JSON object")
+    return said
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

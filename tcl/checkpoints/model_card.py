@@ -1,0 +1,64 @@
+"""The README.md of an export: what the model is, where its weights come from, and what the owner has to fill in."""
+
+import yaml
+
+from tcl.checkpoints.export_format import ExportConfig
+from tcl.checkpoints.run_folder import RunFacts
+
+_WHAT = {
+    "tcl": "Image and text encoders with a shared embedding space, and a fusion encoder that re-ranks pairs.",
+    "vqa": "Image and question are fused, and a decoder writes the answer or ranks those of a closed list.",
+}
+_USE = {
+    "tcl": "from tcl import TCL\n\nmodel = TCL.from_pretrained(folder_or_hub_id)",
+    "vqa": "from tcl import TCLForVQA\n\nmodel = TCLForVQA.from_pretrained(folder_or_hub_id)",
+}
+FILL_IN = "to be filled in"
+
+
+def model_card(config: ExportConfig, facts: RunFacts) -> str:
+    """Markdown under a YAML header as the hub reads it; what only the owner knows is marked FILL_IN."""
+    header = {
+        "library_name": "tcl",
+        "license": "unknown",
+        "tags": ["vision-language", "triple-contrastive-learning"],
+    }
+    if config.kind == "vqa":
+        header["pipeline_tag"] = "visual-question-answering"
+    image, text = config.model.image, config.model.text
+    parts = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
+        f"# TCL: {FILL_IN}",
+        f"{_WHAT[config.kind]} Triple contrastive learning (TCL), Yang et al., CVPR 2022.",
+        f"```python\n{_USE[config.kind]}\n```",
+        "## Model",
+        _table(
+            {
+                "image encoder": f"{image.name}, {image.image_size} px",
+                "text and fusion encoder": text.name,
+                "embedding": config.model.embed_dim,
+                "longest text": f"{config.max_tokens} tokens, {config.max_words} words",
+            }
+        ),
+        "## Training",
+        _table(_training(facts)),
+        "## Evaluation",
+        _table({name: f"{value:.4g}" for name, value in facts.metrics.items()}) if facts.metrics else FILL_IN,
+        "## Licence",
+        _table({"of the weights": FILL_IN, "of the training data": FILL_IN}),
+        "## Intended use and limits",
+        FILL_IN,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(facts: RunFacts) -> dict[str, object]:
+    rows: dict[str, object] = {"weights from": facts.origin, "data": ", ".join(facts.data) or FILL_IN}
+    if facts.steps is not None:
+        rows["optimiser steps"] = f"{facts.steps:,}"
+    return rows | {name: value for name, value in facts.options.items() if value is not None}
+
+
+def _table(rows: dict[str, object]) -> str:
+    lines = [f"| {name} | {str(value).replace('|', chr(92) + '|')} |" for name, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *lines])

@@ -1,0 +1,105 @@
+"""What a run says of the model that it trained: its configuration, and the facts for the model card."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tcl.checkpoints.export_format import ExportConfig, read_answers
+from tcl.checkpoints.typed_section import decode, warn_of_older
+from tcl.config import ModelConfig
+from tcl.errors import InputError
+
+
+@dataclass
+class RunFacts:
+    """Where weights come from, for people."""
+
+    origin: str
+    """What made the weights, a phrase."""
+    data: list[str] = field(default_factory=list)
+    """Shards of the training data."""
+    steps: int | None = None
+    """Optimiser steps."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options that people ask for, by their config fields."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the last evaluation up to these steps."""
+
+
+def config_of_run(run: Path) -> tuple[ExportConfig, list[str] | None]:
+    """What the run trained, and the closed list of answers of VQA.
+
+    Its tokenizer is the copy in the run's folder. InputError: config.yaml is not one that a run of this version would
+    leave, or the list of answers is gone.
+    """
+    said, path = _read_config(run), str(run / "config.yaml")
+    absent: dict[str, Any] = {}
+    model = decode(ModelConfig, said["model"], path, absent, "model.")
+    model.image.pretrained = model.text.pretrained = False
+    if (run / "tokenizer").is_dir():
+        model.text.tokenizer = str(run / "tokenizer")
+    warn_of_older(run / "config.yaml", absent)
+    texts = {name: said["data"].get(name) for name in ("max_tokens", "max_words")}
+    for name, value in texts.items():
+        if not isinstance(value, int):
+            raise InputError(f"{path}: data.{name} is {value!r}; accepted: an integer, with which the run was trained")
+    if said.get("task") != "vqa":
+        return ExportConfig("tcl", model, **texts), None
+    named = said["answers"].get("list")
+    answers = read_answers(Path(named)) if named is not None else None
+    if named is not None and answers is None:
+        raise InputError(f"{path}: answers.list {named!r} is not there; start where training started, or put it there")
+    return ExportConfig("vqa", model, **texts, decoder_layers=said["answers"].get("decoder_layers")), answers
+
+
+def facts_of_run(run: Path, checkpoint: Path) -> RunFacts:
+    """For the card of the weights in `checkpoint`, a step_* folder of `run`."""
+    said = _read_config(run)
+    steps = json.loads((checkpoint / "progress.json").read_text())["step"]
+    train, optim = said.get("train", {}), said.get("optim", {})
+    return RunFacts(
+        origin="fine-tuning" if "task" in said else "pre-training",
+        data=[source["shards"] for source in said["data"].get("train", [])],
+        steps=steps,
+        options={
+            "init": said.get("init"),
+            "seed": said.get("seed"),
+            "train.batch_size": train.get("batch_size"),
+            "train.accumulate_steps": train.get("accumulate_steps"),
+            "optim.lr": optim.get("lr"),
+            "data.val": said["data"].get("val"),
+        },
+        metrics=_last_metrics(run / "metrics.jsonl", steps),
+    )
+
+
+def _read_config(run: Path) -> dict:
+    path = run / "config.yaml"
+    try:
+        said = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    sections = (
+        ("model", "data", "answers") if isinstance(said, dict) and said.get("task") == "vqa" else ("model", "data")
+    )
+    for name in sections:
+        if not isinstance(said, dict) or not isinstance(said.get(name), dict):
+            raise InputError(f"{path}: no `{name}` section; give the folder of a run as it was left")
+    return said
+
+
+def _last_metrics(path: Path, steps: int) -> dict[str, float]:
+    """eval_* of the last row of metrics.jsonl that has any, at most at `steps`; a run that died leaves half a row."""
+    found: dict[str, float] = {}
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        evaluated = {name.removeprefix("eval_"): value for name, value in row.items() if name.startswith("eval_")}
+        if evaluated and row["step"] <= steps:
+            found = evaluated
+    return found
