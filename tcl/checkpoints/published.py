@@ -1,4 +1,4 @@
-"""Parameter names of the published TCL (and ALBEF) checkpoints, mapped to ours: pre-training, retrieval and VQA.
+"""Parameter names of the published TCL and ALBEF checkpoints (pre-training, retrieval, VQA) to ours, and back.
 
 Published name                                   ours (student; the `_m` copies go to the teacher)
 visual_encoder.X                                 encoders.image_encoder.vit.X
@@ -22,12 +22,18 @@ text_decoder.cls.predictions.X                   networks.decoder.head.X'
 import re
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from tcl.errors import InputError
 from tcl.models.fusion_encoder import BERT_LAYER_NAMES
 
 _MLM_HEAD_NAMES = {"transform.dense": "dense", "transform.LayerNorm": "norm"}
+_PUBLISHED_MLM_HEAD_NAMES = {"": ""} | {ours: f"{theirs}." for theirs, ours in _MLM_HEAD_NAMES.items()}
+_PUBLISHED_LAYER_NAMES = {ours: theirs for theirs, ours in BERT_LAYER_NAMES.items()}
+_PUBLISHED_VIT = re.compile(
+    r"vit\.(cls_token|pos_embed|(patch_embed\.proj|norm|blocks\.\d+\.(norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12]))\.\w+)"
+)
 _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)\.(\w+)")
 _MODULE = re.compile(r"(visual_encoder|text_encoder|text_decoder|vision_proj|text_proj)(_m)?\.(.+)")
 _NO_BERT = re.compile(r"(text_encoder(?:_m)?)\.(?=embeddings\.|encoder\.)")
@@ -44,8 +50,12 @@ class PublishedWeights:
     """State of `tcl.models.momentum.Momentum`, or of `tcl.models.vqa.AnswerTeacher`."""
     source: dict[str, str] = field(default_factory=dict)
     """Our student name -> published name."""
+    teacher_source: dict[str, str] = field(default_factory=dict)
+    """Our teacher name -> published name."""
     ignored: dict[str, str] = field(default_factory=dict)
     """Published name -> why it is not needed."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """Published name -> why it cannot be used."""
 
 
 def count_text_layers(names: list[str] | dict[str, Tensor]) -> int:
@@ -59,53 +69,78 @@ def count_text_layers(names: list[str] | dict[str, Tensor]) -> int:
 
 def from_published(state: dict[str, Tensor]) -> PublishedWeights:
     """Map a published state dict, names as in the 2022 release. InputError: a name that is not known."""
+    weights = map_published(state)
+    if weights.errors:
+        name, why = next(iter(weights.errors.items()))
+        more = f" and {len(weights.errors) - 1} more" if len(weights.errors) > 1 else ""
+        raise InputError(f"checkpoint: {why} {name!r}{more}; expected the names of published TCL / ALBEF weights")
+    return weights
+
+
+def map_published(state: dict[str, Tensor]) -> PublishedWeights:
+    """As `from_published`, but what cannot be used is in `errors`. InputError: no layer with cross-attention."""
     text_layers = count_text_layers(state)
     networks = "networks." if any(name.startswith("text_decoder.") for name in state) else "encoders."
     weights = PublishedWeights()
+
+    def to_teacher(ours: str, tensor: Tensor, name: str) -> None:
+        weights.teacher[ours], weights.teacher_source[ours] = tensor, name
+
     for name, tensor in state.items():
-        if reason := _reason_to_ignore(name, state):
-            weights.ignored[name] = reason
+        match = _MODULE.fullmatch(_NO_BERT.sub(r"\1.bert.", name))
+        ours = _our_module_name(match[1], match[3], text_layers) if match else None
+        if tied := _tied_to(name):
+            if tied in state and tensor.equal(state[tied]):
+                weights.ignored[name] = f"tied to {tied}"
+            else:
+                weights.errors[name] = f"a tensor that should be tied to {tied} and is not:"
+        elif name.endswith(".position_ids"):
+            weights.ignored[name] = "a constant: 0, 1, 2, ..."
         elif name in ("image_queue", "text_queue"):
-            weights.teacher[f"{name}.features"] = tensor.T.contiguous()
+            to_teacher(f"{name}.features", tensor.T.contiguous(), name)
         elif name == "idx_queue":
-            weights.teacher["id_queue.ids"] = tensor.flatten()
+            to_teacher("id_queue.ids", tensor.flatten(), name)
         elif name == "queue_ptr":
-            queues = _QUEUES if "idx_queue" in state else _QUEUES[:2]
-            weights.teacher |= {f"{queue}.pointer": tensor.reshape(()).clone() for queue in queues}
+            for queue in _QUEUES if "idx_queue" in state else _QUEUES[:2]:
+                to_teacher(f"{queue}.pointer", tensor.reshape(()).clone(), name)
         elif name == "temp":
             weights.student["temperature"], weights.source["temperature"] = tensor.reshape(1), name
         elif name.startswith("itm_head."):
             weights.student[name], weights.source[name] = tensor, name
-        elif (match := _MODULE.fullmatch(_NO_BERT.sub(r"\1.bert.", name))) is None:
-            raise InputError(
-                f"checkpoint: unknown tensor {name!r}; expected the names of published TCL / ALBEF weights"
-            )
+        elif ours is None:
+            weights.errors[name] = "unknown tensor"
+        elif match[2]:
+            to_teacher(networks + ours, tensor, name)
         else:
-            ours = networks + _our_module_name(match[1], match[3], text_layers)
-            if match[2]:
-                weights.teacher[ours] = tensor
-            else:
-                weights.student[ours], weights.source[ours] = tensor, name
+            weights.student[networks + ours], weights.source[networks + ours] = tensor, name
     return weights
 
 
-def _reason_to_ignore(name: str, state: dict[str, Tensor]) -> str | None:
-    if name.endswith(".position_ids"):
-        return "a constant: 0, 1, 2, ..."
+def from_bert(name: str, text_layers: int) -> str | None:
+    """'bert.encoder.layer.7.output.dense.weight' of a stock BERT to our name, the layers from `text_layers` (>= 1) up
+    being the fusion encoder's. None: we have no place for it.
+    """
+    if not name.startswith(("bert.embeddings.", "bert.encoder.layer.", "cls.predictions.")):
+        return None
+    ours = _our_module_name("text_encoder", name, text_layers)
+    return None if ours is None else f"encoders.{ours}"
+
+
+def _tied_to(name: str) -> str | None:
+    """The name of the tensor of which `name` is a second copy."""
     prefix = name.split(".", 1)[0]
-    tied = {
-        f"{prefix}.cls.predictions.decoder.weight": f"{prefix}.bert.embeddings.word_embeddings.weight",
-        f"{prefix}.cls.predictions.decoder.bias": f"{prefix}.cls.predictions.bias",
-    }
-    if name in tied:
-        if not state[name].equal(state[tied[name]]):
-            raise InputError(f"checkpoint: {name} differs from {tied[name]}, to which it should be tied")
-        return f"tied to {tied[name]}"
+    if name == f"{prefix}.cls.predictions.decoder.weight":
+        return f"{prefix}.bert.embeddings.word_embeddings.weight"
+    if name == f"{prefix}.cls.predictions.decoder.bias":
+        return f"{prefix}.cls.predictions.bias"
     return None
 
 
-def _our_module_name(module: str, rest: str, text_layers: int) -> str:
-    """'text_encoder', 'bert.encoder.layer.7.output.dense.weight' -> 'fusion_encoder.layers.1.feed_forward...'."""
+def _our_module_name(module: str, rest: str, text_layers: int) -> str | None:
+    """'text_encoder', 'bert.encoder.layer.7.output.dense.weight' -> 'fusion_encoder.layers.1.feed_forward...'.
+
+    None: such layers have no such part.
+    """
     if module == "visual_encoder":
         return f"image_encoder.vit.{rest}"
     if module in ("vision_proj", "text_proj"):
@@ -117,10 +152,76 @@ def _our_module_name(module: str, rest: str, text_layers: int) -> str:
             inner = inner.replace(theirs, ours)
         return f"{'decoder.head' if decoder else 'mlm_head'}.{inner}"
     layer = _LAYER.fullmatch(rest)
-    if decoder:
-        if layer is None:
-            return f"decoder.{rest.removeprefix('bert.')}"
-        return f"decoder.layers.{layer[1]}.{BERT_LAYER_NAMES[layer[2]]}.{layer[3]}"
-    if layer is None or int(layer[1]) < text_layers:
-        return f"text_encoder.{rest}"
-    return f"fusion_encoder.layers.{int(layer[1]) - text_layers}.{BERT_LAYER_NAMES[layer[2]]}.{layer[3]}"
+    if layer is None or (not decoder and int(layer[1]) < text_layers):
+        return f"decoder.{rest.removeprefix('bert.')}" if decoder else f"text_encoder.{rest}"
+    if layer[2] not in BERT_LAYER_NAMES:
+        return None
+    stack, number = ("decoder", int(layer[1])) if decoder else ("fusion_encoder", int(layer[1]) - text_layers)
+    return f"{stack}.layers.{number}.{BERT_LAYER_NAMES[layer[2]]}.{layer[3]}"
+
+
+def to_published(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `from_published`, constants and tied copies included. `teacher` may be empty.
+
+    InputError: a tensor for which the published code, a plain ViT and a BERT, has no name.
+    """
+    bert = "bert." if "encoders.mlm_head.bias" in student else ""
+    layers = (re.search(r"text_encoder\.bert\.encoder\.layer\.(\d+)\.", name) for name in student)
+    text_layers = 1 + max(int(layer[1]) for layer in layers if layer)
+    state: dict[str, Tensor] = {}
+    for name, tensor in student.items():
+        if name == "temperature":
+            state["temp"] = tensor.reshape(())
+        elif name.startswith("itm_head."):
+            state[name] = tensor
+        else:
+            state[_published_name(name, "", bert, text_layers)] = tensor
+    for name, tensor in teacher.items():
+        if name.endswith("_queue.features"):
+            state[name.removesuffix(".features")] = tensor.T.contiguous()
+        elif name == "id_queue.ids":
+            state["idx_queue"] = tensor[None]
+        elif name.endswith("_queue.pointer"):
+            state["queue_ptr"] = tensor.reshape(1)
+        else:
+            state[_published_name(name, "_m", bert, text_layers)] = tensor
+    return state | _constants_and_ties(state)
+
+
+def _published_name(name: str, suffix: str, bert: str, text_layers: int) -> str:
+    """'encoders.fusion_encoder.layers.1.feed_forward...' -> 'text_encoder.bert.encoder.layer.7.output.dense.weight'."""
+    module, _, rest = name.removeprefix("networks.").removeprefix("encoders.").partition(".")
+    if module == "image_encoder" and _PUBLISHED_VIT.fullmatch(rest):
+        return f"visual_encoder{suffix}.{rest.removeprefix('vit.')}"
+    if module in ("vision_proj", "text_proj"):
+        return f"{module}{suffix}.{rest}"
+    if module == "mlm_head" or rest.startswith("head."):
+        theirs = "text_encoder" if module == "mlm_head" else "text_decoder"
+        part, _, parameter = rest.removeprefix("head.").rpartition(".")
+        return f"{theirs}{suffix}.cls.predictions.{_PUBLISHED_MLM_HEAD_NAMES[part]}{parameter}"
+    if module == "text_encoder" and rest.startswith("bert."):
+        return f"text_encoder{suffix}.{bert}{rest.removeprefix('bert.')}"
+    if module == "decoder" and rest.startswith("embeddings."):
+        return f"text_decoder{suffix}.bert.{rest}"
+    layer = re.fullmatch(r"layers\.(\d+)\.(\w+\.\w+)\.(\w+)", rest)
+    if layer is None or layer[2] not in _PUBLISHED_LAYER_NAMES:
+        raise InputError(f"to: {name} has no name in the published code; it knows a plain ViT and a BERT")
+    inner = f"{_PUBLISHED_LAYER_NAMES[layer[2]]}.{layer[3]}"
+    if module == "decoder":
+        return f"text_decoder{suffix}.bert.encoder.layer.{layer[1]}.{inner}"
+    return f"text_encoder{suffix}.{bert}encoder.layer.{text_layers + int(layer[1])}.{inner}"
+
+
+def _constants_and_ties(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the published code saves as well: position ids, and the output matrix that is the word embedding."""
+    added = {}
+    for name, tensor in state.items():
+        if name.endswith("embeddings.position_embeddings.weight"):
+            ids = torch.arange(len(tensor))[None]
+            added[name.replace("position_embeddings.weight", "position_ids")] = ids
+        elif name.endswith(".cls.predictions.bias"):
+            module = name.removesuffix(".cls.predictions.bias")
+            added[f"{module}.cls.predictions.decoder.bias"] = tensor
+            words = state[f"{module}.bert.embeddings.word_embeddings.weight"]
+            added[f"{module}.cls.predictions.decoder.weight"] = words
+    return added
