@@ -13,6 +13,7 @@ from launching import ENVIRONMENT, ROOT, TORCHRUN, launch
 from safetensors.torch import load_file
 from two_processes import BROKEN_STEP, OBJECTIVE, STEPS, run
 
+from tcl.checkpoints.hub import load_pretrained
 from tools.train_tokenizer import train_tokenizer
 
 STATE = ("student.safetensors", "teacher.safetensors", "optimizer.safetensors")
@@ -218,6 +219,9 @@ def test_a_zero_3_run_stops_and_goes_on_and_any_other_goes_on_from_it(tmp_path):
     checkpoints = tmp_path / "run" / "checkpoints"
     whole = {name: load_file(checkpoints / "step_00000010" / name) for name in STATE}
     whole = {name: {key: value.clone() for key, value in tensors.items()} for name, tensors in whole.items()}
+    loaded = load_pretrained(str(tmp_path / "run"), with_teacher=True)
+    assert all(whole["student.safetensors"][key].equal(value) for key, value in loaded.student.state_dict().items())
+    assert all(whole["teacher.safetensors"][key].equal(value) for key, value in loaded.teacher.items())
     for options in ([sharded], []):
         for late in ("step_00000010", "step_00000008"):
             shutil.rmtree(checkpoints / late)

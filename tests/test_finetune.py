@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from tcl.checkpoints.hub import load_pretrained, save_pretrained
 from tcl.command_line import parse_pretrain
 from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
@@ -376,6 +377,22 @@ def test_published_weights_bring_their_normalisation(data, tmp_path):
     assert task.student.encoders.image_encoder.mean == (0.48145466, 0.4578275, 0.40821073)
     assert config.model.image.std == (0.26862954, 0.26130258, 0.27577711)
     assert task.student.state_dict()["itm_head.weight"].equal(state["itm_head.weight"])
+
+
+def test_an_export_of_a_run_is_a_start_like_the_run_itself(data, tmp_path):
+    save_pretrained(load_pretrained(str(data / "pretrained")), tmp_path / "export")
+    (config, build), (of_run, build_of_run) = (
+        vqa(data, tmp_path / "run", f"--init={init}") for init in (tmp_path / "export", data / "pretrained")
+    )
+    assert config.model.text.tokenizer == str(tmp_path / "export")
+    torch.manual_seed(0)
+    task = build(config, _accelerator())
+    torch.manual_seed(0)
+    expected = build_of_run(of_run, _accelerator())
+    assert task.student.networks.image_encoder.mean == expected.student.networks.image_encoder.mean
+    assert task.notices == expected.notices
+    theirs = expected.student.state_dict()
+    assert all(theirs[name].equal(tensor) for name, tensor in task.student.state_dict().items())
 
 
 def test_nothing_to_evaluate(data, tmp_path):
