@@ -30,9 +30,9 @@ from tcl.checkpoints.export_format import (
     write_answers,
     write_config,
 )
-from tcl.checkpoints.initial import fill, run_folder_of, weights_folder
+from tcl.checkpoints.initial import fill, weights_folder
 from tcl.checkpoints.model_card import model_card
-from tcl.checkpoints.run_folder import config_of_run, facts_of_run
+from tcl.checkpoints.run_folder import config_of_run, facts_of_run, run_folder_of
 from tcl.checkpoints.weights_file import read_weights
 from tcl.config import ModelConfig
 from tcl.data.text import load_tokenizer
@@ -91,6 +91,8 @@ def load_pretrained(source: str, *, revision: str | None = None, with_teacher: b
     if folder.is_dir():
         if revision is not None:
             raise InputError(f"revision: {revision!r}, but {source} is a folder; revisions are of models on the hub")
+    elif folder.is_file():
+        raise InputError(f"source: {source} is a file; accepted: {ACCEPTED}; tools/convert_checkpoint.py reads .pth")
     else:
         folder = _download(source, revision, with_teacher)
     folder = weights_folder(str(folder), "source", ACCEPTED)

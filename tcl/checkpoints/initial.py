@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tcl.checkpoints.export_format import is_export, model_of_export
 from tcl.checkpoints.published import from_published
+from tcl.checkpoints.run_folder import run_folder_of
 from tcl.checkpoints.weights_file import read_weights
 from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
@@ -54,15 +55,6 @@ def normalisation_of(image: ImageEncoderConfig, init: str | None) -> ImageEncode
     if init is None or not Path(init).is_file() or init.endswith(".safetensors"):
         return image
     return replace(image, mean=image.mean or PUBLISHED_MEAN, std=image.std or PUBLISHED_STD)
-
-
-def run_folder_of(path: str) -> Path | None:
-    """The run whose config.yaml and tokenizer belong to the weights at `path`; None where there is no such run."""
-    place = Path(path)
-    for folder in (place, *place.parents[:3]):
-        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
-            return folder
-    return None
 
 
 def model_of_run(path: str) -> dict | None:

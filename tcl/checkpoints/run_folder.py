@@ -29,6 +29,15 @@ class RunFacts:
     """Of the last evaluation up to these steps."""
 
 
+def run_folder_of(path: str) -> Path | None:
+    """The run whose config.yaml and tokenizer belong to the weights at `path`; None where there is no such run."""
+    place = Path(path)
+    for folder in (place, *place.parents[:3]):
+        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+            return folder
+    return None
+
+
 def config_of_run(run: Path) -> tuple[ExportConfig, list[str] | None]:
     """What the run trained, and the closed list of answers of VQA.
 

@@ -24,8 +24,8 @@ class Config:
     task: str = "retrieval"
     """Which file of tcl/tasks/ this is."""
     init: str | None = None
-    """Weights to start from: a run's output_dir, one of its step_* folders, a student.safetensors, or a published
-    .pth. None: random. The `model` section of the run it belongs to is the default for this one's."""
+    """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
+    published .pth. None: random. The `model` section of the run or export is the default for this one's."""
     output_dir: str = "runs/retrieval"
     """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
     seed: int = 0

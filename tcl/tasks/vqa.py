@@ -93,8 +93,9 @@ class Config:
     task: str = "vqa"
     """Which file of tcl/tasks/ this is."""
     init: str | None = None
-    """Weights to start from: a run's output_dir, one of its step_* folders, a student.safetensors, or a published
-    .pth, pre-trained or fine-tuned. None: random. The `model` section of its run is the default for this one's."""
+    """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
+    published .pth, pre-trained or fine-tuned. None: random. The `model` section of the run or export is the default
+    for this one's."""
     output_dir: str = "runs/vqa"
     """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
     seed: int = 0
