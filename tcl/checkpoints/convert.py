@@ -45,37 +45,27 @@ def import_published(
     weights = map_published(state)
     report = _report(str(source), weights, with_teacher)
     report.refuse_errors(out)
-    model = infer_model(state, heads or Heads(), tokenizer)
-    own_tokenizer = tokenizer_of(tokenizer)
     stage = _stage(weights)
-    kind = "vqa" if stage == "vqa" else "tcl"
+    model = infer_model(state, heads or Heads(), tokenizer)
     if image_size is not None:
         model.image = replace(model.image, image_size=image_size)
         check_image_size(model.image)
+    kind = "vqa" if stage == "vqa" else "tcl"
     config = ExportConfig(kind, model, *_TEXT_LENGTHS[stage], decoder_layers=count_decoder_layers(state))
+    own_tokenizer = tokenizer_of(tokenizer)
     student = build_student(config, own_tokenizer)
-    vocabulary = student.averaged.text_encoder.word_embeddings.num_embeddings
-    if len(own_tokenizer) != vocabulary:
-        report.notices.append(f"tokenizer: {tokenizer} has {len(own_tokenizer)} tokens, the weights embed {vocabulary}")
-    for part, where in ((weights.student, weights.source), (weights.teacher, weights.teacher_source)):
+    teacher = weights.teacher if with_teacher else {}
+    for part, where in ((weights.student, weights.source), (teacher, weights.teacher_source)):
         report.notices += interpolate_positions(student, part, "image_size")
         report.errors |= _misfits(student, part, where)
     report.refuse_errors(out)
+    report.notices += _notices(student, own_tokenizer, stage)
     lacks = (MLM_HEAD,) if stage == "retrieval" else ()
     fill(student, weights.student, str(source), may_lack=lacks, field="source")
-    if lacks:
-        report.notices.append("source: it has no MLM head, and the export has none either")
-    facts = RunFacts(f"a published checkpoint ({stage}), {source.name}")
+    card = model_card(config, RunFacts(f"a published checkpoint ({stage}), {source.name}"))
+    lengths = config.max_tokens, config.max_words
     converted = Pretrained(
-        student,
-        own_tokenizer,
-        kind,
-        model,
-        config.max_tokens,
-        config.max_words,
-        card=model_card(config, facts),
-        lacks=lacks,
-        teacher=weights.teacher if with_teacher else None,
+        student, own_tokenizer, kind, model, *lengths, card=card, lacks=lacks, teacher=teacher or None
     )
     save_pretrained(converted, out)
     report.write(out)
@@ -120,6 +110,16 @@ def _stage(weights: PublishedWeights) -> str:
     if any(name.startswith("networks.") for name in weights.student):
         return "vqa"
     return "pre-training" if any(name.startswith(MLM_HEAD) for name in weights.student) else "retrieval"
+
+
+def _notices(student: nn.Module, tokenizer: PreTrainedTokenizerBase, stage: str) -> list[str]:
+    tokens, embedded = len(tokenizer), student.averaged.text_encoder.word_embeddings.num_embeddings
+    told = []
+    if tokens != embedded:
+        told.append(f"tokenizer: {tokenizer.name_or_path} has {tokens} tokens, the weights embed {embedded}")
+    if stage == "retrieval":
+        told.append("source: it has no MLM head, and the export has none either")
+    return told
 
 
 def _misfits(student: nn.Module, weights: dict[str, Tensor], source: dict[str, str]) -> dict[str, str]:

@@ -53,9 +53,9 @@ def count_decoder_layers(state: dict[str, Tensor]) -> int | None:
 
 
 def _infer_image(state: dict[str, Tensor], heads: int | None) -> ImageEncoderConfig:
-    patches = _of(state, "visual_encoder.patch_embed.proj.weight")
+    patches = _of(state, "visual_encoder.patch_embed.proj.weight", 4)
     width, patch = patches.shape[0], patches.shape[-1]
-    tokens = _of(state, "visual_encoder.pos_embed").shape[1] - 1
+    tokens = _of(state, "visual_encoder.pos_embed", 3).shape[1] - 1
     side = round(tokens**0.5)
     if side**2 != tokens:
         raise InputError(
@@ -88,7 +88,9 @@ def _count(pattern: str, state: dict[str, Tensor]) -> int:
     return max((int(number[1]) + 1 for number in found if number), default=0)
 
 
-def _of(state: dict[str, Tensor], name: str) -> Tensor:
-    if name not in state:
-        raise InputError(f"source: it has no {name}; accepted: the published TCL and ALBEF checkpoints")
-    return state[name]
+def _of(state: dict[str, Tensor], name: str, dims: int = 2) -> Tensor:
+    tensor = state.get(name)
+    if tensor is None or tensor.ndim != dims or 0 in tensor.shape:
+        found = "not there" if tensor is None else f"{tuple(tensor.shape)}"
+        raise InputError(f"source: {name} is {found}; accepted: {dims} dimensions, as in published checkpoints")
+    return tensor

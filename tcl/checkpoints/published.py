@@ -37,7 +37,8 @@ _PUBLISHED_VIT = re.compile(
 _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)\.(\w+)")
 _MODULE = re.compile(r"(visual_encoder|text_encoder|text_decoder|vision_proj|text_proj)(_m)?\.(.+)")
 _NO_BERT = re.compile(r"(text_encoder(?:_m)?)\.(?=embeddings\.|encoder\.)")
-_QUEUES = ("image_queue", "text_queue", "id_queue")
+_NUMBERS, _QUEUES = ("temp", "queue_ptr"), ("image_queue", "text_queue", "idx_queue")
+_OUR_QUEUES = ("image_queue", "text_queue", "id_queue")
 
 
 @dataclass
@@ -94,6 +95,8 @@ def map_published(state: dict[str, Tensor]) -> PublishedWeights:
                 weights.ignored[name] = f"tied to {tied}"
             else:
                 weights.errors[name] = f"a tensor that should be tied to {tied} and is not:"
+        elif (name in _NUMBERS and tensor.numel() != 1) or (name in _QUEUES and tensor.ndim != 2):
+            weights.errors[name] = f"a tensor of shape {tuple(tensor.shape)} as"
         elif name.endswith(".position_ids"):
             weights.ignored[name] = "a constant: 0, 1, 2, ..."
         elif name in ("image_queue", "text_queue"):
@@ -101,7 +104,7 @@ def map_published(state: dict[str, Tensor]) -> PublishedWeights:
         elif name == "idx_queue":
             to_teacher("id_queue.ids", tensor.flatten(), name)
         elif name == "queue_ptr":
-            for queue in _QUEUES if "idx_queue" in state else _QUEUES[:2]:
+            for queue in _OUR_QUEUES if "idx_queue" in state else _OUR_QUEUES[:2]:
                 to_teacher(f"{queue}.pointer", tensor.reshape(()).clone(), name)
         elif name == "temp":
             weights.student["temperature"], weights.source["temperature"] = tensor.reshape(1), name
