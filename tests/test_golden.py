@@ -102,7 +102,7 @@ def test_pretrain_every_tensor_is_mapped(step):
 
 
 def test_pretrain_unknown_tensor_is_named(step):
-    with pytest.raises(InputError, match=r"unknown tensor 'surprise\.weight'"):
+    with pytest.raises(InputError, match=r"'surprise\.weight': unknown tensor"):
         from_published({**step.state, "surprise.weight": torch.zeros(1)})
 
 

@@ -74,49 +74,59 @@ def from_published(state: dict[str, Tensor]) -> PublishedWeights:
     if weights.errors:
         name, why = next(iter(weights.errors.items()))
         more = f" and {len(weights.errors) - 1} more" if len(weights.errors) > 1 else ""
-        raise InputError(f"checkpoint: {why} {name!r}{more}; expected the names of published TCL / ALBEF weights")
+        raise InputError(f"checkpoint: {name!r}: {why}{more}; expected the names of published TCL / ALBEF weights")
     return weights
 
 
 def map_published(state: dict[str, Tensor]) -> PublishedWeights:
     """As `from_published`, but what cannot be used is in `errors`. InputError: no layer with cross-attention."""
     text_layers = count_text_layers(state)
-    networks = "networks." if any(name.startswith("text_decoder.") for name in state) else "encoders."
     weights = PublishedWeights()
-
-    def to_teacher(ours: str, tensor: Tensor, name: str) -> None:
-        weights.teacher[ours], weights.teacher_source[ours] = tensor, name
-
     for name, tensor in state.items():
-        match = _MODULE.fullmatch(_NO_BERT.sub(r"\1.bert.", name))
-        ours = _our_module_name(match[1], match[3], text_layers) if match else None
-        if tied := _tied_to(name):
-            if tied in state and tensor.equal(state[tied]):
-                weights.ignored[name] = f"tied to {tied}"
-            else:
-                weights.errors[name] = f"a tensor that should be tied to {tied} and is not:"
-        elif (name in _NUMBERS and tensor.numel() != 1) or (name in _QUEUES and tensor.ndim != 2):
-            weights.errors[name] = f"a tensor of shape {tuple(tensor.shape)} as"
+        if problem := _problem(name, tensor, state):
+            weights.errors[name] = problem
+        elif tied := _tied_to(name):
+            weights.ignored[name] = f"tied to {tied}"
         elif name.endswith(".position_ids"):
             weights.ignored[name] = "a constant: 0, 1, 2, ..."
-        elif name in ("image_queue", "text_queue"):
-            to_teacher(f"{name}.features", tensor.T.contiguous(), name)
-        elif name == "idx_queue":
-            to_teacher("id_queue.ids", tensor.flatten(), name)
-        elif name == "queue_ptr":
-            for queue in _OUR_QUEUES if "idx_queue" in state else _OUR_QUEUES[:2]:
-                to_teacher(f"{queue}.pointer", tensor.reshape(()).clone(), name)
-        elif name == "temp":
-            weights.student["temperature"], weights.source["temperature"] = tensor.reshape(1), name
-        elif name.startswith("itm_head."):
-            weights.student[name], weights.source[name] = tensor, name
-        elif ours is None:
+        elif not (places := _places(name, tensor, state, text_layers)):
             weights.errors[name] = "unknown tensor"
-        elif match[2]:
-            to_teacher(networks + ours, tensor, name)
         else:
-            weights.student[networks + ours], weights.source[networks + ours] = tensor, name
+            for of_teacher, ours, value in places:
+                (weights.teacher if of_teacher else weights.student)[ours] = value
+                (weights.teacher_source if of_teacher else weights.source)[ours] = name
     return weights
+
+
+def _problem(name: str, tensor: Tensor, state: dict[str, Tensor]) -> str | None:
+    """Why a tensor whose name is known cannot be used."""
+    tied = _tied_to(name)
+    if tied and not (tied in state and tensor.equal(state[tied])):
+        return f"differs from {tied}, to which it should be tied"
+    if (name in _NUMBERS and tensor.numel() != 1) or (name in _QUEUES and tensor.ndim != 2):
+        return f"its shape is {tuple(tensor.shape)}"
+    return None
+
+
+def _places(name: str, tensor: Tensor, state: dict[str, Tensor], text_layers: int) -> list[tuple[bool, str, Tensor]]:
+    """(whether it is the teacher's, our name, the tensor as ours): several of a pointer, none of an unknown tensor."""
+    if name in ("image_queue", "text_queue"):
+        return [(True, f"{name}.features", tensor.T.contiguous())]
+    if name == "idx_queue":
+        return [(True, "id_queue.ids", tensor.flatten())]
+    if name == "queue_ptr":
+        queues = _OUR_QUEUES if "idx_queue" in state else _OUR_QUEUES[:2]
+        return [(True, f"{queue}.pointer", tensor.reshape(()).clone()) for queue in queues]
+    if name == "temp":
+        return [(False, "temperature", tensor.reshape(1))]
+    if name.startswith("itm_head."):
+        return [(False, name, tensor)]
+    match = _MODULE.fullmatch(_NO_BERT.sub(r"\1.bert.", name))
+    ours = _our_module_name(match[1], match[3], text_layers) if match else None
+    if ours is None:
+        return []
+    networks = "networks." if any(other.startswith("text_decoder.") for other in state) else "encoders."
+    return [(match[2] is not None, networks + ours, tensor)]
 
 
 def from_bert(name: str, text_layers: int) -> str | None:
