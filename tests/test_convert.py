@@ -8,7 +8,9 @@ import json
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
+import yaml
 from data_files import TOKENIZER
 from golden_files import NAMES, read_golden, save_tokenizer
 from tiny import MODEL
@@ -188,8 +190,8 @@ def test_a_tokenizer_of_another_size_is_said(tmp_path):
         ("surprise.weight", torch.zeros(1), "unknown tensor"),
         ("text_encoder.bert.encoder.layer.3.surprise.weight", torch.zeros(1), "unknown tensor"),
         ("text_encoder.bert.encoder.layer.0.surprise.weight", torch.zeros(1), "has no place in the model"),
-        ("visual_encoder.norm.weight", torch.zeros(5), r"is \(5,\), by the other tensors \(32,\)"),
-        ("visual_encoder_m.norm.weight", torch.zeros(5), r"is \(5,\), by the other tensors \(32,\)"),
+        ("visual_encoder.norm.weight", torch.zeros(5), r"is \(5,\), in the model \(32,\)"),
+        ("visual_encoder_m.norm.weight", torch.zeros(5), r"is \(5,\), in the model \(32,\)"),
         ("image_queue", torch.zeros(5), r"its shape is \(5,\)"),
         ("temp", torch.zeros(2, 2), r"its shape is \(2, 2\)"),
         ("queue_ptr", torch.zeros(3), r"its shape is \(3,\)"),
@@ -198,7 +200,7 @@ def test_a_tokenizer_of_another_size_is_said(tmp_path):
 )
 def test_tensors_without_use_are_errors_that_the_report_lists(name, tensor, why, tmp_path, tokenizer):
     state = read_golden("pretrain")[0] | {name: tensor, "another.surprise": torch.zeros(1)}
-    if "by the other tensors" in why or "no place" in why:
+    if "in the model" in why or "no place" in why:
         state.pop("another.surprise")  # shapes are compared only once all names are known
     source = save_pth(tmp_path / "x.pth", state)
     with pytest.raises(InputError, match=rf"^source: \d of the tensors .* {why}"):
@@ -269,6 +271,66 @@ def test_a_stock_bert_becomes_text_and_fusion_encoder(kind, tmp_path):
     assert "cross-attention" in random and "encoders.image_encoder" in random
     assert ("encoders.mlm_head" in random) == (kind is BertModel)
     assert len(loaded.tokenizer) == 60
+
+
+def save_bert(folder, change=None, **sizes):
+    """As first published: a pickle, tied copies, LayerNorm.gamma."""
+    torch.manual_seed(3)
+    bert = BertForMaskedLM(BERT)
+    state = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): t.clone() for name, t in bert.state_dict().items()}
+    state["bert.embeddings.position_ids"] = torch.arange(40)[None]
+    BertConfig(**{**BERT.to_dict(), **sizes}).save_pretrained(folder)
+    save_tokenizer(folder, 60)
+    torch.save(state | (change or {}), folder / "pytorch_model.bin")
+    return bert, state
+
+
+def test_a_bert_as_first_published(tmp_path):
+    bert, state = save_bert(tmp_path / "bert")
+    report = import_bert(tmp_path / "bert", tmp_path / "export", MODEL)
+    assert sorted([*report.mapped, *report.ignored]) == sorted(name.replace("gamma", "weight") for name in state)
+    found = load_pretrained(str(tmp_path / "export")).student.state_dict()
+    theirs = bert.bert.encoder.layer[3].output.LayerNorm.weight
+    assert found["encoders.fusion_encoder.layers.1.feed_forward.norm.weight"].equal(theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "sizes", "message"),
+    [
+        ({"lm_head.x": torch.zeros(1)}, {}, r"the first is lm_head\.x: .* has no place"),
+        ({"bert.encoder.layer.3.x.weight": torch.zeros(1)}, {}, r"bert\.encoder\.layer\.3\.x\.weight: unknown tensor"),
+        ({"cls.predictions.decoder.bias": torch.ones(60)}, {}, r"should be tied"),
+        ({}, {"intermediate_size": 48}, r"is \(32, 16\), in the model \(48, 16\)"),
+        ({}, {"num_hidden_layers": 6}, r"not all of the weights of encoders\.fusion_encoder"),
+    ],
+)
+def test_a_bert_with_other_tensors_is_refused(change, sizes, message, tmp_path):
+    save_bert(tmp_path / "bert", change, **sizes)
+    with pytest.raises(InputError, match=rf"^source: .*{message}") as refused:
+        import_bert(tmp_path / "bert", tmp_path / "export", MODEL)
+    assert "\n" not in str(refused.value)
+
+
+def test_command_line_joins_a_bert_and_weights_of_timm(tmp_path, capsys):
+    save_bert(tmp_path / "bert")
+    torch.manual_seed(4)
+    sizes = {"embed_dim": 24, "depth": 2, "num_heads": 2}
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0, **sizes)
+    torch.save(vit.state_dict(), tmp_path / "vit.pth")
+    image = {"name": "vit_tiny_patch16_224", "image_size": 32, "overrides": sizes}
+    image["pretrained"] = str(tmp_path / "vit.pth")
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump({"model": {"image": image, "embed_dim": 8}, "seed": 1}))
+    config = ["--config", str(tmp_path / "model.yaml")]
+    main(["--from", "hf-bert", str(tmp_path / "bert"), str(tmp_path / "export"), *config])
+    said = capsys.readouterr().out
+    assert "encoders.image_encoder: timm's weights" in said and "random, to be trained: cross-attention," in said
+    loaded = load_pretrained(str(tmp_path / "export"))
+    ours = loaded.student.encoders.image_encoder.vit.state_dict()
+    assert all(ours[name].equal(tensor) for name, tensor in vit.state_dict().items())
+    assert loaded.model.embed_dim == 8 and loaded.model.image.pretrained is False
+    (tmp_path / "model.yaml").write_text("model: {image: {sise: 3}}")
+    with pytest.raises(InputError, match=r"model\.yaml: model\.image\.sise is not known"):
+        main(["--from", "hf-bert", "a", "b", *config])
 
 
 def test_folders_that_are_no_bert(tmp_path):

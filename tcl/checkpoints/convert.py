@@ -57,7 +57,7 @@ def import_published(
     teacher = weights.teacher if with_teacher else {}
     for part, where in ((weights.student, weights.source), (teacher, weights.teacher_source)):
         report.notices += interpolate_positions(student, part, "image_size")
-        report.errors |= _misfits(student, part, where)
+        report.errors |= misfits(student, part, where)
     report.refuse_errors(out)
     report.notices += _notices(student, own_tokenizer, stage)
     lacks = (MLM_HEAD,) if stage == "retrieval" else ()
@@ -122,8 +122,11 @@ def _notices(student: nn.Module, tokenizer: PreTrainedTokenizerBase, stage: str)
     return told
 
 
-def _misfits(student: nn.Module, weights: dict[str, Tensor], source: dict[str, str]) -> dict[str, str]:
-    """Source name -> what is wrong with it; queues fit any model."""
+def misfits(student: nn.Module, weights: dict[str, Tensor], source: dict[str, str]) -> dict[str, str]:
+    """What of `weights` (our names) does not fit into `student`: source name -> why. Queues fit any model.
+
+    source: our names -> those of the source.
+    """
     own = student.state_dict()
     wrong = {}
     for name, tensor in weights.items():
@@ -132,7 +135,7 @@ def _misfits(student: nn.Module, weights: dict[str, Tensor], source: dict[str, s
         if name not in own:
             wrong[source[name]] = f"{name} has no place in the model"
         elif own[name].shape != tensor.shape:
-            wrong[source[name]] = f"{name} is {tuple(tensor.shape)}, by the other tensors {tuple(own[name].shape)}"
+            wrong[source[name]] = f"{name} is {tuple(tensor.shape)}, in the model {tuple(own[name].shape)}"
     return wrong
 
 

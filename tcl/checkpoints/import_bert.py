@@ -14,11 +14,11 @@ from transformers import AutoConfig
 
 from tcl.checkpoints.build import build_student, self_contained
 from tcl.checkpoints.conversion_report import Report
-from tcl.checkpoints.convert import tokenizer_of
+from tcl.checkpoints.convert import misfits, tokenizer_of
 from tcl.checkpoints.export_format import BERT_SIZES, ExportConfig
 from tcl.checkpoints.hub import Pretrained, save_pretrained
 from tcl.checkpoints.model_card import model_card
-from tcl.checkpoints.published import from_bert
+from tcl.checkpoints.published import PublishedWeights, map_names
 from tcl.checkpoints.run_folder import RunFacts
 from tcl.checkpoints.weights_file import read_weights
 from tcl.config import ModelConfig
@@ -27,8 +27,6 @@ from tcl.errors import InputError
 _IGNORED = {
     "bert.pooler.": "BERT's pooler, which no loss reads",
     "cls.seq_relationship.": "BERT's next-sentence head",
-    "bert.embeddings.position_ids": "a constant: 0, 1, 2, ...",
-    "cls.predictions.decoder.": "tied to the word embeddings and to cls.predictions.bias",
 }
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """Of the first BERTs."""
@@ -47,25 +45,18 @@ def import_bert(source: Path, out: Path, model: ModelConfig, *, tokenizer: str |
     config = ExportConfig("tcl", replace(model, text=text))
     torch.manual_seed(seed)
     student = build_student(config, own_tokenizer)
-    report, own, found = Report(str(source)), student.state_dict(), {}
-    for name, tensor in _read(source).items():
-        ours = from_bert(name, text_layers)
-        ignored = next((why for prefix, why in _IGNORED.items() if name.startswith(prefix)), None)
-        if ignored is not None:
-            report.ignored[name] = ignored
-        elif ours not in own:
-            report.errors[name] = "unknown tensor"
-        elif own[ours].shape != tensor.shape:
-            report.errors[name] = f"is {tuple(tensor.shape)}, by its config.json {tuple(own[ours].shape)}"
-        else:
-            report.mapped[name], found[ours] = f"student.{ours}", tensor
+    weights, report = _map(source, text_layers)
+    report.errors |= misfits(student, weights.student, weights.source)
     report.refuse_errors(out)
-    random = sorted({_part(name) for name in own.keys() - found.keys()} - {"temperature"})
+    own = student.state_dict()
+    random = {_part(name) for name in own.keys() - weights.student.keys()} - {"temperature"}
+    if incomplete := sorted(random & {"encoders.text_encoder", "encoders.fusion_encoder"}):
+        raise InputError(f"source: {source} has not all of the weights of {incomplete[0]}; its config.json names more")
     if model.image.pretrained:
         random.remove("encoders.image_encoder")
         report.notices.append(f"encoders.image_encoder: timm's weights of {model.image.name}")
-    report.notices.append(f"random, to be trained: {', '.join(random)}")
-    student.load_state_dict(own | found)
+    report.notices.append(f"random, to be trained: {', '.join(sorted(random))}")
+    student.load_state_dict(own | weights.student)
     facts = RunFacts(f"a BERT, {source.name}; {report.notices[-1]}")
     config.model = self_contained(config.model, student)
     card = model_card(config, facts)
@@ -74,6 +65,23 @@ def import_bert(source: Path, out: Path, model: ModelConfig, *, tokenizer: str |
     )
     report.write(out)
     return report
+
+
+def _map(source: Path, text_layers: int) -> tuple[PublishedWeights, Report]:
+    """The published checkpoints hold a BERT as `text_encoder`, under the same names."""
+    report, state = Report(str(source)), {}
+    for name, tensor in _read(source).items():
+        reason = next((why for prefix, why in _IGNORED.items() if name.startswith(prefix)), None)
+        if reason is None:
+            state[f"text_encoder.{name}"] = tensor
+        else:
+            report.ignored[name] = reason
+    weights = map_names(state, text_layers)
+    weights.source = {ours: theirs.removeprefix("text_encoder.") for ours, theirs in weights.source.items()}
+    report.mapped = {theirs: f"student.{ours}" for ours, theirs in weights.source.items()}
+    report.ignored |= {name.removeprefix("text_encoder."): why for name, why in weights.ignored.items()}
+    report.errors = {name.removeprefix("text_encoder."): why for name, why in weights.errors.items()}
+    return weights, report
 
 
 def _bert_sizes(source: Path) -> dict:

@@ -80,7 +80,13 @@ def from_published(state: dict[str, Tensor]) -> PublishedWeights:
 
 def map_published(state: dict[str, Tensor]) -> PublishedWeights:
     """As `from_published`, but what cannot be used is in `errors`. InputError: no layer with cross-attention."""
-    text_layers = count_text_layers(state)
+    return map_names(state, count_text_layers(state))
+
+
+def map_names(state: dict[str, Tensor], text_layers: int) -> PublishedWeights:
+    """As `map_published`, where the layers of the text encoder from `text_layers` (>= 1) up are the fusion encoder's,
+    cross-attention or not.
+    """
     weights = PublishedWeights()
     for name, tensor in state.items():
         if problem := _problem(name, tensor, state):
@@ -127,16 +133,6 @@ def _places(name: str, tensor: Tensor, state: dict[str, Tensor], text_layers: in
         return []
     networks = "networks." if any(other.startswith("text_decoder.") for other in state) else "encoders."
     return [(match[2] is not None, networks + ours, tensor)]
-
-
-def from_bert(name: str, text_layers: int) -> str | None:
-    """'bert.encoder.layer.7.output.dense.weight' of a stock BERT to our name, the layers from `text_layers` (>= 1) up
-    being the fusion encoder's. None: we have no place for it.
-    """
-    if not name.startswith(("bert.embeddings.", "bert.encoder.layer.", "cls.predictions.")):
-        return None
-    ours = _our_module_name("text_encoder", name, text_layers)
-    return None if ours is None else f"encoders.{ours}"
 
 
 def _tied_to(name: str) -> str | None:

@@ -70,7 +70,7 @@ def facts_of_run(run: Path, checkpoint: Path) -> RunFacts:
     steps = json.loads((checkpoint / "progress.json").read_text())["step"]
     train, optim = said.get("train", {}), said.get("optim", {})
     return RunFacts(
-        origin="fine-tuning" if "task" in said else "pre-training",
+        origin=f"fine-tuning on {said['task']}" if "task" in said else "pre-training",
         data=[source["shards"] for source in said["data"].get("train", [])],
         steps=steps,
         options={
