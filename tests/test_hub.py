@@ -11,6 +11,7 @@ import pytest
 import torch
 from data_files import TOKENIZER, noise
 from huggingface_hub import ModelCard
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny import MODEL, tiny_models
 from transformers import AutoImageProcessor
@@ -299,6 +300,17 @@ def test_a_hub_that_has_no_such_model_is_one_line(monkeypatch):
     with pytest.raises(InputError, match=r"^source: 'a/b' is no folder here, .* at revision v2 \(404 ") as refused:
         load_pretrained("a/b", revision="v2")
     assert "\n" not in str(refused.value)
+
+
+def test_a_full_disk_leaves_no_export(export, monkeypatch):
+    def full(*arguments, **options):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(hub, "save_file", full)
+    with pytest.raises(InputError, match=r"^folder: .*export cannot be written \(I/O error: No space left"):
+        save_pretrained(model(), export)
+    with pytest.raises(InputError, match=r"holds no weights"):
+        load_pretrained(str(export))
 
 
 def test_weights_can_be_read_by_others(export):

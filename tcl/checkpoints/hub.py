@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -129,8 +130,8 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
         write_answers(pretrained.answers, folder)
         (folder / "README.md").write_text(card or pretrained.card, encoding="utf-8")
         write_config(config, folder)
-    except OSError as error:
-        raise InputError(f"folder: {folder} cannot be written ({error.strerror or error}); name another one") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"folder: {folder} cannot be written ({error}); name another one") from error
 
 
 def _load_export(folder: Path, with_teacher: bool) -> Pretrained:
