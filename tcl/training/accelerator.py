@@ -11,7 +11,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from transformers.integrations import unset_hf_deepspeed_config
 
 from tcl.errors import InputError
-from tcl.training.precision import mixed_precision
+from tcl.precision import mixed_precision
 from tcl.training.task import RunConfig
 
 

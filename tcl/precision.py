@@ -4,7 +4,7 @@ import torch
 
 
 def mixed_precision(precision: str, device: torch.device) -> str:
-    """train.precision -> accelerate's name: 'bf16' (autocast) or 'no' (fp32)."""
+    """auto, bf16 or fp32 -> accelerate's name: 'bf16' (autocast) or 'no' (fp32)."""
     if precision == "auto":
         return "bf16" if multiplies_bf16_fast(device) else "no"
     return {"bf16": "bf16", "fp32": "no"}[precision]
