@@ -46,7 +46,7 @@ def rank_by_embedding(queries: Tensor, candidates: Tensor, relevant: Relevance, 
     best, scores, ranks = [], [], []
     for start in range(0, len(queries), QUERIES_AT_A_TIME):
         rows = queries[start : start + QUERIES_AT_A_TIME]
-        order, ordered = _best_first((rows @ candidates.T).float())
+        order, ordered = best_first((rows @ candidates.T).float())
         place = torch.empty_like(order)
         place.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
         best.append(order[:, :k])
@@ -62,7 +62,7 @@ def rank_again(first: Ranked, scores: Tensor, relevant: Relevance, count: int) -
     """
     by_index = first.candidates.argsort(dim=1)
     candidates, scores = first.candidates.gather(1, by_index), scores.gather(1, by_index)
-    order, ordered = _best_first(scores)
+    order, ordered = best_first(scores)
     ranked = candidates.gather(1, order)
     k = ranked.shape[1]
 
@@ -75,7 +75,7 @@ def rank_again(first: Ranked, scores: Tensor, relevant: Relevance, count: int) -
     return Ranked(ranked, ordered, best.scatter_reduce(0, queries, rank, "amin"))
 
 
-def _best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
+def best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Indices and values of each row [R, C], highest first, of equal ones the later index first."""
     order = scores.flip(1).argsort(dim=1, descending=True, stable=True)
     order = scores.shape[1] - 1 - order

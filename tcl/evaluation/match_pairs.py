@@ -76,13 +76,31 @@ def match_image(
     pass_tokens: int,
 ) -> Tensor:
     """ITM logits of "match" [R], fp32, of one image with texts [R] (indices). image_tokens [N, image width]."""
+    return image_logits(fusion, itm_head, image_tokens, texts, states, pass_tokens)[:, 1]
+
+
+def image_logits(
+    fusion: FusionEncoder,
+    itm_head: nn.Module,
+    image_tokens: Tensor,
+    texts: Tensor,
+    states: TextStates,
+    pass_tokens: int,
+) -> Tensor:
+    """As `match_image`, both ITM logits [R, 2]: "no match" and "match"."""
     keys_values = fusion.image_keys_values(image_tokens[None])
     order = states.lengths[texts].argsort(stable=True)
-    scores = torch.empty(len(texts), device=texts.device)
+    logits = torch.empty(len(texts), 2, device=texts.device)
     for some in split_by_tokens(order, states.lengths[texts], pass_tokens):
         read, mask = states.get(texts[some])
-        scores[some] = itm_head(fusion.match(read, mask, keys_values))[:, 1].float()
-    return scores
+        logits[some] = itm_logits(itm_head, fusion.match(read, mask, keys_values))
+    return logits
+
+
+def itm_logits(itm_head: nn.Module, states: Tensor) -> Tensor:
+    """States of [CLS] [R, width] -> ITM logits [R, 2]; in fp32 under autocast too: bf16 logits of good candidates tie."""
+    with torch.autocast(states.device.type, enabled=False):
+        return itm_head(states.float())
 
 
 def split_by_tokens(order: Tensor, lengths: Tensor, pass_tokens: int) -> Iterator[Tensor]:
