@@ -67,7 +67,7 @@ def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
             image.load()
-            return _upright(_to_rgb(image), image)
+            return upright_rgb(image)
     except BadSample:
         raise
     except Exception as error:  # hostile bytes make Pillow's readers raise almost anything
@@ -84,6 +84,11 @@ def _quiet_pillow() -> Iterator[None]:
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A loaded image of any mode -> 8-bit RGB as `decode_image` gives it, turned as its EXIF data say."""
+    return _upright(_to_rgb(image), image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -64,13 +64,13 @@ class Attention(nn.Module):
         look at these, one each, and R counts those before them.
         """
         if others is None:
-            context = self._look(x, source, mask)
+            context = self._context(x, source, mask)
         else:
             first, last = x.split([len(x) - len(others.keys), len(others.keys)])
-            context = torch.cat([self._look(first, source, mask), self._look(last, others)])
-        return self.norm(x + self.dropout(self.out(context)))
+            context = torch.cat([self._context(first, source, mask), self._context(last, others)])
+        return self._add(x, context)
 
-    def _look(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
+    def _context(self, x: Tensor, source: KeysValues, mask: Tensor | None = None) -> Tensor:
         dropout = self.attention_dropout if self.training else 0.0
         sources = len(source.keys)
         # Rows that share a source are one long row of queries: keys and values are not repeated.
@@ -78,6 +78,24 @@ class Attention(nn.Module):
         mask = source.mask if mask is None else mask
         context = attend(queries, source.keys, source.values, mask, dropout)
         return context.transpose(1, 2).reshape(x.shape)
+
+    def probabilities(self, x: Tensor, source: KeysValues) -> Tensor:
+        """How much each token of x [R, L, width] looks at each of a source of R rows: [R, heads, L, N], sum 1 over N.
+
+        `forward` computes the same, but its fused kernel does not show them.
+        """
+        queries = self.split_heads(self.query(x))
+        scores = queries @ source.keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+        if source.mask is not None:
+            scores = scores.masked_fill(~source.mask, -torch.inf)
+        return scores.softmax(dim=-1)
+
+    def look(self, x: Tensor, source: KeysValues, probabilities: Tensor) -> Tensor:
+        """`forward` by given `probabilities`, without dropout of them."""
+        return self._add(x, (probabilities @ source.values).transpose(1, 2).reshape(x.shape))
+
+    def _add(self, x: Tensor, context: Tensor) -> Tensor:
+        return self.norm(x + self.dropout(self.out(context)))
 
 
 class FeedForward(nn.Module):
