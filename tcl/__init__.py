@@ -1,0 +1,14 @@
+"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL` and `tcl.TCLForVQA` (docs/python.md)."""
+
+import importlib
+
+_MODULES = {"TCL": "tcl.inference.model", "TCLForVQA": "tcl.inference.vqa"}
+
+__all__ = ["TCL", "TCLForVQA"]
+
+
+def __getattr__(name: str) -> type:
+    """On first use, so that `import tcl` alone needs neither torch nor transformers."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'tcl' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -98,7 +98,7 @@ def image_logits(
 
 
 def itm_logits(itm_head: nn.Module, states: Tensor) -> Tensor:
-    """States of [CLS] [R, width] -> ITM logits [R, 2]; in fp32 under autocast too: bf16 logits of good candidates tie."""
+    """States of [CLS] [R, width] -> ITM logits [R, 2], fp32 under autocast too: in bf16 good candidates tie."""
     with torch.autocast(states.device.type, enabled=False):
         return itm_head(states.float())
 

@@ -1,0 +1,52 @@
+"""Embeddings: unit vectors of images and texts in the space that they share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tcl.evaluation.match_pairs import split_by_tokens
+from tcl.inference.hardware import Hardware
+from tcl.inference.images import QUIET_SECONDS, ImageLike
+from tcl.models.encoders import Encoders
+
+PASS_TOKENS = 8192
+"""Text tokens in one forward pass, padding included: bounds its memory."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Images or texts with their embeddings: a corpus to search again and again."""
+
+    kind: Literal["images", "texts"]
+    items: list[ImageLike] | list[str]
+    features: np.ndarray
+    """float32 [n, embed_dim], rows of length 1."""
+
+
+@torch.no_grad()
+def embed_images(encoders: Encoders, batches: Iterable[Tensor], hardware: Hardware) -> np.ndarray:
+    """Batches of image tokens [b, N, width] -> float32 [n, embed_dim], rows of length 1."""
+    features = []
+    for tokens in batches:
+        with hardware.autocast():
+            features.append(encoders.project_image(tokens[:, 0]).cpu())
+    return torch.cat(features).numpy()
+
+
+@torch.no_grad()
+def embed_texts(encoders: Encoders, input_ids: Tensor, mask: Tensor, hardware: Hardware) -> np.ndarray:
+    """Ids and mask [T, L], on the host -> float32 [T, embed_dim], rows of length 1."""
+    lengths = mask.sum(dim=1)
+    features = torch.empty(len(input_ids), encoders.text_proj.out_features)
+    passes = list(split_by_tokens(lengths.argsort(stable=True), lengths, PASS_TOKENS))
+    for some in tqdm(passes, desc="texts", unit="pass", leave=False, delay=QUIET_SECONDS, disable=None):
+        longest = int(lengths[some].max())
+        ids, present = (tensor[some, :longest].to(hardware.device) for tensor in (input_ids, mask))
+        with hardware.autocast():
+            features[some] = encoders.project_text(encoders.text_encoder(ids, present)[:, 0]).cpu()
+    return features.numpy()

@@ -1,0 +1,41 @@
+"""Loaded models of a few thousand parameters, whose weights are large enough that scores differ well."""
+
+import torch
+from data_files import TOKENIZER
+from tiny import MODEL
+from torch import nn
+
+from tcl import TCL, TCLForVQA
+from tcl.checkpoints.hub import Pretrained
+from tcl.config import ObjectiveConfig
+from tcl.models.answer_decoder import answer_decoder_from
+from tcl.models.encoders import build_encoders
+from tcl.models.tcl import TCLStudent
+from tcl.models.vqa import VQANetworks, VQAStudent
+
+
+def tiny_tcl(**options) -> TCL:
+    """precision fp32 unless said otherwise; 12 tokens, 8 words."""
+    torch.manual_seed(0)
+    student = TCLStudent(build_encoders(MODEL, len(TOKENIZER), TOKENIZER.pad_token_id), ObjectiveConfig())
+    _spread(student)
+    return TCL(Pretrained(student, TOKENIZER, "tcl", MODEL, 12, 8), **{"precision": "fp32", **options})
+
+
+def tiny_vqa(answers: list[str] | None = None, **options) -> TCLForVQA:
+    """As `tiny_tcl`. answers: its closed list."""
+    torch.manual_seed(0)
+    encoders = build_encoders(MODEL, len(TOKENIZER), TOKENIZER.pad_token_id)
+    decoder = answer_decoder_from(encoders, layers=None)
+    student = VQAStudent(
+        VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder), ObjectiveConfig()
+    )
+    _spread(student)
+    return TCLForVQA(Pretrained(student, TOKENIZER, "vqa", MODEL, 12, 8, answers), **{"precision": "fp32", **options})
+
+
+@torch.no_grad()
+def _spread(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(std=0.3)
