@@ -257,3 +257,25 @@ def test_networks_are_in_eval_mode_and_no_gradient_is_left():
     model.explain(IMAGES[0], "a dog")
     assert not model.student.training
     assert all(parameter.grad is None for parameter in model.student.parameters())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_what_the_cpu_gives(model):
+    there = tiny_tcl(device="cuda", batch_size=3)
+    assert there.encode_text(TEXTS).dtype == np.float32
+    np.testing.assert_allclose(there.encode_image(IMAGES), model.encode_image(IMAGES), atol=1e-3)
+    np.testing.assert_allclose(there.encode_text(TEXTS), model.encode_text(TEXTS), atol=1e-3)
+    np.testing.assert_allclose(there.match(IMAGES[:5], TEXTS), model.match(IMAGES[:5], TEXTS), atol=1e-3)
+    np.testing.assert_allclose(there.match_grid(IMAGES, TEXTS), model.match_grid(IMAGES, TEXTS), atol=1e-3)
+    found, expected = (each.retrieve(TEXTS, IMAGES, k=7) for each in (there, model))
+    np.testing.assert_allclose(found.match_scores, expected.match_scores, atol=1e-2)
+    heat, expected = (each.explain(IMAGES[0], TEXTS[0]) for each in (there, model))
+    np.testing.assert_allclose(heat.of_words, expected.of_words, atol=1e-3)
+    guesses, expected = (each.fill_mask(IMAGES[0], "a [MASK] dog") for each in (there, model))
+    assert guesses[0][0].word == expected[0][0].word
+    candidates = ["red", "blue", "green cat", "dog"]
+    asked = (IMAGES[:5], TEXTS, candidates)
+    assert tiny_vqa(device="cuda").answer(*asked) == tiny_vqa().answer(*asked)
+    assert all(isinstance(answer, str) for answer in tiny_vqa(device="cuda").answer(*asked[:2]))
+    assert there.to("cpu").hardware.device.type == "cpu"
+    np.testing.assert_allclose(there.encode_image(IMAGES), model.encode_image(IMAGES), atol=1e-5)

@@ -13,13 +13,15 @@ from tcl.models.encoders import build_encoders
 from tcl.models.tcl import TCLStudent
 from tcl.models.vqa import VQANetworks, VQAStudent
 
+PLAIN = {"device": "cpu", "precision": "fp32"}
+
 
 def tiny_tcl(**options) -> TCL:
-    """precision fp32 unless said otherwise; 12 tokens, 8 words."""
+    """On the CPU in fp32 unless said otherwise; 12 tokens, 8 words."""
     torch.manual_seed(0)
     student = TCLStudent(build_encoders(MODEL, len(TOKENIZER), TOKENIZER.pad_token_id), ObjectiveConfig())
     _spread(student)
-    return TCL(Pretrained(student, TOKENIZER, "tcl", MODEL, 12, 8), **{"precision": "fp32", **options})
+    return TCL(Pretrained(student, TOKENIZER, "tcl", MODEL, 12, 8), **{**PLAIN, **options})
 
 
 def tiny_vqa(answers: list[str] | None = None, **options) -> TCLForVQA:
@@ -31,7 +33,7 @@ def tiny_vqa(answers: list[str] | None = None, **options) -> TCLForVQA:
         VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder), ObjectiveConfig()
     )
     _spread(student)
-    return TCLForVQA(Pretrained(student, TOKENIZER, "vqa", MODEL, 12, 8, answers), **{"precision": "fp32", **options})
+    return TCLForVQA(Pretrained(student, TOKENIZER, "vqa", MODEL, 12, 8, answers), **{**PLAIN, **options})
 
 
 @torch.no_grad()

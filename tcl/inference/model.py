@@ -144,7 +144,9 @@ class TCL(ModelHubMixin):
         check_search(query, corpus, k, candidates)
         images, texts = (query, corpus) if query.kind == "images" else (corpus, query)
 
-        def match(image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]):
+        def match(
+            image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
+        ) -> Iterator[Tensor]:
             some_images = [images.items[i] for i in image_numbers]
             return self._match_several(some_images, [texts.items[i] for i in text_numbers], texts_of_image)
 

@@ -1,0 +1,91 @@
+"""Every Python block of README.md and docs/python.md runs, on tiny models and generated pictures."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import noise
+from PIL import Image
+from tiny_pretrained import tiny_tcl, tiny_vqa
+
+ROOT = Path(__file__).parents[1]
+
+
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the blocks of a page in one namespace, which it returns, in a folder with what they speak of."""
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("dog.jpg", "cat.jpg", "street.jpg")):
+        noise(i, (40, 30)).save(name)
+    Path("notes.txt").write_text("no image")
+    tiny_tcl().save_pretrained("runs/pretrain")
+    tiny_vqa().save_pretrained("runs/vqa")
+
+    def run_page(page: str) -> dict:
+        names: dict = {}
+        for block in python_blocks(page):
+            exec(compile(block, page, "exec"), names)
+        return names
+
+    return run_page
+
+
+def test_the_readme(run):
+    assert len(python_blocks("README.md")) == 1
+    names = run("README.md")
+    assert names["similarity"].shape == names["of_all"].shape == (3, 3)
+    assert names["of_pairs"].shape == (3,)
+    assert names["found"].ids.shape == (1, 2)
+    assert len(names["guesses"]) == 5
+    with Image.open("where.png") as picture:
+        assert picture.size == (40, 30)
+    assert names["answer"] in ("red", "blue")
+
+
+def test_it_is_in_the_first_screen():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert lines.index("```python") < 30
+
+
+def test_the_page_about_python(run, capsys):
+    names = run("docs/python.md")
+    assert names["cosines"].shape == (1, 2) and names["pairs"].shape == (2,) and names["grid"].shape == (2, 3)
+    assert names["found"].ids.shape == names["found"].similarities.shape == (2, 2)
+    assert names["best_of_first_query"] in (0, 1, 2)
+    again = names["model"].encode_image(["dog.jpg", "cat.jpg"])
+    np.testing.assert_allclose(names["corpus"].features[:2], again, atol=0.02)  # bf16 where that is fast
+    assert names["heat"].of_words.shape == (5, *names["patches"].shape)
+    assert Path("where.png").is_file() and Path("dog.png").is_file()
+    assert isinstance(names["written"], str) and len(names["several"]) == 2
+    assert set(names["one_each"]) <= {"dog", "cat"}
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4
+    assert said[-1].startswith("images[1]: 'notes.txt' cannot be used: corrupt image; give a JPEG, PNG, ")
+
+
+def test_every_public_method_has_an_example():
+    page = "".join(python_blocks("docs/python.md"))
+    for loaded in (tiny_tcl(), tiny_vqa()):
+        own = [name for name in vars(type(loaded)) if not name.startswith("_")]
+        assert [name for name in own if f".{name}(" not in page and name != "to"] == []
+
+
+def test_importing_the_package_is_cheap():
+    asked = "import sys, tcl, tcl.config, tcl.errors; print({'torch', 'transformers', 'numpy'} & sys.modules.keys())"
+    heavy = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert heavy.strip() == "set()"
+
+
+def test_the_package_has_no_other_names():
+    import tcl
+
+    assert tcl.__all__ == ["TCL", "TCLForVQA"]
+    with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
+        _ = tcl.Model
