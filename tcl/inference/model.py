@@ -126,7 +126,7 @@ class TCL(ModelHubMixin):
         self,
         query: Embedded | ImageLike | Iterable[ImageLike] | Iterable[str],
         corpus: Embedded | Iterable[ImageLike] | Iterable[str],
-        k: int = 10,
+        k: int,
         *,
         candidates: int = 16,
     ) -> Retrieved:
