@@ -122,7 +122,11 @@ def test_equal_items_of_a_corpus_rank_the_later_one_first(model):
     assert same == [3, 2, 0]
 
 
-def test_a_prepared_corpus_gives_the_same_and_encodes_only_candidates(model, tmp_path):
+@pytest.mark.parametrize("kept", [0, 2, 5, 7])
+def test_a_prepared_corpus_gives_the_same_and_encodes_only_candidates_not_kept(model, tmp_path, monkeypatch, kept):
+    expected = model.retrieve("a red dog", IMAGES, k=2, candidates=3)
+    chosen = set(model.retrieve("a red dog", IMAGES, k=3, candidates=3).ids[0].tolist())
+    monkeypatch.setattr("tcl.inference.model.ROOM_FOR_TOKENS", kept * 5 * 24 * 4 + 7)
     paths = []
     for i, image in enumerate(IMAGES):
         paths.append(tmp_path / f"{i}.png")
@@ -132,8 +136,8 @@ def test_a_prepared_corpus_gives_the_same_and_encodes_only_candidates(model, tmp
     hook = model.student.encoders.image_encoder.register_forward_hook(lambda _, args, out: encoded.append(len(out)))
     found = model.retrieve("a red dog", corpus, k=2, candidates=3)
     hook.remove()
-    assert sum(encoded) == 3
-    expected = model.retrieve("a red dog", paths, k=2, candidates=3)
+    assert sum(encoded) == len(chosen - set(range(kept)))
+    np.testing.assert_allclose(found.match_scores, expected.match_scores, atol=1e-5)
     assert found.ids.tolist() == expected.ids.tolist()
     by_image = model.retrieve(paths[0], model.embed_texts(TEXTS), k=1)
     assert by_image.ids.tolist() == model.retrieve(IMAGES[0], TEXTS, k=1).ids.tolist()

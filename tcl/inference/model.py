@@ -1,6 +1,7 @@
 """A loaded TCL: embeddings, matching, retrieval, masked words, and why an image matches a text."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
 from tcl.data.augment import eval_transform
 from tcl.errors import InputError
-from tcl.inference.embed import Embedded, embed_images, embed_texts
+from tcl.inference.embed import ROOM_FOR_TOKENS, Embedded, embed_images, embed_texts
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
 from tcl.inference.hardware import Precision, find_hardware
 from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
@@ -85,7 +86,8 @@ class TCL(ModelHubMixin):
 
     def encode_image(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
         """Embeddings of images: float32 [n, embed_dim] (256 in the paper's models), rows of length 1."""
-        return self.embed_images(images).features
+        features, _ = embed_images(self.student.encoders, self._encode(list_images(images)), self.hardware)
+        return features
 
     def encode_text(self, texts: str | Iterable[str]) -> np.ndarray:
         """Embeddings of texts: float32 [n, embed_dim], rows of length 1. Its product with images' is their cosine."""
@@ -94,7 +96,9 @@ class TCL(ModelHubMixin):
     def embed_images(self, images: ImageLike | Iterable[ImageLike]) -> Embedded:
         """Images with their embeddings, as a query or corpus that `retrieve` need not encode again."""
         listed = list_images(images)
-        return Embedded("images", listed, embed_images(self.student.encoders, self._encode(listed), self.hardware))
+        encoded = self._encode(listed)
+        features, tokens = embed_images(self.student.encoders, encoded, self.hardware, ROOM_FOR_TOKENS)
+        return Embedded("images", listed, features, tokens)
 
     def embed_texts(self, texts: str | Iterable[str]) -> Embedded:
         """Texts with their embeddings, as a query or corpus that `retrieve` need not encode again."""
@@ -119,7 +123,7 @@ class TCL(ModelHubMixin):
     def match_grid(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
         """Does any of the texts belong to any of the images? Probabilities float32 [images, texts], 0 to 1."""
         images, texts = list_images(images), list_texts(texts)
-        logits = self._match_several(images, texts, [torch.arange(len(texts))] * len(images))
+        logits = self._match_several(self._encode(images), texts, [torch.arange(len(texts))] * len(images))
         return match_probabilities(torch.stack(list(logits))).numpy()
 
     def retrieve(
@@ -147,8 +151,10 @@ class TCL(ModelHubMixin):
         def match(
             image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
         ) -> Iterator[Tensor]:
-            some_images = [images.items[i] for i in image_numbers]
-            return self._match_several(some_images, [texts.items[i] for i in text_numbers], texts_of_image)
+            kept = [images.tokens[i].to(self.hardware.device)[None] for i in image_numbers if i < len(images.tokens)]
+            others = [images.items[i] for i in image_numbers[len(kept) :]]
+            encoded = chain(kept, self._encode(others))
+            return self._match_several(encoded, [texts.items[i] for i in text_numbers], texts_of_image)
 
         return retrieve(query, corpus, k, candidates, match)
 
@@ -214,9 +220,9 @@ class TCL(ModelHubMixin):
         return tokenize_texts(texts, known.tokenizer, max_words=known.max_words, max_tokens=known.max_tokens, name=name)
 
     def _match_several(
-        self, images: Sequence[ImageLike], texts: Sequence[str], texts_of_image: Sequence[Tensor]
+        self, encoded: Iterable[Tensor], texts: Sequence[str], texts_of_image: Sequence[Tensor]
     ) -> Iterator[Tensor]:
-        """ITM logits [R, 2] of each image with those of `texts` that texts_of_image names (indices [R])."""
+        """ITM logits [R, 2] of each image (tokens, in batches) with its own of `texts` (indices [R])."""
         states = read_all_texts(self.student, *self._tokenize(texts), self.hardware)
         texts_of_image = [some.to(self.hardware.device) for some in texts_of_image]
-        return match_several(self.student, self._encode(images), texts_of_image, states, self.hardware)
+        return match_several(self.student, encoded, texts_of_image, states, self.hardware)

@@ -17,7 +17,7 @@ from tcl.inference.embed import Embedded
 from tcl.inference.images import QUIET_SECONDS
 
 MatchPairs = Callable[[Sequence[int], Sequence[int], Sequence[Tensor]], Iterable[Tensor]]
-"""Images and texts (indices), and for each of these images which of these texts -> logits [R, 2] of each image."""
+"""Images and texts (indices, ascending), and for each of these images which of these texts -> its logits [R, 2]."""
 
 
 @dataclass(frozen=True)
