@@ -1,6 +1,8 @@
 """The methods of tcl.TCL against the networks called pair by pair."""
 
 import io
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -253,6 +255,33 @@ def test_a_saved_model_gives_the_same_when_loaded(model, tmp_path):
     loaded = TCL.from_pretrained(tmp_path / "export", precision="fp32", device="cpu")
     np.testing.assert_array_equal(loaded.encode_image(IMAGES[:3]), model.encode_image(IMAGES[:3]))
     np.testing.assert_array_equal(loaded.match_grid(IMAGES, TEXTS), model.match_grid(IMAGES, TEXTS))
+
+
+def test_what_is_pushed_to_the_hub_is_the_export(model, monkeypatch):
+    pushed = {}
+
+    class Hub:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, **options):
+            return SimpleNamespace(repo_id=repo_id)
+
+        def upload_folder(self, folder_path, repo_id, **options):
+            names = sorted(path.name for path in Path(folder_path).iterdir())
+            pushed.update(repo=repo_id, names=names, model=TCL.from_pretrained(folder_path, device="cpu"))
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Hub)
+    model.push_to_hub("me/mine")
+    assert pushed["repo"] == "me/mine"
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(pushed["names"])
+    state, own = pushed["model"].student.state_dict(), model.student.state_dict()
+    assert state.keys() == own.keys() and all(torch.equal(state[name], own[name]) for name in own)
+
+
+def test_the_hub_mixin_holds_no_copy_of_the_model(model):
+    assert TCL(model.pretrained, device="cpu")._hub_mixin_config == {}
+    assert tiny_vqa()._hub_mixin_config == {}
 
 
 def test_networks_are_in_eval_mode_and_no_gradient_is_left():
