@@ -40,7 +40,7 @@ def alone(model: TCL, image: Image.Image, text: str) -> tuple[float, torch.Tenso
     image_tokens, text_tokens = encoders.image_encoder(pixels(model, image)), encoders.text_encoder(ids, mask)
     cosine = encoders.project_image(image_tokens[0, 0]) @ encoders.project_text(text_tokens[0, 0])
     keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
-    fused = encoders.fusion_encoder(text_tokens, mask, keys_values, None)
+    fused = encoders.fusion_encoder(text_tokens, mask, keys_values)
     return float(cosine), model.student.itm_head(fused[0, 0])
 
 
@@ -177,7 +177,7 @@ def test_fill_mask_gives_the_distribution_at_each_mask(model):
     ids = torch.tensor([TOKENIZER.convert_tokens_to_ids(words)])
     mask = torch.ones_like(ids)
     images = encoders.fusion_encoder.image_keys_values(encoders.image_encoder(pixels(model, IMAGES[2])))
-    fused = encoders.fusion_encoder(encoders.text_encoder(ids, mask), mask, images, None)
+    fused = encoders.fusion_encoder(encoders.text_encoder(ids, mask), mask, images)
     states = encoders.mlm_head.norm(encoders.mlm_head.activation(encoders.mlm_head.dense(fused[0])))
     logits = states @ encoders.text_encoder.word_embeddings.weight.T + encoders.mlm_head.bias
     found = model.fill_mask(IMAGES[2], "A [MASK] dog, on [MASK]!", k=3)

@@ -66,7 +66,7 @@ def fill_masks(
     (tokens,) = image
     with hardware.autocast():
         images = encoders.fusion_encoder.image_keys_values(tokens)
-        fused = encoders.fusion_encoder(encoders.text_encoder(ids, present), present, images, None)
+        fused = encoders.fusion_encoder(encoders.text_encoder(ids, present), present, images)
         logits = encoders.predict_tokens(fused, masks.to(hardware.device))
     best = logits.float().softmax(dim=1).topk(k, dim=1)
     return best.indices.cpu(), best.values.cpu()
