@@ -3,7 +3,6 @@
 import io
 import json
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,13 +75,7 @@ def config(*shards: str | SourceConfig, **options) -> DataConfig:
     return DataConfig(**{"train": train, "workers": 0, "shuffle_buffer": 8, "max_bad_fraction": 1.0, **options})
 
 
-def loader(
-    data: DataConfig,
-    mean: Sequence[float] = (0.5, 0.5, 0.5),
-    std: Sequence[float] = (0.5, 0.5, 0.5),
-    with_ids: bool = False,
-    **options,
-) -> TrainLoader:
-    reader = PairReader(data, Augment(data.augment, 16, mean, std), TOKENIZER, mlm_probability=0.5, with_ids=with_ids)
+def loader(data: DataConfig, with_ids: bool = False, **options) -> TrainLoader:
+    reader = PairReader(data, Augment(data.augment, 16), TOKENIZER, mlm_probability=0.5, with_ids=with_ids)
     defaults = {"reader": reader, "batch_size": 4, "seed": 0, "rank": 0, "world_size": 1}
     return train_loader(data, **{**defaults, **options})

@@ -31,6 +31,7 @@ from tcl.data import read_shard
 from tcl.data.bad_samples import BadSamples
 from tcl.data.batch import Batch, images_to, to_device
 from tcl.data.loader_state import LoaderState
+from tcl.data.normalise import normalise_images
 from tcl.errors import InputError
 
 
@@ -57,7 +58,7 @@ def test_batch(shards):
     assert batches.samples == 32
     assert len(batch) == 4
     assert batch.image.shape == batch.image_aug.shape == (4, 3, 16, 16)
-    assert batch.image.dtype == torch.float32
+    assert batch.image.dtype == batch.image_aug.dtype == torch.uint8
     assert not batch.image.equal(batch.image_aug)
     assert TOKENIZER.decode(batch.input_ids[0]) == "[CLS] a photo of a dog"
     assert batch.attention_mask.equal(torch.ones_like(batch.input_ids))
@@ -66,13 +67,19 @@ def test_batch(shards):
     assert all(key.split("/")[0] == f"00000{key.split('/')[1][1]}.tar" for key in batch.keys)
 
 
-def test_mean_and_std_are_applied(tmp_path):
-    path = write_tar(tmp_path / "0.tar", pairs("a", 4))
-    data = config(str(path), augment=NO_AUGMENT)
-    plain = next(loader(data, mean=(0, 0, 0), std=(1, 1, 1))).image
-    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.6, 0.7])
-    found = next(loader(data, mean=mean.tolist(), std=std.tolist())).image
-    assert torch.allclose(found, (plain - mean.view(3, 1, 1)) / std.view(3, 1, 1), atol=1e-5)
+def test_images_are_normalised_by_hand(shards):
+    batch = next(loader(config(shards), with_ids=True))
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    found = normalise_images(batch, torch.tensor(mean), torch.tensor(std))
+    for name in ("image", "image_aug"):
+        pixels, image = getattr(batch, name), getattr(found, name)
+        assert image.dtype == torch.float32 and image.is_contiguous()
+        for b, c, y, x in ((0, 0, 0, 0), (1, 1, 5, 3), (3, 2, 15, 15)):
+            by_hand = (pixels[b, c, y, x].item() / 255 - mean[c]) / std[c]
+            assert image[b, c, y, x].item() == pytest.approx(by_hand, abs=1e-5)
+    assert all(
+        getattr(found, f.name) is getattr(batch, f.name) for f in fields(Batch) if f.name not in ("image", "image_aug")
+    )
 
 
 def test_batch_moves_between_devices(shards):

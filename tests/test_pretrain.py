@@ -212,8 +212,8 @@ def test_steps_that_stay_non_finite_stop_the_run_and_name_the_losses(arguments, 
         batch.image[:] = torch.nan
         return batch
 
-    original = run.TrainLoader.__next__
-    monkeypatch.setattr(run.TrainLoader, "__next__", broken)
+    original = run.normalise_images
+    monkeypatch.setattr(run, "normalise_images", broken)
     with pytest.raises(InputError, match=r"max_nonfinite_steps: 3 steps in a row .* i2t.*itm.*optim\.lr"):
         pretrain(configure(arguments, tmp_path, "--train.steps=9", "--train.max_nonfinite_steps=3"))
     assert sum("skipped" in row for row in rows(tmp_path)) == 3

@@ -21,7 +21,7 @@ PAD, CLS, SEP = TOKENIZER.pad_token_id, TOKENIZER.cls_token_id, TOKENIZER.sep_to
 
 def reader(max_answer_tokens: int = 4) -> QuestionReader:
     data = config(augment=NO_AUGMENT)
-    return QuestionReader(data, Augment(data.augment, 16, (0.5,) * 3, (0.5,) * 3), TOKENIZER, max_answer_tokens)
+    return QuestionReader(data, Augment(data.augment, 16), TOKENIZER, max_answer_tokens)
 
 
 def fields(image: bytes | None = None, **said) -> dict[str, bytes]:

@@ -1,23 +1,22 @@
-"""From a decoded image to the tensor of one view: augmented for training, resized for evaluation.
+"""From a decoded image to the pixels of one view: augmented for training, resized for evaluation.
 
-Pillow on 8-bit images throughout: on a CPU about twice as fast as the same operations on tensors. All randomness comes
-from a generator that the caller hands in, so a view can be made again.
+What is random about a view is drawn first, as a list of steps, from a generator that the caller hands in; taking the
+steps is `tcl.data.image_operations`. So a view can be made again, here or by other means.
 """
 
 import math
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor
 
 from tcl.config import AugmentConfig
-from tcl.data.rand_augment import rand_augment
-
-Operation = Callable[[Image.Image, random.Random], Image.Image]
+from tcl.data import image_operations as op
+from tcl.data.image_operations import Box, Step
+from tcl.data.normalise import normalise
+from tcl.data.rand_augment import draw_rand_augment
 
 CROP_RATIO = (3 / 4, 4 / 3)
 BLUR_SIGMA = (0.1, 2.0)
@@ -26,109 +25,70 @@ BLUR_SIGMA = (0.1, 2.0)
 class Augment:
     """Makes one randomly augmented view of an image; `min_side` is the smallest side that a crop of it can need.
 
-    Calling it maps an RGB image of any size to [3, image_size, image_size] float, normalised by mean and std.
-    Operations that a config switches off (probability or strength 0) are not there at all.
+    Calling it maps an image of any size, [H, W, 3] uint8 RGB, to [3, image_size, image_size] uint8.
     """
 
-    def __init__(self, config: AugmentConfig, image_size: int, mean: Sequence[float], std: Sequence[float]):
-        self.operations: list[Operation] = [partial(random_crop, size=image_size, scale=config.crop_scale)]
-        if config.color_jitter_prob > 0 and any(config.color_jitter):
-            jitter = partial(color_jitter, strengths=config.color_jitter)
-            self.operations.append(partial(_sometimes, jitter, config.color_jitter_prob))
-        if config.grayscale_prob > 0:
-            self.operations.append(partial(_sometimes, grayscale, config.grayscale_prob))
-        if config.blur_prob > 0:
-            self.operations.append(partial(_sometimes, blur, config.blur_prob))
-        if config.flip_prob > 0:
-            self.operations.append(partial(_sometimes, flip, config.flip_prob))
-        if config.randaugment_ops > 0 and config.randaugment_magnitude > 0:
-            operation = partial(rand_augment, operations=config.randaugment_ops, magnitude=config.randaugment_magnitude)
-            self.operations.append(operation)
+    def __init__(self, config: AugmentConfig, image_size: int):
+        self.config, self.image_size = config, image_size
         self.min_side = math.ceil(image_size / math.sqrt(config.crop_scale[0] * CROP_RATIO[0]))
-        self.mean, self.std = mean, std
 
-    def __call__(self, image: Image.Image, rng: random.Random) -> Tensor:
-        for operation in self.operations:
-            image = operation(image, rng)
-        return to_tensor(image, self.mean, self.std)
-
-
-def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Image.Image], Tensor]:
-    """RGB image -> [3, image_size, image_size] float: the whole image squeezed into the square, as published."""
-
-    def transform(image: Image.Image) -> Tensor:
-        return to_tensor(image.resize((image_size, image_size), Image.Resampling.BICUBIC), mean, std)
-
-    return transform
+    def __call__(self, pixels: np.ndarray, rng: random.Random) -> Tensor:
+        height, width, _ = pixels.shape
+        for operation, values in draw_view(self.config, self.image_size, width, height, rng):
+            pixels = operation(pixels, *values)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def to_tensor(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """RGB image -> [3, H, W] float: (pixel / 255 - mean) / std."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
-    mean, std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
-    return pixels.sub_(255 * mean).div_(255 * std)
+def draw_view(config: AugmentConfig, image_size: int, width: int, height: int, rng: random.Random) -> list[Step]:
+    """The steps that make one view, [image_size, image_size, 3], of an image of width x height pixels."""
+    steps = [Step(op.resized_crop, (draw_box(width, height, config.crop_scale, rng), image_size))]
+    if rng.random() < config.color_jitter_prob:
+        steps += draw_color_jitter(config.color_jitter, rng)
+    if rng.random() < config.grayscale_prob:
+        steps.append(Step(op.grayscale))
+    if rng.random() < config.blur_prob:
+        steps.append(Step(op.blur, (rng.uniform(*BLUR_SIGMA),)))
+    if rng.random() < config.flip_prob:
+        steps.append(Step(op.flip))
+    return steps + draw_rand_augment(config.randaugment_ops, config.randaugment_magnitude, rng)
 
 
-def _sometimes(operation: Operation, probability: float, image: Image.Image, rng: random.Random) -> Image.Image:
-    return operation(image, rng) if rng.random() < probability else image
-
-
-def random_crop(image: Image.Image, rng: random.Random, *, size: int, scale: tuple[float, float]) -> Image.Image:
-    """A random part of the image, `scale` (low, high) of its area, of ratio 3:4 to 4:3, resized to size x size."""
-    width, height = image.size
+def draw_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> Box:
+    """A random part of an image, `scale` (low, high) of its area, of ratio 3:4 to 4:3."""
     for _ in range(10):
         area = width * height * rng.uniform(*scale)
         ratio = math.exp(rng.uniform(math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            left, top = rng.randint(0, width - w), rng.randint(0, height - h)
-            break
-    else:  # a very wide or very high image: the largest centred part of a ratio in range
-        w = max(1, min(width, round(height * CROP_RATIO[1])))
-        h = max(1, min(height, round(width / CROP_RATIO[0])))
-        left, top = (width - w) // 2, (height - h) // 2
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h))
+            return Box(rng.randint(0, width - w), rng.randint(0, height - h), w, h)
+    # A very wide or very high image: the largest centred part of a ratio in range.
+    w = max(1, min(width, round(height * CROP_RATIO[1])))
+    h = max(1, min(height, round(width / CROP_RATIO[0])))
+    return Box((width - w) // 2, (height - h) // 2, w, h)
 
 
-def color_jitter(
-    image: Image.Image, rng: random.Random, *, strengths: tuple[float, float, float, float]
-) -> Image.Image:
+def draw_color_jitter(strengths: tuple[float, float, float, float], rng: random.Random) -> list[Step]:
     """Brightness, contrast, saturation scaled by 1 +- strength and hue turned by +- strength (of a full turn), in a
-    random order."""
-    brightness, contrast, saturation, hue = strengths
-    changes = [
-        (ImageEnhance.Brightness, brightness),
-        (ImageEnhance.Contrast, contrast),
-        (ImageEnhance.Color, saturation),
-        (None, hue),
+    random order; those of strength 0 are left out."""
+    *factors, turn = strengths
+    steps = [
+        Step(operation, (rng.uniform(max(0, 1 - strength), 1 + strength),))
+        for operation, strength in zip((op.brightness, op.contrast, op.saturation), factors, strict=True)
+        if strength > 0
     ]
-    rng.shuffle(changes)
-    for enhance, strength in changes:
-        if strength == 0:
-            continue
-        if enhance is None:
-            image = turn_hue(image, rng.uniform(-strength, strength))
-        else:
-            image = enhance(image).enhance(rng.uniform(max(0, 1 - strength), 1 + strength))
-    return image
+    if turn > 0:
+        steps.append(Step(op.hue, (rng.uniform(-turn, turn),)))
+    rng.shuffle(steps)
+    return steps
 
 
-def turn_hue(image: Image.Image, turn: float) -> Image.Image:
-    """`turn` is the share of a full turn, -0.5 to 0.5."""
-    shift = round(turn * 255)
-    hue, saturation, value = image.convert("HSV").split()
-    hue = hue.point([(level + shift) % 255 for level in range(256)])
-    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[np.ndarray], Tensor]:
+    """Image [H, W, 3] uint8 -> [3, image_size, image_size] float: the whole image squeezed into the square, as
+    published, and normalised by mean and std."""
 
+    def transform(pixels: np.ndarray) -> Tensor:
+        whole = Box(0, 0, pixels.shape[1], pixels.shape[0])
+        squeezed = torch.from_numpy(op.resized_crop(pixels, whole, image_size)).permute(2, 0, 1)
+        return normalise(squeezed, torch.tensor(mean), torch.tensor(std))
 
-def grayscale(image: Image.Image, rng: random.Random) -> Image.Image:
-    return image.convert("L").convert("RGB")
-
-
-def blur(image: Image.Image, rng: random.Random) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR_SIGMA)))
-
-
-def flip(image: Image.Image, rng: random.Random) -> Image.Image:
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return transform

@@ -15,9 +15,9 @@ class Batch:
     """B image-text pairs on one device; texts are padded to L tokens, M tokens of them are masked for MLM."""
 
     image: Tensor
-    """[B, 3, H, W] float, the first augmented view."""
+    """[B, 3, H, W], the first augmented view: uint8 from the loader, float as models take it (`normalise_images`)."""
     image_aug: Tensor
-    """[B, 3, H, W] float, the second augmented view, for the teacher."""
+    """[B, 3, H, W], the second augmented view, for the teacher."""
     input_ids: Tensor
     """[B, L] int64, [CLS] in column 0."""
     attention_mask: Tensor
@@ -43,7 +43,7 @@ class QuestionBatch:
     """B questions about images with A answers in all, A >= B; questions are padded to L tokens, answers to T."""
 
     image: Tensor
-    """[B, 3, H, W] float, augmented."""
+    """[B, 3, H, W], augmented: uint8 from the loader, float as models take it (`normalise_images`)."""
     input_ids: Tensor
     """[B, L] int64, questions, [CLS] in column 0."""
     attention_mask: Tensor

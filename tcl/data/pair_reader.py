@@ -18,7 +18,7 @@ from tcl.data.text import tokenize
 
 @dataclass
 class Pair:
-    """Two views of an image, [3, H, W] each, and one of its captions, cleaned."""
+    """Two views of an image, [3, H, W] uint8 each, and one of its captions, cleaned."""
 
     image: Tensor
     image_aug: Tensor
@@ -51,12 +51,12 @@ class PairReader:
         """A sample's bytes by extension -> a pair; `rng` draws the caption and the views. BadSample: unusable."""
         captions = clean_captions(fields, self.data.max_words)
         content = image_bytes(fields)
-        image = decode_image(content, max_pixels=self.data.max_pixels, min_side=self.augment.min_side)
+        pixels = decode_image(content, max_pixels=self.data.max_pixels, min_side=self.augment.min_side)
         caption = rng.choice(captions)
         if not self.tokenizer.tokenize(caption):  # e.g. nothing but control characters
             raise BadSample(EMPTY_CAPTION)
         image_id = image_id_of(fields, content) if self.with_ids else None
-        return Pair(self.augment(image, rng), self.augment(image, rng), caption, key, image_id)
+        return Pair(self.augment(pixels, rng), self.augment(pixels, rng), caption, key, image_id)
 
     def batch(self, pairs: list[Pair], seed: int) -> Batch:
         """A batch of `pairs`, masked as `seed` says."""

@@ -77,7 +77,7 @@ def tokenize_answers(
 
 @dataclass
 class Example:
-    """A question and its image [3, H, W]."""
+    """A question and its image [3, H, W] uint8."""
 
     image: Tensor
     asked: Asked
@@ -102,8 +102,8 @@ class QuestionReader:
         if not any(answer.strip() for answer in asked.answers):
             raise BadSample(NO_ANSWERS)
         content = image_bytes(fields)
-        image = decode_image(content, max_pixels=self.data.max_pixels, min_side=self.augment.min_side)
-        return Example(self.augment(image, rng), asked, key)
+        pixels = decode_image(content, max_pixels=self.data.max_pixels, min_side=self.augment.min_side)
+        return Example(self.augment(pixels, rng), asked, key)
 
     def batch(self, examples: list[Example], seed: int) -> QuestionBatch:
         """A batch of `examples`; there is nothing random in it."""

@@ -1,8 +1,10 @@
 """RandAugment with the operations, strengths and probability of the paper's code: none that destroys colour."""
 
 import random
+from collections.abc import Callable
 
-from PIL import Image, ImageEnhance, ImageOps
+from tcl.data import image_operations as op
+from tcl.data.image_operations import Step
 
 APPLY_PROBABILITY = 0.5
 """Of each operation drawn, as in the published code."""
@@ -11,81 +13,28 @@ LARGEST_SHIFT = 10
 """In pixels."""
 LARGEST_ROTATION = 30
 """In degrees."""
-FILL = (128, 128, 128)
+
+OPERATIONS: dict[Callable, Callable[[float, int], tuple]] = {
+    op.identity: lambda strength, sign: (),
+    op.autocontrast: lambda strength, sign: (),
+    op.equalize: lambda strength, sign: (),
+    op.brightness: lambda strength, sign: (0.1 + 1.8 * strength,),
+    op.sharpness: lambda strength, sign: (0.1 + 1.8 * strength,),
+    op.shear_x: lambda strength, sign: (sign * LARGEST_SHEAR * strength,),
+    op.shear_y: lambda strength, sign: (sign * LARGEST_SHEAR * strength,),
+    op.translate_x: lambda strength, sign: (sign * round(LARGEST_SHIFT * strength),),
+    op.translate_y: lambda strength, sign: (sign * round(LARGEST_SHIFT * strength),),
+    op.rotate: lambda strength, sign: (sign * LARGEST_ROTATION * strength,),
+}
+"""Each operation, and the values that it takes at strength 0 to 1 in the direction of sign, 1 or -1."""
 
 
-def rand_augment(image: Image.Image, rng: random.Random, *, operations: int, magnitude: float) -> Image.Image:
-    """`operations` (>= 0) draws, each applied with probability one half at strength `magnitude` (0 to 10)."""
-    strength = magnitude / 10
-    for _ in range(operations):
-        operation = rng.choice(OPERATIONS)
+def draw_rand_augment(operations: int, magnitude: float, rng: random.Random) -> list[Step]:
+    """`operations` (>= 0) draws, each taken with probability one half at strength `magnitude` (0 to 10; 0: none)."""
+    steps = []
+    for _ in range(operations if magnitude > 0 else 0):
+        operation, values_at = rng.choice(tuple(OPERATIONS.items()))
         sign = rng.choice((-1, 1))
         if rng.random() < APPLY_PROBABILITY:
-            image = operation(image, strength, sign)
-    return image
-
-
-def identity(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return image
-
-
-def autocontrast(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return ImageOps.autocontrast(image)
-
-
-def equalize(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return ImageOps.equalize(image)
-
-
-def brightness(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return ImageEnhance.Brightness(image).enhance(0.1 + 1.8 * strength)
-
-
-def sharpness(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return ImageEnhance.Sharpness(image).enhance(0.1 + 1.8 * strength)
-
-
-def shear_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return _affine(image, (1, -sign * LARGEST_SHEAR * strength, 0, 0, 1, 0))
-
-
-def shear_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return _affine(image, (1, 0, 0, -sign * LARGEST_SHEAR * strength, 1, 0))
-
-
-def translate_x(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return _shift(image, (sign * round(LARGEST_SHIFT * strength), 0))
-
-
-def translate_y(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return _shift(image, (0, sign * round(LARGEST_SHIFT * strength)))
-
-
-def rotate(image: Image.Image, strength: float, sign: int) -> Image.Image:
-    return image.rotate(sign * LARGEST_ROTATION * strength, Image.Resampling.BILINEAR, fillcolor=FILL)
-
-
-def _affine(image: Image.Image, output_to_input: tuple[float, ...]) -> Image.Image:
-    return image.transform(
-        image.size, Image.Transform.AFFINE, output_to_input, Image.Resampling.BILINEAR, fillcolor=FILL
-    )
-
-
-def _shift(image: Image.Image, pixels: tuple[int, int]) -> Image.Image:
-    shifted = Image.new("RGB", image.size, FILL)
-    shifted.paste(image, pixels)
-    return shifted
-
-
-OPERATIONS = (
-    identity,
-    autocontrast,
-    equalize,
-    brightness,
-    sharpness,
-    shear_x,
-    shear_y,
-    translate_x,
-    translate_y,
-    rotate,
-)
+            steps.append(Step(operation, values_at(magnitude / 10, sign)))
+    return steps

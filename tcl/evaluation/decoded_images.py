@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,7 +18,7 @@ FEW_BATCHES = 3
 def decoded_batches(
     images: Sequence[bytes],
     batches: Sequence[Sequence[int]],
-    transform: Callable[[Image.Image], Tensor],
+    transform: Callable[[np.ndarray], Tensor],
     *,
     max_pixels: int,
     workers: int,
@@ -46,7 +46,7 @@ def decoded_batches(
 
 
 class _Decoded(Dataset):
-    def __init__(self, images: Sequence[bytes], transform: Callable[[Image.Image], Tensor], max_pixels: int):
+    def __init__(self, images: Sequence[bytes], transform: Callable[[np.ndarray], Tensor], max_pixels: int):
         self.images, self.transform, self.max_pixels = images, transform, max_pixels
 
     def __len__(self) -> int:

@@ -155,7 +155,7 @@ def _unfound(ranked: RankedQuery, right: list[int]) -> list[int]:
 
 def _thumbnail_rule(index: int, content: bytes) -> str:
     # Whoever read the images has applied data.max_pixels already.
-    image = decode_image(content, max_pixels=sys.maxsize, min_side=THUMBNAIL_SIDE)
+    image = Image.fromarray(decode_image(content, max_pixels=sys.maxsize, min_side=THUMBNAIL_SIDE))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=THUMBNAIL_QUALITY)

@@ -148,8 +148,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     student = VQAStudent(networks, config.objective)
     if fine_tuned:
         notices = fill(student, weights, config.init)
-    data, image = config.data, encoders.image_encoder
-    augment = Augment(data.augment, config.model.image.image_size, image.mean, image.std)
+    data = config.data
+    augment = Augment(data.augment, config.model.image.image_size)
     evaluate = None
     if data.val is not None:
         questions = load_question_set(

@@ -41,8 +41,7 @@ def pair_task(
     config.objective is an ObjectiveConfig, config.eval an EvalConfig.
     """
     objective, encoders, data = config.objective, student.encoders, config.data
-    image = encoders.image_encoder
-    augment = Augment(data.augment, config.model.image.image_size, image.mean, image.std)
+    augment = Augment(data.augment, config.model.image.image_size)
     notices = [f"negatives: {'of all processes' if objective.global_negatives else 'of each process its own'}"]
     evaluate = None
     if data.val is not None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tcl.command_line import save_config
 from tcl.config import TrainConfig
-from tcl.data.batch import to_device
+from tcl.data.batch import Batch, QuestionBatch, to_device
 from tcl.data.loader import TrainLoader, train_loader
+from tcl.data.normalise import normalise_images
 from tcl.errors import InputError, Preempted
 from tcl.training.accelerator import build_accelerator
 from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_checkpoint, save_checkpoint
@@ -41,6 +42,9 @@ class _Run:
     store: CheckpointStore
     steps_per_epoch: int
     total_steps: int
+    mean: Tensor
+    """[3], with std the normalisation of images, on the device."""
+    std: Tensor
 
     @property
     def samples_per_step(self) -> int:
@@ -90,6 +94,7 @@ def train(config: RunConfig, build_task: BuildTask) -> Path:
     monitor = Monitor(
         accelerator, output_dir, first_step=step, total_steps=total_steps, log_every=config.train.log_every
     )
+    image = task.student.averaged.image_encoder
     run = _Run(
         config,
         accelerator,
@@ -100,6 +105,8 @@ def train(config: RunConfig, build_task: BuildTask) -> Path:
         CheckpointStore(output_dir / "checkpoints", config.train.keep_checkpoints, config.train.save_asynchronously),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
+        mean=torch.tensor(image.mean, device=accelerator.device),
+        std=torch.tensor(image.std, device=accelerator.device),
     )
     for line in damaged:
         monitor.say(f"damaged checkpoint passed over: {line}")
@@ -133,7 +140,7 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
     nonfinite_in_a_row = 0
     while step < run.total_steps:
         waiting = time.perf_counter()
-        batches = [to_device(next(loader), accelerator.device) for _ in range(config.train.accumulate_steps)]
+        batches = _next_batches(run)
         waited = time.perf_counter() - waiting
         lr = learning_rate(step, run.total_steps, config.optim)
         ramp_steps = config.objective.alpha_ramp_epochs * run.steps_per_epoch
@@ -187,6 +194,13 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
         monitor.resume(paused)
     finish_saving(run.store)
     return last
+
+
+def _next_batches(run: _Run) -> list[Batch | QuestionBatch]:
+    """The batches of one optimiser step, on the device, their images as the encoder takes them."""
+    device, count = run.accelerator.device, run.config.train.accumulate_steps
+    arrived = [to_device(next(run.loader), device) for _ in range(count)]
+    return [normalise_images(batch, run.mean, run.std) for batch in arrived]
 
 
 def _apply_memory_and_compile_options(task: Task, config: TrainConfig) -> None:

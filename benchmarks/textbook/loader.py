@@ -1,0 +1,70 @@
+"""Two views of each image by Pillow and torchvision's stock functions, one image at a time.
+
+The random values of the views are given, so that both sides make the same ones; `OPERATIONS` is the stock way to take
+each step.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from tcl.data.image_operations import GREY, Box, Step
+
+
+def decode(content: bytes) -> Image.Image:
+    """An encoded image as RGB."""
+    return Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def make_view(image: Image.Image, steps: Sequence[Step]) -> Image.Image:
+    """`image` after the given steps."""
+    for step in steps:
+        image = OPERATIONS[step.operation.__name__](image, *step.values)
+    return image
+
+
+def to_tensor(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """An image as [3, H, W] float, normalised."""
+    return F.normalize(F.to_tensor(image), mean, std)
+
+
+def make_batch(views: Sequence[Image.Image], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Views as [B, 3, H, W] float, normalised."""
+    return torch.stack([to_tensor(view, mean, std) for view in views])
+
+
+def resized_crop(image: Image.Image, box: Box, size: int) -> Image.Image:
+    return F.resized_crop(image, box.top, box.left, box.height, box.width, [size, size], InterpolationMode.BICUBIC)
+
+
+def affine(image: Image.Image, output_to_input: tuple[float, ...]) -> Image.Image:
+    return image.transform(
+        image.size, Image.Transform.AFFINE, output_to_input, Image.Resampling.BILINEAR, fillcolor=GREY
+    )
+
+
+OPERATIONS: dict[str, Callable] = {
+    "resized_crop": resized_crop,
+    "brightness": F.adjust_brightness,
+    "contrast": F.adjust_contrast,
+    "saturation": F.adjust_saturation,
+    "hue": F.adjust_hue,
+    "grayscale": lambda image: F.rgb_to_grayscale(image, 3),
+    "blur": lambda image, sigma: image.filter(ImageFilter.GaussianBlur(sigma)),
+    "flip": F.hflip,
+    "identity": lambda image: image,
+    "autocontrast": F.autocontrast,
+    "equalize": F.equalize,
+    "sharpness": F.adjust_sharpness,
+    "shear_x": lambda image, slope: affine(image, (1, -slope, 0, 0, 1, 0)),
+    "shear_y": lambda image, slope: affine(image, (1, 0, 0, -slope, 1, 0)),
+    "translate_x": lambda image, shift: affine(image, (1, 0, -shift, 0, 1, 0)),
+    "translate_y": lambda image, shift: affine(image, (1, 0, 0, 0, 1, -shift)),
+    "rotate": lambda image, degrees: F.rotate(image, degrees, InterpolationMode.BILINEAR, fill=GREY),
+}
+"""Stock ways to do what the functions of these names in tcl.data.image_operations do."""
