@@ -1,19 +1,42 @@
-"""Two views of each image by Pillow and torchvision's stock functions, one image at a time.
+"""Two views of each image by Pillow and torchvision's stock functions, one image at a time, loaded by DataLoader.
 
 The random values of the views are given, so that both sides make the same ones; `OPERATIONS` is the stock way to take
 each step.
 """
 
 import io
-from collections.abc import Callable, Sequence
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
 
-import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from tcl.data.image_operations import GREY, Box, Step
+
+DrawViews = Callable[[str, int, int], list[list[Step]]]
+"""(key, width, height) of an image -> the steps of each of its views."""
+
+
+class Views(IterableDataset):
+    """The views of every image of the shards, each [3, H, W] float, normalised; of n workers each takes every n-th
+    shard."""
+
+    def __init__(self, urls: Sequence[str], draw: DrawViews, mean: Sequence[float], std: Sequence[float]):
+        self.urls, self.draw, self.mean, self.std = urls, draw, mean, std
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        process = get_worker_info()
+        for url in self.urls[process.id :: process.num_workers] if process else self.urls:
+            with tarfile.open(url) as shard:
+                for entry in shard:
+                    key, _, extension = entry.name.rpartition(".")
+                    if extension == "jpg":
+                        image = decode(shard.extractfile(entry).read())
+                        views = [make_view(image, steps) for steps in self.draw(key, *image.size)]
+                        yield [to_tensor(view, self.mean, self.std) for view in views]
 
 
 def decode(content: bytes) -> Image.Image:
@@ -31,11 +54,6 @@ def make_view(image: Image.Image, steps: Sequence[Step]) -> Image.Image:
 def to_tensor(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """An image as [3, H, W] float, normalised."""
     return F.normalize(F.to_tensor(image), mean, std)
-
-
-def make_batch(views: Sequence[Image.Image], mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Views as [B, 3, H, W] float, normalised."""
-    return torch.stack([to_tensor(view, mean, std) for view in views])
 
 
 def resized_crop(image: Image.Image, box: Box, size: int) -> Image.Image:

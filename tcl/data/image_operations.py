@@ -41,9 +41,9 @@ class Step(NamedTuple):
 
 def resized_crop(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
     """The part `box` of an image, resized to size x size: bicubic over all the pixels it covers (antialiased)."""
-    part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-    # Pillow's filter; torch has it with vector instructions for channels-last bytes, which is what an image is.
-    batch = torch.from_numpy(part).permute(2, 0, 1)[None]
+    part = np.ascontiguousarray(pixels[box.top : box.top + box.height, box.left : box.left + box.width])
+    # Torch has Pillow's filter with vector instructions, a third of its time, for whole channels-last batches alone.
+    batch = torch.from_numpy(part[None]).permute(0, 3, 1, 2)
     resized = interpolate(batch, (size, size), mode="bicubic", antialias=True)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
