@@ -1,9 +1,9 @@
 """Samples per second from shards of photographs to two augmented views, against Pillow and torchvision as they are.
 
-    python -m benchmarks.loader [--images FOLDER --samples 2000 --round 300 --repeats 5 --workers '[0,1,2]']
+    python -m benchmarks.loader [--images FOLDER --samples 2000 --round_samples 300 --repeats 5 --workers '[0,1,2]']
 
 Both sides make the same views (their mean difference on 8-bit pixels is checked) and end in normalised float batches.
-On one core: each side once through `round` samples, in turn, `repeats` times; then the time of each operation. With
+On one core: each side once through `round_samples`, in turn, `repeats` times; then the time of each operation. With
 workers: our whole loader, which reads, shuffles, tokenises and masks texts besides, and a plain DataLoader. Prints
 tables and writes benchmarks/results/.
 """
@@ -136,26 +136,28 @@ def _timed(times: dict[str, float], name: str, run: partial) -> object:
 
 
 def loader_speed(urls: list[str], samples: int, workers: int) -> float:
-    """Samples per second of our whole loader, from its second batch on, when its workers have started."""
+    """Samples per second of our whole loader, once each of its workers has handed out a batch."""
     data = DataConfig(
         train=[SourceConfig(str(Path(urls[0]).parent / "*.tar"))], workers=workers, shuffle_buffer=2 * BATCH
     )
     reader = PairReader(data, AUGMENT, TOKENIZER, mlm_probability=0.15)
     loader = train_loader(data, reader=reader, batch_size=BATCH, seed=0, rank=0, world_size=1)
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    speed = _speed((normalise_images(batch, mean, std) for batch in loader), samples)
+    speed = _speed((normalise_images(batch, mean, std) for batch in loader), samples, workers)
     loader.close()
     return speed
 
 
 def plain_speed(urls: list[str], samples: int, workers: int) -> float:
     """The same of the textbook pipeline in a DataLoader."""
-    return _speed(iter(plain_batches(urls, workers)), samples)
+    return _speed(iter(plain_batches(urls, workers)), samples, workers)
 
 
-def _speed(batches: Iterator, samples: int) -> float:
-    next(batches)
-    started, count = time.perf_counter(), samples // BATCH
+def _speed(batches: Iterator, samples: int, workers: int) -> float:
+    turns = max(1, workers)  # workers take turns, and their batches may arrive all at once: whole turns are counted
+    for _ in islice(batches, turns):
+        pass
+    started, count = time.perf_counter(), samples // BATCH // turns * turns
     for _ in islice(batches, count):
         pass
     return count * BATCH / (time.perf_counter() - started)
@@ -164,16 +166,16 @@ def _speed(batches: Iterator, samples: int) -> float:
 def main(
     images: Path | None = None,
     samples: int = 2000,
-    round: int = 300,
+    round_samples: int = 300,
     repeats: int = 5,
     workers: list[int] = [0, 1, 2],  # noqa: B006 (jsonargparse shows it)
 ) -> None:
-    """images: a folder of JPEGs, or none: generated ones. samples: in the shards. round: samples of a measurement."""
+    """images: a folder of JPEGs, or none: generated ones. samples: in the shards. round_samples: of a measurement."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         contents = photographs(images, count=200)
         urls = write_shards(Path(folder), contents, samples, shards=20)
-        some = urls[: max(1, round * len(urls) // samples)]
+        some = urls[: max(1, round_samples * len(urls) // samples)]
         of_round = len(some) * samples // len(urls)
         difference = check_same(some[:1])
         sides = {
@@ -184,7 +186,11 @@ def main(
         speed = ratio(seconds, "plain", "ours")
         times = time_operations(some)
         scaling = [
-            {"workers": count, "ours": loader_speed(urls, round, count), "plain": plain_speed(urls, round, count)}
+            {
+                "workers": count,
+                "ours": loader_speed(urls, round_samples, count),
+                "plain": plain_speed(urls, round_samples, count),
+            }
             for _ in range(repeats)
             for count in workers
         ]
