@@ -95,7 +95,7 @@ def test_explain_maps_the_patch_grid_for_the_text_and_each_token():
     np.testing.assert_allclose(found.values, found.of_words.mean(axis=0))
     encoders = model.student.encoders
     with torch.no_grad():
-        tokens = encoders.image_encoder(model.transform(noise(1, (20, 10)))[None])
+        tokens = encoders.image_encoder(model.transform(np.array(noise(1, (20, 10))))[None])
     ids = torch.tensor([TOKENIZER.convert_tokens_to_ids(["[CLS]", "a", "red", "dog", "on", "mat"])])
     expected = grad_cam(model.student, tokens, ids, layer=0)[1:].unflatten(1, (2, 2))
     np.testing.assert_allclose(found.of_words, expected, rtol=1e-5)

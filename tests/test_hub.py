@@ -185,7 +185,7 @@ def test_other_software_prepares_images_alike(export):
     processor = AutoImageProcessor.from_pretrained(export, use_fast=False)
     image = noise(size=(50, 40))
     theirs = torch.as_tensor(np.array(processor(image)["pixel_values"][0]))
-    ours = eval_transform(32, IMAGE.mean, IMAGE.std)(image)
+    ours = eval_transform(32, IMAGE.mean, IMAGE.std)(np.array(image))
     assert theirs.shape == ours.shape and float((theirs - ours).abs().mean()) < 0.05
 
 

@@ -29,7 +29,7 @@ def model() -> TCL:
 
 def pixels(model: TCL, image: Image.Image) -> torch.Tensor:
     encoder = model.student.encoders.image_encoder
-    return eval_transform(32, encoder.mean, encoder.std)(image)[None]
+    return eval_transform(32, encoder.mean, encoder.std)(np.array(image))[None]
 
 
 @torch.no_grad()

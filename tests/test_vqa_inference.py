@@ -1,5 +1,6 @@
 """tcl.TCLForVQA against the decoder's likelihoods, question by question."""
 
+import numpy as np
 import pytest
 import torch
 from data_files import TOKENIZER, noise
@@ -23,7 +24,7 @@ def model() -> TCLForVQA:
 @torch.no_grad()
 def asked(model: TCLForVQA, image, question: str) -> list:
     ids, mask = tokenize(TOKENIZER, [clean_caption(question, 30)], 25)
-    return model.student.networks.read_questions(model.transform(image)[None], ids, mask)
+    return model.student.networks.read_questions(model.transform(np.array(image))[None], ids, mask)
 
 
 @torch.no_grad()

@@ -243,7 +243,12 @@ class TrainLoader:
 
     def _load(self) -> Loaded:
         try:
-            return next(self._loaded)
+            try:
+                return next(self._loaded)
+            except (EOFError, ConnectionError, FileNotFoundError):
+                # A worker that dies while it hands over a batch breaks that off; asking again tells of its death.
+                next(self._loaded)
+                raise
         except RuntimeError as error:
             raise self.explain(error) or error from error
 

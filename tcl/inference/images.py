@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -37,8 +38,8 @@ def list_images(images: ImageLike | Iterable[ImageLike], name: str = "images") -
     return listed
 
 
-def read_image(image: ImageLike, name: str) -> Image.Image:
-    """An upright 8-bit RGB image, as in training. InputError: no such file, no image, damaged, over MAX_PIXELS."""
+def read_image(image: ImageLike, name: str) -> np.ndarray:
+    """[H, W, 3] uint8 RGB, upright, as in training. InputError: no such file, no image, damaged, over MAX_PIXELS."""
     accepted = f"give a JPEG, PNG, WebP, GIF, BMP or TIFF of at most {MAX_PIXELS:,} pixels"
     try:
         if not isinstance(image, Image.Image):
@@ -60,7 +61,7 @@ def read_image(image: ImageLike, name: str) -> Image.Image:
 
 
 def read_pixels(
-    images: Sequence[ImageLike], transform: Callable[[Image.Image], Tensor], name: str, start: int = 0
+    images: Sequence[ImageLike], transform: Callable[[np.ndarray], Tensor], name: str, start: int = 0
 ) -> Tensor:
     """Pixels [b, 3, H, W] of b images, which messages call name[start], name[start + 1], ... InputError: as above."""
     return torch.stack([transform(read_image(image, f"{name}[{start + i}]")) for i, image in enumerate(images)])
@@ -69,7 +70,7 @@ def read_pixels(
 @torch.no_grad()
 def encode_images(
     encoder: ImageEncoder,
-    transform: Callable[[Image.Image], Tensor],
+    transform: Callable[[np.ndarray], Tensor],
     images: Sequence[ImageLike],
     *,
     batch_size: int,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin
+from PIL import Image
 from torch import Tensor
 
 from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
@@ -192,7 +193,7 @@ class TCL(ModelHubMixin):
         contributions = grad_cam(self.student, tokens, ids.to(self.hardware.device), layer)[1:]
         grid = self.student.encoders.image_encoder.grid
         words = self.pretrained.tokenizer.convert_ids_to_tokens(ids[0, 1:].tolist())
-        return HeatMap(shown, words, contributions.unflatten(1, grid).cpu().numpy())
+        return HeatMap(Image.fromarray(shown), words, contributions.unflatten(1, grid).cpu().numpy())
 
     def _embed_query(self, query: Embedded | ImageLike | Iterable[ImageLike] | Iterable[str]) -> Embedded:
         if isinstance(query, Embedded):
