@@ -4,7 +4,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -20,8 +20,7 @@ def interleaved(sides: dict[str, Callable[[], object]], repeats: int) -> dict[st
         for name, run in sides.items():
             started = time.perf_counter()
             run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            synchronise()
             seconds[name].append(time.perf_counter() - started)
     return seconds
 
@@ -30,6 +29,23 @@ def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> dict[str, fl
     """How many times as fast `fast` is: median over the rounds, with the smallest and largest."""
     ratios = [a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)]
     return {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Of the straight line through (log size, log value): 1 grows in proportion, 2 with the square."""
+    x, y = torch.tensor(sizes, dtype=torch.float64).log(), torch.tensor(values, dtype=torch.float64).log()
+    return float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+
+
+def device() -> torch.device:
+    """What the benchmarks run on: a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def synchronise() -> None:
+    """Wait until the GPU, where there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def machine() -> dict[str, object]:

@@ -11,7 +11,6 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from tcl.command_line import save_config
-from tcl.config import TrainConfig
 from tcl.data.batch import Batch, QuestionBatch, to_device
 from tcl.data.loader import TrainLoader, train_loader
 from tcl.data.normalise import normalise_images
@@ -21,6 +20,8 @@ from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_ch
 from tcl.training.checkpoint_store import CheckpointStore
 from tcl.training.engine import Engine, build_engine
 from tcl.training.evaluate import save_evaluation
+from tcl.training.host_memory import keep_freed_memory
+from tcl.training.layers import prepare_layers
 from tcl.training.monitor import NOT_LOSSES, Monitor
 from tcl.training.optim import learning_rate, soft_target_share
 from tcl.training.preemption import StopRequest, listen_for_stop
@@ -60,11 +61,14 @@ def train(config: RunConfig, build_task: BuildTask) -> Path:
     """
     output_dir = Path(config.output_dir)
     accelerator = build_accelerator(config)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(config.seed)
     task = build_task(config, accelerator)
     task.teacher.to(accelerator.device)
     world = describe_world(config, accelerator, task)
-    _apply_memory_and_compile_options(task, config.train)
+    bf16 = accelerator.mixed_precision == "bf16"
+    prepare_layers(task.student.averaged, config.train, accelerator.device, bf16)
     engine = build_engine(accelerator, task.student, config.optim)
 
     resumed, damaged = checkpoint_to_resume(accelerator, config.train.resume, output_dir / "checkpoints")
@@ -201,18 +205,6 @@ def _next_batches(run: _Run) -> list[Batch | QuestionBatch]:
     device, count = run.accelerator.device, run.config.train.accumulate_steps
     arrived = [to_device(next(run.loader), device) for _ in range(count)]
     return [normalise_images(batch, run.mean, run.std) for batch in arrived]
-
-
-def _apply_memory_and_compile_options(task: Task, config: TrainConfig) -> None:
-    networks = task.student.averaged
-    vit, bert = networks.image_encoder.vit, networks.text_encoder.bert
-    if config.activation_checkpointing:
-        vit.set_grad_checkpointing(True)
-        bert.activation_checkpointing_enable({"use_reentrant": False})
-        networks.fusion_encoder.activation_checkpointing = True
-    if config.compile:
-        for layer in (*vit.blocks, *bert.encoder.layer, *networks.fusion_encoder.layers):
-            layer.compile(dynamic=True)
 
 
 def _evaluate(run: _Run, step: int, is_last: bool = False) -> float | None:

@@ -1,0 +1,59 @@
+"""Models and batches of the sizes that the training benchmarks use."""
+
+from dataclasses import dataclass
+
+import torch
+
+from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.data.batch import Batch
+from tcl.models.encoders import build_encoders
+from tcl.models.momentum import Momentum
+from tcl.models.tcl import Negatives, TCLStudent
+
+VOCABULARY, TOKENS, MASKED, ALPHA = 30522, 25, 4, 0.4
+WIDTHS = {"Ti": 192, "S": 384, "B": 768}
+
+
+@dataclass
+class Size:
+    """ViT-<name>/16 with a 12-layer BERT of the same width, and a batch for it."""
+
+    name: str = "Ti"
+    """Ti, S or B."""
+    batch: int = 64
+    queue: int = 65536
+    image_size: int = 256
+
+
+def build_models(size: Size) -> tuple[TCLStudent, Momentum]:
+    """The same random weights at every call."""
+    torch.manual_seed(0)
+    width = WIDTHS[size.name]
+    heads = width // 64
+    bert = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width}
+    model = ModelConfig(
+        image=ImageEncoderConfig(image_size=size.image_size, overrides={"embed_dim": width, "num_heads": heads}),
+        text=TextEncoderConfig(overrides=bert),
+    )
+    objective = ObjectiveConfig(queue_size=size.queue)
+    encoders = build_encoders(model, VOCABULARY, pad_id=0)
+    return TCLStudent(encoders, objective), Momentum(encoders, objective, model.lmi_regions, seed=0)
+
+
+def random_batch(size: Size) -> Batch:
+    """Pairs whose texts all have the full length: what is gained on padding is not counted."""
+    generator = torch.Generator().manual_seed(0)
+    B = size.batch
+    ids = torch.randint(5, VOCABULARY, (B, TOKENS), generator=generator)
+    positions = torch.cat([b * TOKENS + 1 + torch.randperm(TOKENS - 1, generator=generator)[:MASKED] for b in range(B)])
+    masked = ids.clone()
+    masked.view(-1)[positions] = 4
+    image, image_aug = torch.randn(2, B, 3, size.image_size, size.image_size, generator=generator)
+    labels, keys = ids.view(-1)[positions], [str(b) for b in range(B)]
+    return Batch(image, image_aug, ids, torch.ones_like(ids), masked, positions, labels, keys)
+
+
+def fixed_negatives(B: int, device: torch.device) -> Negatives:
+    """Neighbours, for steps whose losses are compared."""
+    own, yes = torch.arange(B, device=device), torch.ones(B, dtype=torch.bool, device=device)
+    return Negatives((own + 1) % B, (own + B - 1) % B, yes, yes)
