@@ -31,6 +31,14 @@ def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> dict[str, fl
     return {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
+def print_sides(seconds: dict[str, list[float]], ratios: dict[str, dict[str, float]]) -> None:
+    """A line for each side: median seconds and how many times as fast it is, from `ratio`."""
+    for name, values in seconds.items():
+        speed = ratios[name]
+        times = f"{speed['median']:5.2f}x ({speed['least']:.2f} to {speed['most']:.2f})"
+        print(f"  {name:13s} {statistics.median(values):8.3f} s  {times}", flush=True)
+
+
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     """Of the straight line through (log size, log value): 1 grows in proportion, 2 with the square."""
     x, y = torch.tensor(sizes, dtype=torch.float64).log(), torch.tensor(values, dtype=torch.float64).log()

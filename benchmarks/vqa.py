@@ -9,7 +9,7 @@ to the longest, as the published code does. Prints a table and writes benchmarks
 import jsonargparse
 import torch
 
-from benchmarks.measure import interleaved, ratio, save
+from benchmarks.measure import interleaved, print_sides, ratio, save
 from benchmarks.textbook.vqa import rank_by_repetition
 from tcl.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.evaluation.answering import AnswerList, rank_answers
@@ -62,24 +62,13 @@ def main(
     seconds = interleaved({"plain": plain, "ours": ours}, repeats)
     same = bool(found["plain"][0][:, 0].equal(found["ours"][0][:, 0]))
     difference = float((found["plain"][1] - found["ours"][1]).abs().max())
-    speed = ratio(seconds, "plain", "ours")
+    speed = {name: ratio(seconds, "plain", name) for name in seconds}
     print(f"ranking {answers:,} answers for {questions} questions, k {k}, width {width}")
-    for name, values in seconds.items():
-        print(f"  {name:6s} {sorted(values)[len(values) // 2]:8.2f} s")
-    print(f"  {speed['median']:.1f} times as fast (least {speed['least']:.1f}, most {speed['most']:.1f})")
+    print_sides(seconds, speed)
     print(f"  same best answers: {same}; largest difference of a probability: {difference:.1e}")
     options = {"questions": questions, "answers": answers, "k": k, "width": width, "question_tokens": question_tokens}
-    path = save(
-        "vqa",
-        {
-            "options": options,
-            "seconds": seconds,
-            "ratio": speed,
-            "same_answers": same,
-            "largest_difference": difference,
-        },
-    )
-    print(path)
+    result = {"seconds": seconds, "ratios": speed, "same_answers": same, "largest_difference": difference}
+    print(save("vqa", {"options": options} | result))
 
 
 if __name__ == "__main__":
