@@ -1,0 +1,287 @@
+"""Models as ONNX, run by onnxruntime, against the networks themselves and the evaluation in torch."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from data_files import TOKENIZER, encode, noise, pair, write_tar
+from tiny import BERT, MODEL, random_batch
+from tiny_pretrained import tiny_tcl, tiny_vqa
+from transformers import AutoTokenizer
+
+from tcl.checkpoints.build import build_student
+from tcl.checkpoints.export_format import ExportConfig
+from tcl.checkpoints.hub import Pretrained, save_pretrained
+from tcl.checkpoints.onnx_export import GRAPHS, export_onnx
+from tcl.checkpoints.onnx_graphs import trace
+from tcl.config import TextEncoderConfig
+from tcl.data.retrieval_set import RetrievalSet, load_retrieval_set
+from tcl.errors import InputError
+from tcl.evaluation.onnx_agreement import largest_differences, torch_recalls
+from tcl.evaluation.onnx_retrieval import onnx_recalls
+from tcl.inference.onnx_towers import OnnxTowers, load_onnx
+from tools.export_onnx import main
+
+CAPTIONS = ["a red dog", "cat on a mat", "a photo of thing number dog", "blue", "green mat on a dog", "a mat", "dog"]
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> Pretrained:
+    return tiny_tcl().pretrained
+
+
+@pytest.fixture(scope="module")
+def made(pretrained, tmp_path_factory) -> tuple[Path, dict]:
+    """A folder, and what tracing gave: it takes seconds."""
+    folder, traced = tmp_path_factory.mktemp("onnx") / "out", []
+
+    def recorded(given: Pretrained) -> dict:
+        traced.append(trace(given))
+        return traced[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tcl.checkpoints.onnx_export.trace", recorded)
+        export_onnx(pretrained, folder, int8=True)
+    return folder, traced[0]
+
+
+@pytest.fixture(scope="module")
+def folder(made) -> Path:
+    return made[0]
+
+
+@pytest.fixture
+def already_traced(made, monkeypatch) -> None:
+    """For a model with the weights of `pretrained`."""
+    monkeypatch.setattr("tcl.checkpoints.onnx_export.trace", lambda _: made[1])
+
+
+@pytest.fixture(scope="module")
+def towers(folder) -> OnnxTowers:
+    return load_onnx(folder)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("shards") / "000000.tar"
+    samples = [pair(f"{i}", caption, encode(noise(i), "PNG")) for i, caption in enumerate(CAPTIONS)]
+    write_tar(path, [entry for sample in samples for entry in sample])
+    return str(path)
+
+
+def retrieval_set(shards: str) -> RetrievalSet:
+    return load_retrieval_set(shards, max_words=8, max_pixels=10**6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("pairs", "length"), [(1, 3), (1, 12), (3, 5), (7, 12)])
+def test_graphs_equal_the_networks_at_any_batch_size_and_length(pretrained, towers, pairs, length):
+    """The fusion encoder's plain forward pass is not what the graph was traced from."""
+    batch, encoders = random_batch(pairs, seed=pairs, length=length), pretrained.student.encoders
+    ids = batch.input_ids.clamp(max=len(TOKENIZER) - 1)
+    image_tokens = encoders.image_encoder(batch.image)
+    text_tokens = encoders.text_encoder(ids, batch.attention_mask)
+    found_image, image_embedding = towers.encode_images(batch.image.numpy())
+    found_text, text_embedding = towers.encode_texts(ids.numpy(), batch.attention_mask.numpy())
+    fused = encoders.fusion_encoder(
+        text_tokens, batch.attention_mask, encoders.fusion_encoder.image_keys_values(image_tokens)
+    )
+    logits = towers.match(found_image, found_text, batch.attention_mask.numpy())
+    for found, expected in (
+        (found_image, image_tokens),
+        (image_embedding, encoders.project_image(image_tokens[:, 0])),
+        (found_text, text_tokens),
+        (text_embedding, encoders.project_text(text_tokens[:, 0])),
+        (logits, pretrained.student.itm_head(fused[:, 0])),
+    ):
+        np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-4)
+    assert np.ptp(logits) > 0.01
+
+
+def test_what_stands_in_the_padding_does_not_matter(towers):
+    batch = random_batch(3, seed=1, length=4)
+    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
+    wide = np.pad(ids, ((0, 0), (0, 5)), constant_values=7)
+    wide_mask = np.pad(mask, ((0, 0), (0, 5)))
+    tokens, embedding = towers.encode_texts(ids, mask)
+    wide_tokens, wide_embedding = towers.encode_texts(wide, wide_mask)
+    np.testing.assert_allclose(wide_embedding, embedding, atol=1e-5)
+    np.testing.assert_allclose(wide_tokens[:, :4][mask == 1], tokens[mask == 1], atol=1e-5)
+    image_tokens, _ = towers.encode_images(batch.image.numpy())
+    wide_tokens[wide_mask == 0] = 1000
+    logits = towers.match(image_tokens, wide_tokens, wide_mask)
+    np.testing.assert_allclose(logits, towers.match(image_tokens, tokens, mask), atol=1e-4)
+
+
+def test_each_pair_is_scored_alone(towers):
+    """Of the texts, none sees another, and of the images likewise."""
+    batch = random_batch(4, seed=2, length=6)
+    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
+    images, texts = towers.encode_images(batch.image.numpy())[0], towers.encode_texts(ids, mask)[0]
+    together = towers.match(images, texts, mask)
+    alone = [towers.match(images[i : i + 1], texts[i : i + 1], mask[i : i + 1])[0] for i in range(4)]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_largest_differences_are_rounding_and_what_differs_shows(pretrained, towers):
+    found = largest_differences(pretrained, towers)
+    assert found.keys() == {"image_tokens", "image_embedding", "text_tokens", "text_embedding", "itm_logits"}
+    assert all(0 < difference < 1e-4 for difference in found.values())
+    other = tiny_tcl().pretrained
+    with torch.no_grad():
+        other.student.itm_head.bias += torch.tensor([0.0, 0.5])
+    changed = largest_differences(other, towers)
+    assert changed.pop("itm_logits") == pytest.approx(0.5, abs=1e-4)
+    assert changed == {name: found[name] for name in changed}
+
+
+def test_int8_graphs_are_smaller_and_close(pretrained, folder, towers):
+    small = load_onnx(folder, int8=True)
+    for name in GRAPHS:
+        large = onnx.load(folder / f"{name}.onnx").graph.initializer
+        quantised = onnx.load(folder / f"{name}.int8.onnx").graph.initializer
+        assert sum(len(tensor.raw_data) for tensor in quantised) < 0.7 * sum(len(tensor.raw_data) for tensor in large)
+    batch = random_batch(5, seed=3, length=9)
+    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
+    for found, expected in (
+        (small.encode_images(batch.image.numpy())[1], towers.encode_images(batch.image.numpy())[1]),
+        (small.encode_texts(ids, mask)[1], towers.encode_texts(ids, mask)[1]),
+    ):
+        assert ((found * expected).sum(axis=1) > 0.99).all()
+        assert np.abs(found - expected).max() > 1e-5  # it is not the same graph
+    differences = largest_differences(pretrained, small)
+    assert 1e-5 < differences["itm_logits"] < 0.5
+
+
+def test_retrieval_in_onnxruntime_ranks_as_torch(pretrained, towers, shards):
+    data = retrieval_set(shards)
+    for rerank_k in (2, 7):
+        assert onnx_recalls(towers, data, rerank_k) == torch_recalls(pretrained, data, rerank_k)
+
+
+def test_the_folder_has_what_prepares_the_inputs(pretrained, folder, towers):
+    assert AutoTokenizer.from_pretrained(folder)("a red dog").input_ids == TOKENIZER("a red dog").input_ids
+    assert (towers.config.max_tokens, towers.config.max_words) == (12, 8)
+    assert towers.config.model.image.mean == tuple(pretrained.student.encoders.image_encoder.mean)
+    assert json.loads((folder / "preprocessor_config.json").read_text())["size"] == {"height": 32, "width": 32}
+
+
+def test_graphs_are_named_for_their_readers_and_tell_nothing_of_the_machine(folder):
+    for name, inputs in (
+        ("image", {"pixel_values": ["batch", 3, 32, 32]}),
+        ("text", {"input_ids": ["batch", "length"], "attention_mask": ["batch", "length"]}),
+        (
+            "fusion",
+            {
+                "image_tokens": ["batch", 5, 24],
+                "text_tokens": ["batch", "length", 16],
+                "attention_mask": ["batch", "length"],
+            },
+        ),
+    ):
+        path = folder / f"{name}.onnx"
+        found = onnx.load(path).graph.input
+        axes = [[axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim] for each in found]
+        assert dict(zip([each.name for each in found], axes, strict=True)) == inputs
+        assert str(Path(torch.__file__).parent).encode() not in path.read_bytes()
+        assert str(Path(__file__).parents[1]).encode() not in path.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_roberta_with_its_own_position_numbers_is_exported_too(tmp_path):
+    """Its positions are counted from the ids: padding has none."""
+    text = TextEncoderConfig(name="roberta", overrides={**BERT, "max_position_embeddings": 40})
+    model = replace(MODEL, text=text)
+    torch.manual_seed(0)
+    pretrained = Pretrained(build_student(ExportConfig("tcl", model), TOKENIZER), TOKENIZER, "tcl", model, 25, 8)
+    export_onnx(pretrained, tmp_path)
+    assert max(largest_differences(pretrained, load_onnx(tmp_path)).values()) < 1e-4
+
+
+def test_the_tool_writes_graphs_and_a_report(pretrained, already_traced, shards, tmp_path, capsys):
+    save_pretrained(pretrained, tmp_path / "export")
+    out = tmp_path / "out"
+    main([str(tmp_path / "export"), str(out), "--int8", "--shards", shards, "--rerank_k", "3"])
+    report = json.loads((out / "onnx_report.json").read_text())
+    assert report["recalls"]["fp32"] == report["recalls"]["torch"] and "rerank_i2t_r1" in report["recalls"]["int8"]
+    assert max(report["largest_differences"]["fp32"].values()) < 1e-4
+    assert report["megabytes"]["int8"] < report["megabytes"]["fp32"]
+    sizes = [(out / f"{name}.onnx").stat().st_size for name in GRAPHS]
+    assert report["megabytes"]["fp32"] == pytest.approx(sum(sizes) / 1e6)
+    assert "R@1 of 7 images x 7 texts" in capsys.readouterr().out
+    main([str(tmp_path / "export"), str(out)])
+    assert not list(out.glob("*.int8.onnx"))  # they would be of other weights
+    assert json.loads((out / "onnx_report.json").read_text())["recalls"] == {}
+
+
+def test_the_tool_fails_where_graphs_differ_from_torch(pretrained, already_traced, tmp_path, monkeypatch):
+    save_pretrained(pretrained, tmp_path / "export")
+    monkeypatch.setattr("tools.export_onnx.largest_differences", lambda *_: {"text_tokens": float("nan")})
+    with pytest.raises(InputError, match=r"text_tokens differs from torch by up to nan; accepted: 1e-04"):
+        main([str(tmp_path / "export"), str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rerank_k", "0"], "rerank_k: 0"),
+        (["--shards", "SHARDS", "--rerank_k", "8"], "eval.rerank_k: 8, but data.val holds 7 images"),
+        (["--shards", "nothing/*.tar"], "nothing"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_written(pretrained, shards, tmp_path, options, message):
+    save_pretrained(pretrained, tmp_path / "export")
+    with pytest.raises(InputError, match=message):
+        main([str(tmp_path / "export"), str(tmp_path / "out"), *(shards if it == "SHARDS" else it for it in options)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_vqa_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match="source: a vqa model; accepted: a pre-trained or a retrieval model"):
+        export_onnx(tiny_vqa().pretrained, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["student.safetensors", "checkpoints/latest"])
+def test_a_folder_of_a_run_is_left_alone(pretrained, tmp_path, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("")
+    with pytest.raises(InputError, match="belongs to a run or an export"):
+        export_onnx(pretrained, tmp_path)
+
+
+def test_an_export_is_left_alone(pretrained, tmp_path):
+    save_pretrained(pretrained, tmp_path)
+    with pytest.raises(InputError, match="belongs to a run or an export"):
+        export_onnx(pretrained, tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(pretrained, tmp_path, monkeypatch):
+    monkeypatch.setattr("tcl.checkpoints.onnx_export.trace", lambda _: {})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"out: .*file/out cannot be written"):
+        export_onnx(pretrained, tmp_path / "file" / "out")
+
+
+def test_missing_packages_are_named_with_the_way_to_install_them(pretrained, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for use in (lambda: export_onnx(pretrained, tmp_path), lambda: load_onnx(folder)):
+        with pytest.raises(InputError, match=r"onnxruntime: not installed; run pip install 'tcl-vlp\[onnx\]'"):
+            use()
+
+
+def test_missing_and_damaged_graphs_are_named(pretrained, folder, tmp_path):
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_onnx(tmp_path / "nothing")
+    for file in folder.iterdir():
+        if file.suffix != ".onnx":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(InputError, match=r"image\.int8\.onnx: there is no such file; .*export_onnx\.py --int8"):
+        load_onnx(tmp_path, int8=True)
+    (tmp_path / "image.onnx").write_bytes(b"not a graph")
+    with pytest.raises(InputError, match=r"image\.onnx: onnxruntime cannot load it"):
+        load_onnx(tmp_path)
