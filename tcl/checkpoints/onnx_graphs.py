@@ -11,6 +11,7 @@ from tcl.models.encoders import Encoders
 from tcl.models.tcl import TCLStudent
 
 EXAMPLE_TOKENS = 8
+"""Length of the texts that are traced, at most."""
 
 
 class ImageTower(nn.Module):
@@ -71,11 +72,14 @@ def graphs_of(student: TCLStudent) -> Graphs:
 
 @torch.no_grad()
 def trace(pretrained: Pretrained) -> dict[str, torch.onnx.ONNXProgram]:
-    """Each of `Graphs` by its name as ONNX. Inputs are called as the arguments of its forward."""
+    """Each of `Graphs` by its name as ONNX. Inputs are called as the arguments of its forward.
+
+    The student is on the CPU.
+    """
     graphs, side = graphs_of(pretrained.student), pretrained.model.image.image_size
     # Two of each: the exporter takes a size of 1 for one that never changes.
     pixel_values = torch.zeros(2, 3, side, side)
-    input_ids = torch.zeros(2, EXAMPLE_TOKENS, dtype=torch.int64)
+    input_ids = torch.zeros(2, min(EXAMPLE_TOKENS, pretrained.max_tokens), dtype=torch.int64)
     attention_mask = torch.ones_like(input_ids)
     image_tokens, _ = graphs.image(pixel_values)
     text_tokens, _ = graphs.text(input_ids, attention_mask)

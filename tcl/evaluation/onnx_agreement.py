@@ -1,5 +1,6 @@
 """How near ONNX graphs come to the torch model that they were made from: in their outputs, and in recall."""
 
+from collections import defaultdict
 from functools import partial
 
 import torch
@@ -25,9 +26,10 @@ SIZES = ((1, 2), (2, 25), (5, 11))
 def largest_differences(pretrained: Pretrained, towers: OnnxTowers) -> dict[str, float]:
     """Of each output of the graphs, by its name, on random pixels and texts of `SIZES`, padding included.
 
-    `pretrained` is on the CPU. The pair scorer is given torch's tokens, so that no error counts twice.
+    NaN where either side is. `pretrained` is on the CPU. The pair scorer is given torch's tokens, so that no error
+    counts twice.
     """
-    graphs, largest = graphs_of(pretrained.student), {}
+    graphs, differences = graphs_of(pretrained.student), defaultdict(list)
     for pairs, longest in SIZES:
         pixels, ids, mask = _random_inputs(pretrained, pairs, min(longest, pretrained.max_tokens))
         image_tokens, image_embedding = graphs.image(pixels)
@@ -41,13 +43,12 @@ def largest_differences(pretrained: Pretrained, towers: OnnxTowers) -> dict[str,
             ("text_embedding", text_embedding, found_texts[1]),
             ("itm_logits", graphs.fusion(image_tokens, text_tokens, mask), logits),
         ):
-            difference = float((torch.from_numpy(found) - expected).abs().max())
-            largest[name] = max(largest.get(name, 0.0), difference)
-    return largest
+            differences[name].append((torch.from_numpy(found) - expected).abs().max())
+    return {name: float(torch.stack(each).max()) for name, each in differences.items()}
 
 
 def torch_recalls(pretrained: Pretrained, data: RetrievalSet, rerank_k: int) -> dict[str, float]:
-    """As `tcl.evaluation.onnx_retrieval.onnx_recalls`, by torch in fp32, on the device of `pretrained`."""
+    """As `tcl.evaluation.onnx_retrieval.onnx_recalls`, by torch in fp32. `pretrained` is on the CPU."""
     image, side = pretrained.student.encoders.image_encoder, pretrained.model.image.image_size
     return evaluate_retrieval(
         Accelerator(cpu=True, mixed_precision="no"),
