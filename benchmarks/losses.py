@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measure import device, save, slope
+from benchmarks.measure import device, ratio, save, slope
 from benchmarks.sides import PeakMemory, Side, Sides
 from benchmarks.textbook.losses import cross_modal, intra_modal, local_global
 from tcl.losses.cma import cross_modal_alignment, expected_candidates
@@ -126,38 +126,40 @@ def textbook_lmi_bytes(B: int) -> int:
     return 4 * 4 * B * TOKENS * (1 + B * TOKENS)
 
 
+def compare(sides: Sides, which: str, B: int, repeats: int, textbook: bool = True) -> dict:
+    """A row: seconds (median), bytes and value of each side, their ratio and difference. textbook: it fits."""
+    names = list(SIDES) if textbook else ["ours"]
+    found: dict[str, list] = {name: [] for name in names}
+    for _ in range(repeats + 1):
+        for name in names:
+            found[name].append(sides.ask(name, f"{which} {B}"))
+    row = {"losses": which, "batch": B}
+    for name in names:
+        seconds, values, peaks = zip(*found[name][1:], strict=True)
+        row[name] = {"seconds": statistics.median(seconds), "bytes": max(peaks), "value": values[-1]}
+    if textbook:
+        seconds = {name: [one[0] for one in found[name][1:]] for name in names}
+        row["ratio"] = ratio(seconds, "textbook", "ours")
+        row["difference"] = abs(row["ours"]["value"] / row["textbook"]["value"] - 1)
+    return row
+
+
 def main(batches: list[int] = [64, 128, 256, 512, 1024, 2048], repeats: int = 3, queue: int = 65536) -> None:  # noqa: B006
     """batches: pairs in a batch, ascending."""
     rows = []
-    limit = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 8 * 2**30
+    room = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 8 * 2**30
     with Sides(SIDES, Options(queue)) as sides:
         for B in batches:
             for which in LOSSES:
-                fits = which == "contrast" or textbook_lmi_bytes(B) < limit
-                names = list(SIDES) if fits else ["ours"]
-                found = {name: [] for name in names}
-                for _ in range(repeats + 1):
-                    for name in names:
-                        found[name].append(sides.ask(name, f"{which} {B}"))
-                row = {"losses": which, "batch": B}
-                for name in names:
-                    seconds, values, peaks = zip(*found[name][1:], strict=True)
-                    row[name] = {"seconds": statistics.median(seconds), "bytes": max(peaks), "value": values[-1]}
-                if fits:
-                    ratios = [a[0] / b[0] for a, b in zip(found["textbook"][1:], found["ours"][1:], strict=True)]
-                    row["ratio"] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-                    row["difference"] = abs(row["ours"]["value"] / row["textbook"]["value"] - 1)
-                rows.append(row)
-                _print(row)
+                fits = which == "contrast" or textbook_lmi_bytes(B) < room
+                rows.append(compare(sides, which, B, repeats, fits))
+                _print(rows[-1])
     slopes = {}
     for which in LOSSES:
         ours = [row for row in rows if row["losses"] == which]
         sizes = [row["batch"] for row in ours]
-        slopes[which] = {
-            "seconds": slope(sizes, [row["ours"]["seconds"] for row in ours]),
-            "bytes": slope(sizes, [row["ours"]["bytes"] for row in ours]),
-        }
-        grows = slopes[which]
+        grows = {name: slope(sizes, [row["ours"][name] for row in ours]) for name in ("seconds", "bytes")}
+        slopes[which] = grows
         print(f"{which}: ours grows with batch^{grows['seconds']:.2f} in time, ^{grows['bytes']:.2f} in memory")
     print(save("losses", {"options": asdict(Options(queue)), "rows": rows, "slopes": slopes}))
 

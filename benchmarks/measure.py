@@ -1,6 +1,7 @@
 """What every benchmark does alike: run both sides in turn, take medians, print a table, leave a JSON file."""
 
 import json
+import os
 import platform
 import statistics
 import time
@@ -9,6 +10,8 @@ from datetime import date
 from pathlib import Path
 
 import torch
+
+from tcl.precision import multiplies_bf16_fast
 
 RESULTS = Path("benchmarks/results")
 
@@ -56,16 +59,23 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
+def device_name() -> str:
+    """Of the GPU, or what the CPU can do, as part of a file's name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name().replace(" ", "_")
+    bf16 = "_bf16" if multiplies_bf16_fast(torch.device("cpu")) else ""
+    return f"{platform.machine()}_CPU{bf16}"
+
+
 def machine() -> dict[str, object]:
     """Where and with what a result was measured."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
-    return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    return {"device": device_name(), "threads": torch.get_num_threads(), "cores": os.cpu_count()} | versions
 
 
 def save(name: str, result: dict) -> Path:
     """Write benchmarks/results/<device>-<date>-<name>.json, with the machine."""
-    about = machine()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{str(about['device']).replace(' ', '_')}-{date.today()}-{name}.json"
-    path.write_text(json.dumps({"machine": about, **result}, indent=1) + "\n")
+    path = RESULTS / f"{device_name()}-{date.today()}-{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
     return path

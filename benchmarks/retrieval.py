@@ -155,8 +155,8 @@ def _answer(corpus: Corpus, rerank: Callable[[], tuple[Tensor, Tensor]]) -> Side
     return side
 
 
-def main(options: Options, repeats: int) -> None:
-    """repeats: rounds, in each of which every side ranks once."""
+def measure(options: Options, repeats: int) -> dict:
+    """Seconds, ratios to the plain side, recalls and differences; in each of `repeats` rounds every side ranks once."""
     with Sides(SIDES, options) as sides:
         seconds = sides.in_turn("rerank", repeats)
         found = {name: sides.ask(name, "found") for name in SIDES}
@@ -164,13 +164,18 @@ def main(options: Options, repeats: int) -> None:
     speed = {name: ratio(seconds, "plain", name) for name in SIDES}
     scores = {name: torch.cat([torch.tensor(part).flatten() for part in parts]) for name, (_, parts) in found.items()}
     difference = {name: float((scores[name] - scores["plain"]).abs().max()) for name in SIDES}
+    return {"seconds": seconds, "ratios": speed, "recalls": recalls, "largest_difference": difference}
+
+
+def main(options: Options, repeats: int) -> None:
+    """Measure, print, save."""
+    found = measure(options, repeats)
     print(f"re-ranking {options.images} images x {options.captions:,} captions, k {options.k}, width {options.width}")
-    print_sides(seconds, speed)
+    print_sides(found["seconds"], found["ratios"])
     for name in ("fp32", "default"):
-        same = "the same recalls" if recalls[name] == recalls["plain"] else "other recalls"
-        print(f"  {name}: {same}; largest difference of a score {difference[name]:.1e}")
-    result = {"seconds": seconds, "ratios": speed, "recalls": recalls, "largest_difference": difference}
-    print(save("retrieval", {"options": asdict(options)} | result))
+        same = "the same recalls" if found["recalls"][name] == found["recalls"]["plain"] else "other recalls"
+        print(f"  {name}: {same}; largest difference of a score {found['largest_difference'][name]:.1e}")
+    print(save("retrieval", {"options": asdict(options)} | found))
 
 
 if __name__ == "__main__":
