@@ -14,7 +14,8 @@ from transformers import RobertaTokenizerFast
 
 from tcl import TCL
 from tcl.data.augment import eval_transform
-from tcl.data.text import clean_caption, tokenize
+from tcl.data.captions import clean_caption
+from tcl.data.text import tokenize
 from tcl.errors import InputError
 from tcl.inference.fill_mask import tokenize_masked
 

@@ -6,8 +6,9 @@ from data_files import TOKENIZER
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, RobertaTokenizerFast
 
+from tcl.data.captions import clean_caption
 from tcl.data.masking import mask_tokens
-from tcl.data.text import clean_caption, join_tokens, load_tokenizer, tokenize
+from tcl.data.text import join_tokens, load_tokenizer, tokenize
 from tcl.errors import InputError
 
 

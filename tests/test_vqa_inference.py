@@ -7,7 +7,8 @@ from data_files import TOKENIZER, noise
 from tiny_pretrained import tiny_vqa
 
 from tcl import TCLForVQA
-from tcl.data.text import clean_caption, tokenize
+from tcl.data.captions import clean_caption
+from tcl.data.text import tokenize
 from tcl.errors import InputError
 from tcl.evaluation.answering import generate_answers
 

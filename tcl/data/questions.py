@@ -13,10 +13,11 @@ from transformers import PreTrainedTokenizerBase
 from tcl.config import DataConfig
 from tcl.data.augment import Augment
 from tcl.data.batch import QuestionBatch
+from tcl.data.captions import clean_caption, encodable
 from tcl.data.decode import BadSample, decode_image, image_bytes, json_of
 from tcl.data.read_shard import read_samples
 from tcl.data.shards import list_shards
-from tcl.data.text import clean_caption, encodable, tokenize
+from tcl.data.text import tokenize
 from tcl.errors import InputError
 
 NO_QUESTION = "missing question"

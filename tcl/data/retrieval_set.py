@@ -3,10 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tcl.data.captions import clean_caption
 from tcl.data.decode import EMPTY_CAPTION, NOT_TEXT, BadSample, clean_captions, decode_image, image_bytes, json_of
 from tcl.data.read_shard import RawSample, read_samples
 from tcl.data.shards import list_shards
-from tcl.data.text import clean_caption
 from tcl.errors import InputError
 
 OTHER_IMAGE = "image_id of another image"

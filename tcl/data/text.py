@@ -1,4 +1,4 @@
-"""Captions: cleaning, and from strings to token ids."""
+"""From strings to token ids, and back."""
 
 import re
 
@@ -7,19 +7,6 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tcl.errors import InputError
-
-_DROPPED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
-
-
-def clean_caption(text: str, max_words: int) -> str:
-    """Lower case without punctuation, single spaces, at most max_words words (>= 1); may come out empty."""
-    text = encodable(text).lower().translate(_DROPPED).replace("<person>", "person")
-    return " ".join(text.split()[:max_words])
-
-
-def encodable(text: str) -> str:
-    """`text` without halves of surrogate pairs, which JSON can spell and no tokenizer takes."""
-    return text.encode("utf-8", "ignore").decode()
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:

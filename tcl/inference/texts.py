@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tcl.data.text import clean_caption, tokenize
+from tcl.data.captions import clean_caption
+from tcl.data.text import tokenize
 from tcl.errors import InputError
 
 MAX_WORDS = 1000
