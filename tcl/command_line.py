@@ -1,6 +1,5 @@
 """From the command line and YAML files to a typed configuration, and back to YAML."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,50 +10,45 @@ import yaml
 
 from tcl.config import PretrainConfig
 from tcl.config_checks import check_pretrain
-from tcl.errors import PREEMPTED_EXIT_CODE, InputError, Preempted
+from tcl.errors import InputError
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+EPILOG = (
+    "--dry_run prints what the run would be and reads a batch of every source; --debug shows the traceback of an error."
+)
 
 Config = TypeVar("Config")
 
 
 def parse_pretrain(arguments: list[str]) -> PretrainConfig:
-    """The configuration of `pretrain.py`; see `parse_config`."""
-    return parse_config(arguments, PretrainConfig, check_pretrain, "pretrain.py")
+    """The configuration of `tcl pretrain`; see `parse_config`."""
+    return parse_config(arguments, PretrainConfig, check_pretrain, "tcl pretrain")
 
 
 def parse_config(arguments: list[str], kind: type[Config], check: Callable[[Config], None], program: str) -> Config:
     """Command line (`--config file.yaml --train.steps 100 ...`, later ones win) -> a checked configuration.
 
-    InputError: an unknown key, a wrong type, or a value that `check` refuses.
+    program: whose --help messages name. InputError: an unknown key, a wrong type, or a value that `check` refuses.
     """
-    parser = jsonargparse.ArgumentParser(prog=program, exit_on_error=False, description=kind.__doc__)
-    parser.add_argument("--config", action="config", help="YAML file of options; may be given more than once.")
-    parser.add_class_arguments(kind, as_group=False)
+    parser = config_parser(kind, program)
     try:
         parsed = parser.parse_args(arguments)
         parsed.pop("config")
         config = kind(**vars(parser.instantiate(parsed)))
     except (jsonargparse.ArgumentError, TypeError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
-        raise InputError(f"config: {said}; `python {program} --help` lists every option and its type") from error
+        raise InputError(f"config: {said}; `{program} --help` lists every option and its type") from error
     check(config)
     return config
 
 
-def end_with_one_line(main: Callable[[], None]) -> None:
-    """Run `main`; what the person at the keyboard can mend is one line on stderr and exit code 2, being told to stop
-    (and saved) exit code 75, Ctrl-C 130."""
-    try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Preempted as told:
-        print(told, file=sys.stderr)
-        sys.exit(PREEMPTED_EXIT_CODE)
-    except KeyboardInterrupt:
-        sys.exit(130)
+def config_parser(kind: type, program: str) -> jsonargparse.ArgumentParser:
+    """Every field of the dataclass `kind` as an option, and --config."""
+    parser = jsonargparse.ArgumentParser(prog=program, exit_on_error=False, description=kind.__doc__, epilog=EPILOG)
+    parser.add_argument("--config", action="config", help="YAML file of options; may be given more than once.")
+    parser.add_class_arguments(kind, as_group=False)
+    return parser
 
 
 def save_config(config: object, path: Path) -> None:

@@ -8,8 +8,9 @@ import webdataset as wds
 from data_files import encode, noise
 
 from tcl.annotations.read_rows import read_rows
+from tcl.commands.one_line import end_with_one_line
+from tcl.commands.shards import main
 from tcl.errors import InputError
-from tools.make_shards import main
 
 JPEG = encode(noise(0))
 
@@ -30,7 +31,8 @@ def made(tmp_path: Path, structure: str, annotations: Path, images: list[str], *
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / name).write_bytes(JPEG)
     places = {"from": structure, "annotations": annotations, "images": tmp_path / "images", "out": tmp_path / "out"}
-    main([*(part for name, value in places.items() for part in (f"--{name}", str(value))), "--workers", "1", *options])
+    given = [part for name, value in places.items() for part in (f"--{name}", str(value))]
+    end_with_one_line(main, [*given, "--workers", "1", *options])
     shards = sorted(str(shard) for shard in (tmp_path / "out").glob("*.tar"))
     samples = list(wds.WebDataset(shards, shardshuffle=False))
     assert all(sample["jpg"] == JPEG for sample in samples)

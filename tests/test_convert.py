@@ -25,9 +25,9 @@ from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
 from tcl.checkpoints.import_bert import import_bert
 from tcl.checkpoints.infer_sizes import Heads
 from tcl.checkpoints.initial import PUBLISHED_MEAN, PUBLISHED_STD
+from tcl.commands.convert import main
 from tcl.errors import InputError
 from tcl.evaluation.answering import AnswerList, rank_answers
-from tools.convert_checkpoint import main
 
 HEADS = Heads(image=4, text=4)
 

@@ -248,7 +248,7 @@ def test_places_without_a_model(tmp_path, export):
     with pytest.raises(InputError, match=r"^folder: .*run belongs to a run"):
         save_pretrained(model(), run)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"^source: .*file is a file; .*convert_checkpoint"):
+    with pytest.raises(InputError, match=r"^source: .*file is a file; .*tcl convert"):
         load_pretrained(str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"^folder: .*file cannot be written"):
         save_pretrained(model(), tmp_path / "file")

@@ -1,4 +1,4 @@
-"""tools/make_shards.py: what it writes is what it was given, and everything it cannot use is named."""
+"""`tcl shards`: what it writes is what it was given, and everything it cannot use is named."""
 
 import hashlib
 import io
@@ -14,12 +14,14 @@ import webdataset as wds
 from data_files import encode, noise
 from PIL import Image
 
+from tcl.annotations import make_shards as making
+from tcl.annotations.make_shards import make_shards
 from tcl.annotations.read_rows import read_rows
 from tcl.annotations.row import Row
+from tcl.commands import shards as command
+from tcl.commands.one_line import end_with_one_line
 from tcl.data.shard_writer import ShardWriter
 from tcl.errors import InputError
-from tools import make_shards as tool
-from tools.make_shards import main, make_shards
 
 PNG = encode(noise(1), "PNG")
 
@@ -42,8 +44,9 @@ def write_json(path: Path, content: object) -> Path:
 
 
 def run(structure: str, annotations: Path, images: Path, out: Path, *options: str) -> None:
-    arguments = {"from": structure, "annotations": annotations, "images": images, "out": out, "workers": 1}
-    main([*(part for name, value in arguments.items() for part in (f"--{name}", str(value))), *options])
+    given = {"from": structure, "annotations": annotations, "images": images, "out": out, "workers": 1}
+    arguments = [*(part for name, value in given.items() for part in (f"--{name}", str(value))), *options]
+    end_with_one_line(command.main, arguments)
 
 
 def read(out: Path) -> list[dict]:
@@ -325,7 +328,7 @@ def test_bad_options(tmp_path, images, capsys, monkeypatch, options, message):
     [("100e6", 10**8), ("300MB", 3 * 10**8), ("1.5 GiB", 1.5 * 2**30), ("4kb", 4000), ("7", 7), ("7B", 7)],
 )
 def test_numbers(text, number):
-    assert tool._number("shard_bytes", text) == number
+    assert command.parse_number("shard_bytes", text) == number
 
 
 def test_unknown_structure(tmp_path):
@@ -370,7 +373,7 @@ def test_interrupted_run_changes_nothing(tmp_path, images, stop, overwrite):
 
 
 def test_killed_worker(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(tool, "_leave_signals_to_parent", _die)
+    monkeypatch.setattr(making, "_leave_signals_to_parent", _die)
     with pytest.raises(InputError, match="workers: one of 2 was killed"):
         make_shards(rows("a.jpg"), tmp_path / "out", images=images)
     assert not (tmp_path / "out").exists()
@@ -391,14 +394,14 @@ def test_rows_are_read_as_they_are_needed(tmp_path, images, monkeypatch):
     monkeypatch.setattr(ShardWriter, "write", watched_write)
     make_shards((taken.append(row) or row for row in rows(*["a.jpg"] * 400)), tmp_path / "out", images=images)
     assert len(ahead) == 400
-    assert 1 <= max(ahead) <= 3 * 2 * tool.ROWS_PER_TASK
+    assert 1 <= max(ahead) <= 3 * 2 * making.ROWS_PER_TASK
 
 
 def test_the_command_line_of_the_docstring(tmp_path, images, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("train.jsonl").write_text(JSONL)
-    command = next(line for line in tool.__doc__.splitlines() if line.startswith("    python tools/make_shards.py "))
-    main(command.split()[2:])
+    example = next(line for line in command.__doc__.splitlines() if line.startswith("    tcl shards "))
+    command.main(example.split()[2:])
     assert capsys.readouterr().out == "1 samples in 1 shards; skipped 0 rows\n"
     assert Path("shards/train/000000.tar").exists()
 
@@ -407,11 +410,11 @@ def test_the_script_needs_only_the_package(tmp_path, images):
     """As a script it finds tcl, which is installed, but no other file of tools/."""
     annotations = tmp_path / "rows.jsonl"
     annotations.write_text(JSONL)
-    root = Path(tool.__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[1]
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "tcl").symlink_to(root / "tcl")
     options = ["--from", "jsonl", "--annotations", "rows.jsonl", "--images", "images", "--out", "out"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "path")}
-    command = [sys.executable, str(root / "tools" / "make_shards.py"), *options]
-    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    script = [sys.executable, str(root / "tools" / "make_shards.py"), *options]
+    subprocess.run(script, check=True, cwd=tmp_path, env=environment)
     assert len(read(tmp_path / "out")) == 1

@@ -1,4 +1,4 @@
-"""Rows of the annotation files that hold captions: jsonl, json, coco and karpathy of make_shards."""
+"""Rows of the annotation files that hold captions: jsonl, json, coco and karpathy of `tcl shards`."""
 
 from collections.abc import Iterator
 from pathlib import Path

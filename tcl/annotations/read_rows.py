@@ -1,4 +1,4 @@
-"""The structures of annotation files that make_shards reads, and which options go with which."""
+"""The structures of annotation files that `tcl shards` reads, and which options go with which."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a row of an annotation file is to make_shards, and reading the JSON that rows come from."""
+"""What a row of an annotation file is to `tcl shards`, and reading the JSON that rows come from."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Rows of the annotation files that hold questions: vqa, vqa_v2 and vg_qa of make_shards."""
+"""Rows of the annotation files that hold questions: vqa, vqa_v2 and vg_qa of `tcl shards`."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -93,7 +93,7 @@ def load_pretrained(source: str, *, revision: str | None = None, with_teacher: b
         if revision is not None:
             raise InputError(f"revision: {revision!r}, but {source} is a folder; revisions are of models on the hub")
     elif folder.is_file():
-        raise InputError(f"source: {source} is a file; accepted: {ACCEPTED}; tools/convert_checkpoint.py reads .pth")
+        raise InputError(f"source: {source} is a file; accepted: {ACCEPTED}; `tcl convert` reads .pth")
     else:
         folder = _download(source, revision, with_teacher)
     folder = weights_folder(str(folder), "source", ACCEPTED)

@@ -1,4 +1,4 @@
-"""The command line of finetune.py: which task, with the model of the weights it starts from as its default."""
+"""The command line of `tcl finetune` and `tcl evaluate`: which task, with the model of its initial weights as default."""
 
 import argparse
 import importlib
@@ -18,8 +18,8 @@ from tcl.training.task import BuildTask, RunConfig
 def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig, BuildTask]:
     """`--config file.yaml --init run ...` -> the checked configuration of its task, and what builds the task.
 
-    trains: data to train on are needed, as they are not for --eval_only. InputError: no task, or an unknown one, and as
-    `parse_config`.
+    trains: data to train on are needed, as they are not for an evaluation. InputError: no task, or an unknown one, and
+    as `parse_config`.
     """
     task, init = _task_and_init(arguments)
     if task not in TASKS:
@@ -27,15 +27,16 @@ def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig
             f"task: {task!r} is not possible; accepted: {', '.join(TASKS)}, in the file of --config or as --task"
         )
     module = importlib.import_module(f"tcl.tasks.{task}")
+    program = f"tcl {'finetune' if trains else 'evaluate'} --task {task}"
     check = partial(module.check, trains=trains)
     model = model_of_run(init) if init is not None else None
     if model is None:
-        return parse_config(arguments, module.Config, check, "finetune.py"), module.build
+        return parse_config(arguments, module.Config, check, program), module.build
     with tempfile.TemporaryDirectory() as folder:
         defaults = Path(folder) / "model_of_init.yaml"
         defaults.write_text(yaml.safe_dump({"model": model}))
         first = ["--config", str(defaults)]  # what the user says comes later and wins
-        return parse_config(first + arguments, module.Config, check, "finetune.py"), module.build
+        return parse_config(first + arguments, module.Config, check, program), module.build
 
 
 def _task_and_init(arguments: list[str]) -> tuple[str | None, str | None]:

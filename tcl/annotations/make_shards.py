@@ -1,0 +1,165 @@
+"""Rows of annotation files to webdataset shards, by worker processes, complete or not at all.
+
+Row i becomes KEY.<image type> and KEY.json, with KEY = i in nine digits, whatever the number of workers. sizes.json
+counts the samples of each shard; report.json lists the rows that were skipped and why.
+"""
+
+import json
+import shutil
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tcl.annotations.pack_row import Packed, Skipped, pack_row
+from tcl.annotations.row import Row
+from tcl.data.shard_writer import ShardWriter
+from tcl.errors import InputError
+
+ROWS_PER_TASK = 8
+"""Enough to hide the cost of a task, few enough that the images under way take little memory."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the rows."""
+
+    rows: int
+    samples: int
+    shards: int
+    blank_captions: int
+    """Dropped from rows that had others."""
+    causes: dict[str, int]
+    """Skipped rows by cause, most frequent first."""
+    skipped: list[Skipped]
+
+
+def make_shards(
+    rows: Iterable[Row],
+    out: Path | str,
+    *,
+    images: Path | str,
+    shard_size: int | None = None,
+    shard_bytes: int | None = None,
+    max_side: int | None = None,
+    quality: int = 90,
+    max_pixels: int = 100_000_000,
+    workers: int = 2,
+    overwrite: bool = False,
+) -> Report:
+    """Write the shards to the folder `out`, complete or not at all.
+
+    images: folder that relative image paths start from. shard_size: samples per shard (default 1000), or shard_bytes:
+    largest size of a shard in bytes, not both. max_side: larger images are shrunk to this many pixels on their longer
+    side and stored upright, as RGB JPEG of `quality` (1 to 95); default: none. max_pixels: larger images are skipped.
+    workers: processes. overwrite: replace an `out` that is there.
+    InputError: an impossible value, an `out` that is in use or cannot be written, no usable row.
+    """
+    _check_options(shard_size, shard_bytes, max_side, quality, max_pixels, workers)
+    out, images = Path(out).resolve(), Path(images)
+    if not images.is_dir():
+        raise InputError(f"images: {images} is no folder; give the one that image paths start from")
+    _check_out(out, images, overwrite)
+    pack = partial(pack_row, images=images, max_side=max_side, quality=quality, max_pixels=max_pixels)
+    unfinished = out.with_name(out.name + ".partial")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        writer = ShardWriter(unfinished, shard_size or 1000, shard_bytes)
+        report = _write_shards(writer, rows, pack, workers)
+        if not report.samples:
+            causes = ", ".join(f"{count} x {cause}" for cause, count in report.causes.items()) or "there are none"
+            raise InputError(f"rows: no usable one among {report.rows} ({causes}); give images with texts")
+        (unfinished / "report.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
+        _put_in_place(unfinished, out)
+    except OSError as error:
+        raise InputError(f"out: {out} cannot be written ({error}); name a folder with space that is yours") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return report
+
+
+def _check_options(shard_size, shard_bytes, max_side, quality, max_pixels, workers) -> None:
+    if shard_size is not None and shard_bytes is not None:
+        raise InputError(f"shard_size: {shard_size} and shard_bytes: {shard_bytes} are both given; give one of them")
+    counts = {"shard_size": shard_size, "shard_bytes": shard_bytes, "max_side": max_side}
+    for name, value in (counts | {"max_pixels": max_pixels, "workers": workers}).items():
+        if value is not None and value < 1:
+            raise InputError(f"{name}: {value} is not possible; accepted: an integer >= 1")
+    if not 1 <= quality <= 95:
+        raise InputError(f"quality: {quality} is not possible; accepted: 1 to 95")
+
+
+def _check_out(out: Path, images: Path, overwrite: bool) -> None:
+    if out.is_file():
+        raise InputError(f"out: {out} is a file; name a folder")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise InputError(f"out: {out} is there already and not empty; name another folder or give --overwrite")
+    for kept in (images.resolve(), Path.cwd()):
+        if kept.is_relative_to(out):
+            raise InputError(f"out: {out} contains {kept}, which overwriting would delete; name another folder")
+
+
+def _write_shards(writer: ShardWriter, rows: Iterable[Row], pack: Callable, workers: int) -> Report:
+    skipped, count, blank = [], 0, 0
+    with (
+        writer,
+        ProcessPoolExecutor(workers, initializer=_leave_signals_to_parent) as pool,
+        tqdm(unit=" rows") as bar,
+    ):
+        try:
+            for index, (row, packed) in enumerate(_in_order(pool, pack, rows, tasks=3 * workers)):
+                count += 1
+                bar.update()
+                if isinstance(packed, Skipped):
+                    skipped.append(packed)
+                    bar.set_postfix(skipped=len(skipped), refresh=False)
+                    continue
+                blank += row.blank_captions
+                text = json.dumps(row.sample)
+                writer.write(f"{index:09d}", {packed.extension: packed.image, "json": text.encode()})
+        except BrokenProcessPool as error:
+            raise InputError(f"workers: one of {workers} was killed, perhaps for its memory; try fewer") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    causes = Counter(row.cause for row in skipped)
+    return Report(count, count - len(skipped), len(writer.sizes), blank, dict(causes.most_common()), skipped)
+
+
+def _leave_signals_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _in_order(
+    pool: Executor, pack: Callable, rows: Iterable[Row], tasks: int
+) -> Iterator[tuple[Row, Packed | Skipped]]:
+    """Rows as given, packed by the pool; at most `tasks` tasks are under way, so that memory stays flat."""
+    rows, under_way = iter(rows), deque()
+    while True:
+        while len(under_way) < tasks and (some := list(islice(rows, ROWS_PER_TASK))):
+            under_way.append((some, pool.submit(_pack_rows, pack, some)))
+        if not under_way:
+            return
+        some, future = under_way.popleft()
+        yield from zip(some, future.result(), strict=True)
+
+
+def _pack_rows(pack: Callable, rows: list[Row]) -> list[Packed | Skipped]:
+    return [pack(row) for row in rows]
+
+
+def _put_in_place(unfinished: Path, out: Path) -> None:
+    """Replace `out` by renaming alone: at no time is there a folder of that name that is half old or half new."""
+    replaced = out.with_name(out.name + ".replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if out.exists():
+        out.rename(replaced)
+    unfinished.rename(out)
+    shutil.rmtree(replaced, ignore_errors=True)

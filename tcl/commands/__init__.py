@@ -1,0 +1,19 @@
+"""The command `tcl`: one file for each subcommand, with `main(arguments)` and, for the completion, its options.
+
+Importing one needs neither torch nor transformers: `--help` and mistakes are answered at once.
+"""
+
+COMMANDS = {
+    "pretrain": "pre-train on image-text pairs",
+    "finetune": "fine-tune on retrieval or on questions",
+    "evaluate": "evaluate a run, a checkpoint or an export on a task",
+    "shards": "turn images and annotations into webdataset shards",
+    "convert": "published TCL and ALBEF checkpoints, or a BERT, in and out",
+    "export": "turn a run or a checkpoint into a folder that needs nothing else",
+    "encode": "embed a folder of images, shards or texts into one file",
+    "match": "say which texts belong to which images",
+    "vqa": "answer questions about an image",
+    "explain": "show what in an image speaks for a text",
+    "completion": "print the completion of this command for bash or zsh",
+}
+"""What the files of this folder do, in the order of `tcl --help`."""

@@ -1,0 +1,30 @@
+"""Evaluate on a task, training nothing: `tcl evaluate --config configs/finetune/vqa_v2.yaml --init runs/vqa`.
+
+--init is a run, a checkpoint or an export, --data.val the shards; what is found is printed and left in
+<output_dir>/results. `--task vqa --help` lists every option of a task (retrieval or vqa).
+"""
+
+import importlib
+
+from jsonargparse import ArgumentParser
+
+from tcl.commands import finetune
+from tcl.commands.pretrain import DRY_RUN
+
+FLAGS = (DRY_RUN,)
+"""Taken beside the options of the parser."""
+
+
+def parser(task: str) -> ArgumentParser:
+    """Of one of tcl.tasks.TASKS."""
+    from tcl.command_line import config_parser
+
+    return config_parser(importlib.import_module(f"tcl.tasks.{task}").Config, f"tcl evaluate --task {task}")
+
+
+def main(arguments: list[str]) -> None:
+    """As fine-tuning does at its end."""
+    if finetune.asks_for_help_alone(arguments):
+        print(__doc__)
+        return
+    finetune.main([*arguments, finetune.EVAL_ONLY])

@@ -1,0 +1,46 @@
+"""Fine-tune: `accelerate launch -m tcl finetune --config configs/finetune/vqa_v2.yaml --init runs/tcl_4m`.
+
+`tcl finetune ...` runs one process; `--task vqa --help` lists every option of a task (retrieval or vqa); `--eval_only`
+evaluates the weights of --init and trains nothing, as `tcl evaluate` does; `--dry_run` prints what the run would be and
+reads one batch of every source.
+"""
+
+import importlib
+
+from jsonargparse import ArgumentParser
+
+from tcl.commands.pretrain import DRY_RUN
+
+EVAL_ONLY = "--eval_only"
+FLAGS = (DRY_RUN, EVAL_ONLY)
+"""Taken beside the options of the parser."""
+
+
+def parser(task: str) -> ArgumentParser:
+    """Of one of tcl.tasks.TASKS."""
+    from tcl.command_line import config_parser
+
+    return config_parser(importlib.import_module(f"tcl.tasks.{task}").Config, f"tcl finetune --task {task}")
+
+
+def main(arguments: list[str]) -> None:
+    """One of train, evaluate_only and dry_run, for the task that the options name."""
+    if asks_for_help_alone(arguments):
+        print(__doc__)
+        return
+    from tcl.tasks.command_line import parse_finetune
+
+    options = [argument for argument in arguments if argument not in FLAGS]
+    config, build = parse_finetune(options, trains=EVAL_ONLY not in arguments)
+    if DRY_RUN in arguments:
+        from tcl.training.dry_run import dry_run as command
+    elif EVAL_ONLY in arguments:
+        from tcl.training.evaluate import evaluate_only as command
+    else:
+        from tcl.training.run import train as command
+    command(config, build)
+
+
+def asks_for_help_alone(arguments: list[str]) -> bool:
+    """--help without a task, whose options there would be to list."""
+    return len(arguments) == 1 and arguments[0] in ("-h", "--help")

@@ -1,0 +1,33 @@
+"""Pre-train TCL: `accelerate launch -m tcl pretrain --config configs/pretrain/tcl_4m.yaml [--train.steps 100 ...]`.
+
+`tcl pretrain ...` runs one process; `--help` lists every option; `--dry_run` prints what the run would be, reads the
+first batch of every source, and trains nothing.
+"""
+
+from jsonargparse import ArgumentParser
+
+DRY_RUN = "--dry_run"
+FLAGS = (DRY_RUN,)
+"""Taken beside the options of the parser."""
+
+
+def parser() -> ArgumentParser:
+    from tcl.command_line import config_parser
+    from tcl.config import PretrainConfig
+
+    return config_parser(PretrainConfig, "tcl pretrain")
+
+
+def main(arguments: list[str]) -> None:
+    """Train, or dry_run."""
+    from tcl.command_line import parse_pretrain
+
+    config = parse_pretrain([argument for argument in arguments if argument not in FLAGS])
+    # torch and the models: only once the options are right
+    if DRY_RUN in arguments:
+        from tcl.training.dry_run import dry_run as command
+    else:
+        from tcl.training.run import train as command
+    from tcl.training.pretrain import build_pretraining
+
+    command(config, build_pretraining)

@@ -1,0 +1,97 @@
+"""Turn image-text data into webdataset shards.
+
+    tcl shards --from jsonl --annotations train.jsonl --images images/ --out shards/train
+
+--from says what the annotations are:
+    jsonl     a line {"image": path, "captions": [...]} or {"image": path, "caption": "..."} per sample
+    json      a list [{"image": path, "caption": "..." or [...]}], as ALBEF and TCL use them; rows that name the same
+              image are not merged, each is a sample
+    coco      a COCO captions file; one sample per image with all its captions
+    karpathy  a Karpathy split file, such as dataset_coco.json; as coco, for the images of --split train,restval
+and for questions about images, a sample per question:
+    vqa       a line {"question_id", "image": path, "question", "answers": [...]} per question, perhaps with
+              "question_type" and "answer_type"
+    vqa_v2    the questions of VQA v2, with its annotations as --answers; without them, as for its test, "answers" is []
+    vg_qa     question_answers.json of Visual Genome
+Paths are relative to --images and may not leave it; absolute ones are taken as they are. vqa_v2 and vg_qa name images
+by number, which --image_name turns into a path.
+
+The JSON of a sample is {"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers",
+"question_id", "image"}, plus the types. Images that decode are stored byte for byte, unless --max_side shrinks them.
+sizes.json counts the samples of each shard; report.json lists the rows that were skipped and why.
+"""
+
+import argparse
+import contextlib
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tcl.annotations.make_shards import Report, make_shards
+from tcl.annotations.read_rows import IMAGE_NAME_HELP, STRUCTURES, read_rows
+from tcl.commands.parser import command_parser
+from tcl.errors import InputError
+
+
+def parser() -> argparse.ArgumentParser:
+    options = command_parser("tcl shards", __doc__)
+    options.add_argument("--from", dest="structure", choices=STRUCTURES, required=True)
+    options.add_argument("--annotations", type=Path, required=True, metavar="FILE")
+    options.add_argument("--split", metavar="NAMES", help="karpathy: splits to take, such as train,restval")
+    options.add_argument("--answers", type=Path, metavar="FILE", help="vqa_v2: annotations of the questions")
+    options.add_argument("--image_name", metavar="TEMPLATE", help=IMAGE_NAME_HELP)
+    options.add_argument("--images", type=Path, required=True, metavar="DIR")
+    options.add_argument("--out", type=Path, required=True, metavar="DIR")
+    options.add_argument("--shard_size", type=int, metavar="N", help="samples per shard (default 1000)")
+    options.add_argument("--shard_bytes", metavar="SIZE", help="instead: largest size of a shard, such as 300MB")
+    options.add_argument("--max_side", type=int, metavar="PIXELS", help="shrink images whose longer side exceeds this")
+    options.add_argument("--quality", type=int, default=90, help="JPEG quality of shrunk images (default 90)")
+    options.add_argument("--max_pixels", default="100e6", help="larger images are skipped (default 100e6)")
+    options.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    options.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
+    return options
+
+
+def main(arguments: list[str]) -> None:
+    """InputError: impossible options, and all that read_rows and make_shards raise."""
+    options = vars(parser().parse_args(arguments))
+    options["max_pixels"] = parse_number("max_pixels", options["max_pixels"])
+    if options["shard_bytes"] is not None:
+        options["shard_bytes"] = parse_number("shard_bytes", options["shard_bytes"])
+    reading = {name: options.pop(name) for name in ("structure", "annotations", "split", "answers", "image_name")}
+    for path in (reading["annotations"], reading["answers"]):
+        if path is not None and path.resolve().is_relative_to(options["out"].resolve()):
+            raise InputError(f"out: {options['out']} would replace {path}; name another folder")
+    with _sigterm_tidies_up():
+        print_report(make_shards(read_rows(**reading), **options))
+
+
+def print_report(report: Report) -> None:
+    """What was written, and how many rows were skipped for which cause."""
+    print(f"{report.samples:,} samples in {report.shards:,} shards; skipped {len(report.skipped):,} rows")
+    for cause, count in report.causes.items():
+        print(f"{count:10,}  {cause}")
+    if report.blank_captions:
+        print(f"{report.blank_captions:10,}  blank captions dropped from rows that have others")
+
+
+def parse_number(name: str, text: str) -> int:
+    """'100e6' -> 100000000, '300MB' -> 300000000, '4KiB' -> 4096. InputError, naming option `name`: no number."""
+    match = re.fullmatch(r"([\d.]+(?:e\d+)?)\s*(?:([kmgt]?)(i?)b)?", text.strip().lower())
+    try:
+        value, prefix, binary = match.groups()
+        return round(float(value) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
+    except (AttributeError, ValueError, OverflowError):
+        raise InputError(f"{name}: {text!r} is no number; accepted: such as 100e6 or 300MB") from None
+
+
+@contextlib.contextmanager
+def _sigterm_tidies_up() -> Iterator[None]:
+    """As Ctrl-C does: unfinished shards are removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
