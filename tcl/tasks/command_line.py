@@ -1,4 +1,4 @@
-"""The command line of `tcl finetune` and `tcl evaluate`: which task, with the model of its initial weights as default."""
+"""The command line of `tcl finetune` and `tcl evaluate`: which task, with the model of its initial weights."""
 
 import argparse
 import importlib

@@ -1,0 +1,31 @@
+"""Turn a run or one of its checkpoints into a folder that holds all that is needed to use the model, and its card.
+
+    tcl export runs/pretrain exports/mine
+
+docs/checkpoints.md says what is in it. MODEL may be an export or a hub id as well.
+"""
+
+import argparse
+from pathlib import Path
+
+from tcl.commands.parser import command_parser
+
+
+def parser() -> argparse.ArgumentParser:
+    options = command_parser("tcl export", __doc__)
+    options.add_argument("model", metavar="MODEL", help="a run, a step_* folder, an export, or a hub id")
+    options.add_argument("out", type=Path, metavar="OUT", help="a folder; an export that is there is replaced")
+    options.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
+    options.add_argument("--with_teacher", action="store_true", help="keep momentum weights and queues")
+    return options
+
+
+def main(arguments: list[str]) -> None:
+    """InputError: no model there, an OUT that belongs to a run or cannot be written."""
+    given = parser().parse_args(arguments)
+    from tcl.checkpoints.hub import load_pretrained, save_pretrained
+
+    pretrained = load_pretrained(given.model, revision=given.revision, with_teacher=given.with_teacher)
+    save_pretrained(pretrained, given.out)
+    parameters = sum(parameter.numel() for parameter in pretrained.student.parameters())
+    print(f"{given.out}: a {pretrained.kind} model of {parameters:,} parameters; README.md is its card")

@@ -1,0 +1,26 @@
+"""The options of every command that loads a model."""
+
+import argparse
+from typing import TypeVar
+
+Model = TypeVar("Model")
+
+
+def add_model_options(options: argparse.ArgumentParser) -> None:
+    """MODEL, where it runs, and how much at a time."""
+    options.add_argument("model", metavar="MODEL", help="a run, one of its checkpoints, an export, or a hub id")
+    options.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
+    options.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N (default: a GPU where there is one)")
+    options.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="default auto")
+    options.add_argument("--batch_size", type=int, default=32, metavar="N", help="in one forward pass (default 32)")
+
+
+def load_model(kind: type[Model], given: argparse.Namespace) -> Model:
+    """A tcl.TCL or tcl.TCLForVQA as these options say. InputError: as its from_pretrained."""
+    return kind.from_pretrained(
+        given.model,
+        revision=given.revision,
+        device=given.device,
+        precision=given.precision,
+        batch_size=given.batch_size,
+    )

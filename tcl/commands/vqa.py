@@ -1,0 +1,34 @@
+"""Answer questions about an image, a line each.
+
+    tcl vqa runs/vqa --image street.jpg --questions "what colour is the car?" "what is on the left?"
+
+The answers are those of the list that the model was fine-tuned with, or of --answers, or the decoder writes them.
+"""
+
+import argparse
+from pathlib import Path
+
+from tcl.commands.model_options import add_model_options, load_model
+from tcl.commands.parser import command_parser
+from tcl.errors import InputError
+
+
+def parser() -> argparse.ArgumentParser:
+    options = command_parser("tcl vqa", __doc__)
+    add_model_options(options)
+    options.add_argument("--image", required=True, metavar="FILE")
+    options.add_argument("--questions", nargs="+", required=True, metavar="TEXT")
+    options.add_argument("--answers", type=Path, metavar="FILE", help="the possible ones, a line each")
+    return options
+
+
+def main(arguments: list[str]) -> None:
+    """InputError: no model, an image, question or answer that cannot be used."""
+    given = parser().parse_args(arguments)
+    if given.answers is not None and not given.answers.is_file():
+        raise InputError(f"answers: {given.answers} is no file; give one with an answer per line")
+    from tcl.checkpoints.export_format import read_answers
+    from tcl.inference.vqa import TCLForVQA
+
+    candidates = None if given.answers is None else read_answers(given.answers)
+    print(*load_model(TCLForVQA, given).answer(given.image, given.questions, candidates), sep="\n")

@@ -1,0 +1,81 @@
+"""Embeddings of more images or texts than fit into memory: only their vectors are kept."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tcl.data.image_stream import ImageBatch
+from tcl.data.skipped import Skipped
+from tcl.data.text import tokenize
+from tcl.data.text_stream import CleanText
+from tcl.inference.embed import embed_images, embed_texts
+from tcl.inference.images import QUIET_SECONDS
+from tcl.inference.model import TCL
+
+TEXTS_AT_A_TIME = 4096
+"""Enough to sort them by length and fill whole forward passes."""
+
+
+@dataclass(frozen=True)
+class EmbeddedStream:
+    """n images or texts with their embeddings, and those that were skipped."""
+
+    ids: list[str]
+    """[n]"""
+    embeddings: np.ndarray
+    """float32 [n, embed_dim], rows of length 1."""
+    skipped: list[Skipped]
+
+
+@torch.no_grad()
+def embed_image_stream(model: TCL, batches: Iterable[ImageBatch]) -> EmbeddedStream:
+    """In the order of the images' places, whatever that of the batches is."""
+    ids, places, rows, skipped = [], [], [], []
+    encoders, hardware = model.student.encoders, model.hardware
+    with tqdm(desc="images", unit="", leave=False, delay=QUIET_SECONDS, disable=None) as bar:
+        for batch in batches:
+            skipped += batch.skipped
+            bar.update(len(batch.ids) + len(batch.skipped))
+            if not batch.ids:
+                continue
+            with hardware.autocast():
+                tokens = encoders.image_encoder(batch.pixels.to(hardware.device))
+            rows.append(embed_images(encoders, [tokens], hardware)[0])
+            ids += batch.ids
+            places += batch.places
+    order = sorted(range(len(ids)), key=places.__getitem__)
+    return EmbeddedStream([ids[i] for i in order], _stack(model, rows, order), skipped)
+
+
+def embed_text_stream(model: TCL, texts: Iterable[CleanText]) -> EmbeddedStream:
+    """In the order of the texts; what is longer than the model reads is cut."""
+    ids, rows, skipped = [], [], []
+    with tqdm(desc="texts", unit="", leave=False, delay=QUIET_SECONDS, disable=None) as bar:
+        for some in _chunks(texts):
+            bar.update(len(some))
+            skipped += [Skipped(text.id, text.problem) for text in some if text.problem is not None]
+            good = [text for text in some if text.problem is None]
+            if not good:
+                continue
+            known = model.pretrained
+            tokens = tokenize(known.tokenizer, [text.text for text in good], known.max_tokens)
+            rows.append(embed_texts(model.student.encoders, *tokens, model.hardware))
+            ids += [text.id for text in good]
+    return EmbeddedStream(ids, _stack(model, rows, range(len(ids))), skipped)
+
+
+def _chunks(texts: Iterable[CleanText]) -> Iterator[list[CleanText]]:
+    texts = iter(texts)
+    while some := list(islice(texts, TEXTS_AT_A_TIME)):
+        yield some
+
+
+def _stack(model: TCL, rows: list[np.ndarray], order: Iterable[int]) -> np.ndarray:
+    """`rows` [b, D] one below the other, in `order`."""
+    if not rows:
+        return np.empty((0, model.pretrained.model.embed_dim), np.float32)
+    return np.concatenate(rows)[np.fromiter(order, int)]

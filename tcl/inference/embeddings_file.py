@@ -1,0 +1,76 @@
+"""Embeddings as a file for other programs, with the ids of its rows.
+
+NAME.npy           float32 [n, embed_dim], and beside it NAME.ids.json, a list of n ids
+NAME.safetensors   "embeddings", the same, and "ids", the UTF-8 bytes of the same list
+NAME.skipped.json  what could not be used, where there was any: [{"id", "cause"}]
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from tcl.errors import InputError
+from tcl.inference.embed_stream import EmbeddedStream
+
+SUFFIXES = (".npy", ".safetensors")
+
+
+def check_out(path: Path) -> None:
+    """Before the work begins. InputError: another suffix, or no folder that could hold it."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"out: {path} ends in {path.suffix or 'nothing'}; accepted: {' and '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise InputError(f"out: {path} is a folder; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _partial(path).touch()
+        _partial(path).unlink()
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def write_embeddings(embedded: EmbeddedStream, path: Path) -> Path | None:
+    """Each file as a whole, by renaming; returns that of what was skipped. InputError: it cannot be written."""
+    ids = json.dumps(embedded.ids).encode()
+    skipped = path.with_suffix(".skipped.json")
+    try:
+        if path.suffix == ".npy":
+            _write(path.with_suffix(".ids.json"), lambda out: out.write_bytes(ids))
+            _write(path, lambda out: _save_array(embedded.embeddings, out))
+        else:
+            tensors = {"embeddings": embedded.embeddings, "ids": np.frombuffer(ids, np.uint8)}
+            _write(path, lambda out: save_file(tensors, out))
+        if not embedded.skipped:
+            skipped.unlink(missing_ok=True)
+            return None
+        listed = json.dumps([one._asdict() for one in embedded.skipped], indent=1) + "\n"
+        _write(skipped, lambda out: out.write_text(listed))
+        return skipped
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _save_array(array: np.ndarray, path: Path) -> None:
+    with path.open("wb") as file:  # given a path, numpy would add a suffix to it
+        np.save(file, array, allow_pickle=False)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    partial = _partial(path)
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _not_written(path: Path, error: OSError) -> InputError:
+    return InputError(f"out: {path} cannot be written ({error.strerror or error}); name another file")
