@@ -1,0 +1,199 @@
+"""The command `tcl`: its help, what its subcommands print and write, and the one line that each mistake gets."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import noise, pairs, write_tar
+from launching import ENVIRONMENT
+from PIL import Image
+from tiny_pretrained import tiny_tcl, tiny_vqa
+
+from tcl import TCL, TCLForVQA
+from tcl.commands import COMMANDS
+from tcl.commands.main import run
+from tcl.commands.one_line import end_with_one_line
+
+ROOT = Path(__file__).parents[1]
+PLAIN = ["--device", "cpu", "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two models and two photos."""
+    folder = tmp_path_factory.mktemp("commands")
+    tiny_tcl().save_pretrained(folder / "tcl")
+    tiny_vqa().save_pretrained(folder / "vqa")
+    for i, name in enumerate(("dog.jpg", "cat.jpg")):
+        noise(i, (40, 30)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def here(folder, monkeypatch) -> Path:
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_help_fits_a_screen_and_names_every_command(capsys):
+    run(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
+    run([])
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_every_command_has_help(capsys):
+    for name in COMMANDS:
+        if name in ("finetune", "evaluate"):
+            run([name, "--help"])
+        else:
+            with pytest.raises(SystemExit) as ended:
+                run([name, "--help"])
+            assert ended.value.code == 0
+        assert f"tcl {name} " in capsys.readouterr().out
+
+
+def imported_by(code: str, cwd: Path) -> str:
+    """Which of the slow packages a fresh process has imported after `code`."""
+    code += "; import sys; print(sorted({'torch', 'transformers', 'webdataset'} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
+    noise().save(tmp_path / "a.jpg")
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.jpg", "caption": "a dog"}\n')
+    shards = "['shards', '--from', 'jsonl', '--annotations', 'rows.jsonl', '--images', '.', '--out', 'out']"
+    small = [name for name in COMMANDS if name not in ("pretrain", "finetune", "evaluate")]
+    parsers = f"import importlib; [importlib.import_module('tcl.commands.' + name).parser() for name in {small}]"
+    assert (
+        imported_by(f"from tcl.commands.main import run; run(['--help']); run({shards}); {parsers}", tmp_path) == "[]"
+    )
+    assert (tmp_path / "out" / "000000.tar").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("pretrian", "tcl: there is no command 'pretrian'; did you mean pretrain?"),
+        ("--vresion", "tcl: there is no command '--vresion'; accepted: pretrain, "),
+        ("pretrain --train.stepz 3", "config: unrecognized arguments: --train.stepz 3; `tcl pretrain --help` lists"),
+        ("finetune --task vga", "task: 'vga' is not possible; accepted: retrieval, vqa"),
+        ("evaluate --task vqa --inti x", "config: unrecognized arguments: --inti x; `tcl evaluate --task vqa --help`"),
+        ("shards --from csv", "from: invalid choice: 'csv' "),
+        ("shards --from json --annotation x", "the following arguments are required: --annotations, --images, --out"),
+        ("convert a.pth out", "one of the arguments --from --to is required; `tcl convert --help`"),
+        ("convert --from tcl nowhere.pth out", "source: nowhere.pth cannot be read"),
+        ("export ./nowhere out", "source: './nowhere' is not there; accepted: an export, "),
+        ("export dog.jpg out", "source: dog.jpg is a file; accepted: an export, "),
+        ("encode ./tlc --texts x --out x.npy", "source: './tlc' is not there"),
+        ("match ./tlc --images dog.jpg --texts dog", "source: './tlc' is not there"),
+        ("match tcl --images dgo.jpg --texts dog", "images[0]: 'dgo.jpg' is no file; give a JPEG, "),
+        ("match tcl --images dog.jpg --text dog", "the following arguments are required: --texts"),
+        ("match tcl --images dog.jpg --texts dog --batch_size 0", "batch_size: 0 is not possible"),
+        ("match tcl --images dog.jpg --texts dog --device gpu", "device: 'gpu' cannot be used"),
+        ("vqa tcl --image dog.jpg --questions what", "a tcl model answers no questions; load it with TCL"),
+        ("vqa vqa --image dog.jpg --questions what --answers nowhere.txt", "answers: nowhere.txt is no file; give one"),
+        ("explain vqa --image dog.jpg --text dog --out a.png", "a vqa model is no TCL; load it with TCLForVQA"),
+        ("explain ./tlc --image dog.jpg --text dog --out a.jpg", "out: a.jpg is no PNG; give a name that ends in .png"),
+        ("explain tcl --image dog.jpg --text dog --out a.png --word 1", "word: 1 of 1; accepted: 0 to 0"),
+        ("explain tcl --image dog.jpg --text dog --out no/a.png", "path: 'no/a.png' cannot be written"),
+        ("completion fish", "shell: invalid choice: 'fish' "),
+    ],
+)
+def test_mistakes_are_one_line_with_exit_code_2(arguments, said, here, capsys):
+    before = sorted(here.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        end_with_one_line(run, arguments.split())
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {said}")
+    assert sorted(here.iterdir()) == before
+
+
+def test_debug_shows_the_traceback_before_the_line(here, capsys):
+    with pytest.raises(SystemExit) as ended:
+        end_with_one_line(run, ["match", "tcl", "--images", "dgo.jpg", "--debug", "--texts", "dog"])
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):" and any("in match_grid" in line for line in lines)
+    assert lines[-1].startswith("error: images[0]: 'dgo.jpg' is no file")
+
+
+def test_the_module_is_the_same_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "tcl", "shrads"], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: tcl: there is no command 'shrads'; did you mean shards?\n"
+
+
+def test_match_prints_the_whole_grid(here, capsys):
+    images, texts = ["dog.jpg", "cat.jpg"], ["a dog", "a red cat", "a mat"]
+    expected = TCL.from_pretrained("tcl", device="cpu", precision="fp32").match_grid(images, texts)
+    run(["match", "tcl", "--images", *images, "--texts", *texts, *PLAIN, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [(pair["image"], pair["text"]) for pair in found] == [(image, text) for image in images for text in texts]
+    np.testing.assert_allclose([pair["match"] for pair in found], expected.flatten(), rtol=1e-6)
+    run(["match", "tcl", "--images", *images, "--texts", *texts, *PLAIN])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"{expected[0, 1]:.3f}  dog.jpg  a red cat" and len(lines) == 6
+
+
+def test_vqa_answers_each_question(here, capsys, tmp_path):
+    asked, answers = ["what is it", "what colour is the dog"], ["red", "blue", "dog"]
+    model = TCLForVQA.from_pretrained("vqa", device="cpu", precision="fp32")
+    run(["vqa", "vqa", "--image", "dog.jpg", "--questions", *asked, *PLAIN])
+    assert capsys.readouterr().out.splitlines() == model.answer("dog.jpg", asked)
+    (tmp_path / "answers.txt").write_text("\n".join(answers))
+    options = ["--answers", str(tmp_path / "answers.txt"), *PLAIN]
+    run(["vqa", "vqa", "--image", "dog.jpg", "--questions", *asked, *options])
+    assert capsys.readouterr().out.splitlines() == model.answer("dog.jpg", asked, answers)
+
+
+def test_explain_writes_the_picture_and_names_the_words(here, capsys, tmp_path):
+    heat = TCL.from_pretrained("tcl", device="cpu", precision="fp32").explain("dog.jpg", "a red dog", layer=0)
+    heat.save(tmp_path / "expected.png", word=1)
+    out = tmp_path / "where.png"
+    options = ["--out", str(out), "--word", "1", "--layer", "0", *PLAIN]
+    run(["explain", "tcl", "--image", "dog.jpg", "--text", "A red dog", *options])
+    assert capsys.readouterr().out == f"{out}: 0:a 1:red 2:dog\n"
+    np.testing.assert_array_equal(*(np.asarray(Image.open(path)) for path in (out, tmp_path / "expected.png")))
+
+
+def test_export_is_what_save_pretrained_writes(here, capsys, tmp_path):
+    run(["export", "vqa", str(tmp_path / "export")])
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'export'}: a vqa model of ")
+    wrote, expected = ({path.name for path in place.iterdir()} for place in (tmp_path / "export", here / "vqa"))
+    assert wrote == expected
+    weights = [(place / "model.safetensors").read_bytes() for place in (tmp_path / "export", here / "vqa")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_accelerate_launches_the_module(tmp_path, here):
+    write_tar(tmp_path / "0.tar", pairs("a", 8))
+    launched = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", "--cpu", "-m", "tcl"]
+    model = {"image": {"name": "vit_tiny_patch16_224", "image_size": 32}, "text": {"tokenizer": str(here / "tcl")}}
+    model["image"]["overrides"] = {"embed_dim": 24, "depth": 2, "num_heads": 2}
+    model["text"]["overrides"] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    (tmp_path / "run.yaml").write_text(json.dumps({"model": model}))  # JSON is YAML
+    options = [f"--config={tmp_path / 'run.yaml'}", f"--data.train=[{{'shards': '{tmp_path / '0.tar'}'}}]"]
+    options += ["--train.steps=1", "--train.batch_size=4", "--data.workers=0", "--objective.queue_size=8"]
+    options += [f"--output_dir={tmp_path / 'run'}"]
+    done = subprocess.run([*launched, "pretrain", *options], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run(["export", str(tmp_path / "run"), str(tmp_path / "export")])
+    assert (tmp_path / "export" / "model.safetensors").is_file()
