@@ -73,9 +73,8 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
     shards = "['shards', '--from', 'jsonl', '--annotations', 'rows.jsonl', '--images', '.', '--out', 'out']"
     small = [name for name in COMMANDS if name not in ("pretrain", "finetune", "evaluate")]
     parsers = f"import importlib; [importlib.import_module('tcl.commands.' + name).parser() for name in {small}]"
-    assert (
-        imported_by(f"from tcl.commands.main import run; run(['--help']); run({shards}); {parsers}", tmp_path) == "[]"
-    )
+    code = f"from tcl.commands.main import run; run(['--help']); run({shards}); {parsers}"
+    assert imported_by(code, tmp_path) == "[]"
     assert (tmp_path / "out" / "000000.tar").is_file()
 
 

@@ -14,7 +14,7 @@ from tcl.models.answer_decoder import AnswerDecoder
 from tcl.models.fusion_encoder import KeysValues
 
 RANK_K, BEAMS, MAX_TOKENS, PASS_TOKENS = 128, 3, 10, 2048
-"""As fine-tuning evaluates by default: `answers` and `eval` of `python finetune.py --task vqa --help`."""
+"""As fine-tuning evaluates by default: `answers` and `eval` of `tcl finetune --task vqa --help`."""
 MAX_CANDIDATE_TOKENS = 64
 
 

@@ -22,7 +22,7 @@ from tcl.training.world import pair_activation_bytes
 
 
 def build_pretraining(config: PretrainConfig, accelerator: Accelerator) -> Task:
-    """What `tcl.training.run` runs for pretrain.py. InputError: names that cannot be built, data.val without use."""
+    """What `tcl.training.run` runs for `tcl pretrain`. InputError: names that cannot be built, data.val without use."""
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
     return pair_task(config, accelerator, TCLStudent(encoders, config.objective), tokenizer, with_ids=False)

@@ -1,0 +1,97 @@
+"""Every command of README.md and docs/command_line.md runs, on tiny models and generated pictures."""
+
+import contextlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from accelerate.state import AcceleratorState
+from data_files import noise
+from safetensors.numpy import load_file
+from tiny_pretrained import tiny_tcl, tiny_vqa
+
+from tcl.commands import COMMANDS
+from tcl.commands.main import run
+
+ROOT = Path(__file__).parents[1]
+PHOTOS = ("dog.jpg", "cat.jpg", "deeper/street.jpg")
+
+
+def commands_of(page: str) -> list[str]:
+    """Lines of ```bash blocks, and indented ones, that start with `tcl`; not those that show what a mistake gets."""
+    return re.findall(r"^(?: {4,7})?(tcl [^`\n]+)$", (ROOT / page).read_text(), flags=re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with what the pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    for place in (Path(), Path("photos")):
+        for i, name in enumerate((*PHOTOS, "street.jpg")):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            noise(i, (40, 30)).save(place / name)
+    rows = [{"image": name, "captions": ["a dog on mat", "a cat"]} for name in PHOTOS] * 3
+    Path("train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    Path("queries.txt").write_text("a dog\na cat\n")
+    Path("answers.txt").write_text("red\nblue\n")
+    tiny_tcl().save_pretrained("runs/pretrain")
+    tiny_vqa().save_pretrained("runs/vqa")
+    sizes = json.loads(Path("runs/pretrain/config.json").read_text())["model"]
+    sizes["text"]["tokenizer"] = "runs/pretrain"
+    shared = {
+        "data": {"train": [{"shards": "data/train/*.tar"}], "val": "data/train/*.tar", "workers": 0},
+        "objective": {"queue_size": 8},
+        "train": {"batch_size": 4, "steps": 1},
+        "eval": {"rerank_k": 2, "every": 1},
+    }
+    Path("pretrain.yaml").write_text(yaml.safe_dump(shared | {"model": sizes}))
+    Path("retrieval.yaml").write_text(yaml.safe_dump(shared | {"task": "retrieval"}))
+    Path("my.yaml").write_text(yaml.safe_dump(shared | {"model": sizes, "output_dir": "runs/my"}))
+    yield tmp_path
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def run_line(line: str) -> None:
+    """As a shell would: comments, quotes, and > into a file."""
+    words = shlex.split(line, comments=True)[1:]
+    if ">" not in words:
+        run(words)
+        return
+    with Path(words[-1]).open("w") as out, contextlib.redirect_stdout(out):
+        run(words[:-2])
+
+
+def test_the_page_about_the_command_line(folder, capsys):
+    lines = commands_of("docs/command_line.md")
+    assert {line.split()[1] for line in lines} == set(COMMANDS)
+    said = []
+    for line in lines:
+        run_line(line)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        said += capsys.readouterr().out.splitlines()
+    for place in ("exports/mine", "exports/again"):
+        assert Path(place, "model.safetensors").is_file()
+    assert Path("runs/retrieval/results/metrics.json").is_file()
+    assert json.loads(Path("photos.ids.json").read_text()) == ["cat.jpg", "deeper/street.jpg", "dog.jpg", "street.jpg"]
+    assert np.load("photos.npy").shape == (4, 8) and np.load("captions.npy").shape == (18, 8)
+    train = load_file("train.safetensors")
+    assert len(json.loads(train["ids"].tobytes())) == len(train["embeddings"]) == 9
+    assert np.load("queries.npy").shape == (2, 8) and Path("where.png").is_file()
+    assert "_tcl" in Path("tcl.bash").read_text() and "compdef" in Path("_tcl").read_text()
+    assert any(line.startswith("0.") and line.endswith("  photos/cat.jpg  a cat") for line in said)
+    assert len([line for line in said if line in ("red", "blue")]) == 2
+
+
+def test_the_readme(folder, capsys):
+    lines = [line for line in commands_of("README.md") if "train.jsonl --images images/" not in line]
+    assert len(lines) == 7
+    Path("data/mine").mkdir(parents=True)
+    Path("data/train").symlink_to(folder / "data" / "mine" / "train")
+    for line in lines:
+        run_line(line)
+    assert Path("runs/my/checkpoints/step_00000001").is_dir()
+    assert Path("exports/mine/README.md").is_file() and Path("photos.npy").is_file() and Path("where.png").is_file()
