@@ -372,6 +372,24 @@ def test_interrupted_run_changes_nothing(tmp_path, images, stop, overwrite):
     assert not overwrite or files(out) == before
 
 
+def test_sigterm_tidies_up_as_an_interrupt_does(tmp_path, images, monkeypatch):
+    """What is under way is removed, and the signal means what it meant before once the command has ended."""
+    (tmp_path / "rows.jsonl").write_text(JSONL * 20)
+    before, write = signal.getsignal(signal.SIGTERM), ShardWriter.write
+
+    def told_to_stop(self, *arguments):
+        write(self, *arguments)
+        assert list((tmp_path / "out.partial").iterdir())
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ShardWriter, "write", told_to_stop)
+    with pytest.raises(SystemExit) as ended:
+        run("jsonl", tmp_path / "rows.jsonl", images, tmp_path / "out")
+    assert ended.value.code == 143
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "rows.jsonl"}
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_killed_worker(tmp_path, images, monkeypatch):
     monkeypatch.setattr(making, "_leave_signals_to_parent", _die)
     with pytest.raises(InputError, match="workers: one of 2 was killed"):

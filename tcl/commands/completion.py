@@ -53,6 +53,7 @@ if [[ $funcstack[1] == _tcl ]]; then _tcl; else compdef _tcl tcl; fi
 
 
 def parser() -> argparse.ArgumentParser:
+    """What `tcl completion --help` lists."""
     options = command_parser("tcl completion", __doc__)
     options.add_argument("shell", choices=("bash", "zsh"))
     return options

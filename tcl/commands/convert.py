@@ -21,6 +21,7 @@ from tcl.errors import InputError
 
 
 def parser() -> argparse.ArgumentParser:
+    """What `tcl convert --help` lists."""
     options = command_parser("tcl convert", __doc__)
     direction = options.add_mutually_exclusive_group(required=True)
     direction.add_argument("--from", dest="read", choices=("tcl", "albef", "hf-bert"), help="what SOURCE is")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
+    """What `tcl encode --help` lists."""
     options = command_parser("tcl encode", __doc__)
     add_model_options(options)
     source = options.add_mutually_exclusive_group(required=True)

@@ -16,7 +16,7 @@ FLAGS = (DRY_RUN,)
 
 
 def parser(task: str) -> ArgumentParser:
-    """Of one of tcl.tasks.TASKS."""
+    """What `--help` lists, less FLAGS, for one of tcl.tasks.TASKS."""
     from tcl.command_line import config_parser
 
     return config_parser(importlib.import_module(f"tcl.tasks.{task}").Config, f"tcl evaluate --task {task}")

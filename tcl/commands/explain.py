@@ -14,6 +14,7 @@ from tcl.errors import InputError
 
 
 def parser() -> argparse.ArgumentParser:
+    """What `tcl explain --help` lists."""
     options = command_parser("tcl explain", __doc__)
     add_model_options(options)
     options.add_argument("--image", required=True, metavar="FILE")

@@ -12,6 +12,7 @@ from tcl.commands.parser import command_parser
 
 
 def parser() -> argparse.ArgumentParser:
+    """What `tcl export --help` lists."""
     options = command_parser("tcl export", __doc__)
     options.add_argument("model", metavar="MODEL", help="a run, a step_* folder, an export, or a hub id")
     options.add_argument("out", type=Path, metavar="OUT", help="a folder; an export that is there is replaced")

@@ -17,7 +17,7 @@ FLAGS = (DRY_RUN, EVAL_ONLY)
 
 
 def parser(task: str) -> ArgumentParser:
-    """Of one of tcl.tasks.TASKS."""
+    """What `--help` lists, less FLAGS, for one of tcl.tasks.TASKS."""
     from tcl.command_line import config_parser
 
     return config_parser(importlib.import_module(f"tcl.tasks.{task}").Config, f"tcl finetune --task {task}")

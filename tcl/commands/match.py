@@ -13,6 +13,7 @@ from tcl.commands.parser import command_parser
 
 
 def parser() -> argparse.ArgumentParser:
+    """What `tcl match --help` lists."""
     options = command_parser("tcl match", __doc__)
     add_model_options(options)
     options.add_argument("--images", nargs="+", required=True, metavar="FILE")

@@ -12,6 +12,7 @@ FLAGS = (DRY_RUN,)
 
 
 def parser() -> ArgumentParser:
+    """What `tcl pretrain --help` lists, less FLAGS."""
     from tcl.command_line import config_parser
     from tcl.config import PretrainConfig
 

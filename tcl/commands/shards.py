@@ -36,6 +36,7 @@ from tcl.errors import InputError
 
 
 def parser() -> argparse.ArgumentParser:
+    """What `tcl shards --help` lists."""
     options = command_parser("tcl shards", __doc__)
     options.add_argument("--from", dest="structure", choices=STRUCTURES, required=True)
     options.add_argument("--annotations", type=Path, required=True, metavar="FILE")
