@@ -62,7 +62,9 @@ def _read_image(folder: Path, name: str) -> bytes:
 
 def _pack_image(content: bytes, max_side: int | None, quality: int, max_pixels: int) -> tuple[str, bytes]:
     # A JPEG may be decoded at a fraction of its size: any to see that it is whole, twice max_side to be shrunk.
-    image = decode_image(content, max_pixels=max_pixels, min_side=1 if max_side is None else 2 * max_side)
+    image = Image.fromarray(
+        decode_image(content, max_pixels=max_pixels, min_side=1 if max_side is None else 2 * max_side)
+    )
     if max_side is None or max(image.size) <= max_side:
         return EXTENSIONS[content[:1]], content
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
