@@ -20,13 +20,13 @@ from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.hub import Pretrained, save_pretrained
 from tcl.checkpoints.onnx_export import GRAPHS, export_onnx
 from tcl.checkpoints.onnx_graphs import trace
+from tcl.commands.onnx import main
 from tcl.config import TextEncoderConfig
 from tcl.data.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.errors import InputError
 from tcl.evaluation.onnx_agreement import largest_differences, torch_recalls
 from tcl.evaluation.onnx_retrieval import onnx_recalls
 from tcl.inference.onnx_towers import OnnxTowers, load_onnx
-from tools.export_onnx import main
 
 CAPTIONS = ["a red dog", "cat on a mat", "a photo of thing number dog", "blue", "green mat on a dog", "a mat", "dog"]
 
@@ -232,7 +232,9 @@ def test_the_tool_writes_graphs_and_a_report(pretrained, already_traced, shards,
 @pytest.mark.parametrize("wrong", [2e-4, float("nan")])
 def test_the_tool_fails_where_graphs_differ_from_torch(pretrained, already_traced, tmp_path, monkeypatch, wrong):
     save_pretrained(pretrained, tmp_path / "export")
-    monkeypatch.setattr("tools.export_onnx.largest_differences", lambda *_: {"image_tokens": 0.0, "text_tokens": wrong})
+    monkeypatch.setattr(
+        "tcl.evaluation.onnx_report.largest_differences", lambda *_: {"image_tokens": 0.0, "text_tokens": wrong}
+    )
     with pytest.raises(InputError, match=f"text_tokens differs from torch by up to {wrong:.1e}; accepted: 1e-04"):
         main([str(tmp_path / "export"), str(tmp_path / "out")])
 
@@ -291,7 +293,7 @@ def test_missing_and_damaged_graphs_are_named(pretrained, folder, tmp_path):
     for file in folder.iterdir():
         if file.suffix != ".onnx":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(InputError, match=r"image\.int8\.onnx: there is no such file; .*export_onnx\.py --int8"):
+    with pytest.raises(InputError, match=r"image\.int8\.onnx: there is no such file; .*tcl onnx --int8"):
         load_onnx(tmp_path, int8=True)
     (tmp_path / "image.onnx").write_bytes(b"not a graph")
     with pytest.raises(InputError, match=r"image\.onnx: onnxruntime cannot load it"):

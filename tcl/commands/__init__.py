@@ -10,6 +10,7 @@ COMMANDS = {
     "shards": "turn images and annotations into webdataset shards",
     "convert": "published TCL and ALBEF checkpoints, or a BERT, in and out",
     "export": "turn a run or a checkpoint into a folder that needs nothing else",
+    "onnx": "write a model as ONNX graphs and compare them with torch",
     "encode": "embed a folder of images, shards or texts into one file",
     "match": "say which texts belong to which images",
     "vqa": "answer questions about an image",

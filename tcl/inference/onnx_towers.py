@@ -56,7 +56,7 @@ def _session(path: Path) -> "InferenceSession":
     onnxruntime = import_optional("onnxruntime", "onnx")
     if not path.is_file():
         option = " --int8" if path.name.endswith(".int8.onnx") else ""
-        raise InputError(f"{path}: there is no such file; write it with tools/export_onnx.py{option}")
+        raise InputError(f"{path}: there is no such file; write it with `tcl onnx{option}`")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors, which are raised; warnings are of its own optimiser

@@ -1,0 +1,49 @@
+"""Write a retrieval model as ONNX graphs, checked against torch in onnxruntime.
+
+    tcl onnx runs/mine onnx/mine
+    tcl onnx runs/mine onnx/mine --int8 --shards 'data/val/*.tar'
+
+OUT gets image.onnx, text.onnx and fusion.onnx (and *.int8.onnx), the tokenizer, config.json, preprocessor_config.json
+and onnx_report.json: the largest differences from torch, sizes and, where shards are given, recalls.
+docs/checkpoints.md says what the graphs take and give.
+"""
+
+import argparse
+from pathlib import Path
+
+from tcl.commands.parser import command_parser
+from tcl.config import DataConfig
+
+
+def parser() -> argparse.ArgumentParser:
+    """What `tcl onnx --help` lists."""
+    options = command_parser("tcl onnx", __doc__)
+    options.add_argument("model", metavar="MODEL", help="an export, a run's output_dir, a step_* folder, or a hub id")
+    options.add_argument("out", type=Path, metavar="OUT", help="a folder")
+    options.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
+    options.add_argument("--int8", action="store_true", help="also graphs with int8 weights")
+    options.add_argument("--shards", metavar="PATTERN", help="image-text pairs on which recalls are compared")
+    options.add_argument(
+        "--rerank_k", type=int, default=16, metavar="K", help="candidates that ITM orders (default 16)"
+    )
+    return options
+
+
+def main(arguments: list[str]) -> None:
+    """InputError: what the export raises, shards without use, graphs that differ from torch by more than rounding."""
+    given = parser().parse_args(arguments)
+    from tcl.checkpoints.hub import load_pretrained
+    from tcl.checkpoints.onnx_export import export_onnx
+    from tcl.config_checks import check_at_least
+    from tcl.data.retrieval_set import load_retrieval_set
+    from tcl.evaluation.onnx_report import report_onnx
+    from tcl.evaluation.retrieval import check_rerank_k
+
+    check_at_least(1, {"rerank_k": given.rerank_k})
+    pretrained = load_pretrained(given.model, revision=given.revision)
+    data = None
+    if given.shards is not None:
+        data = load_retrieval_set(given.shards, max_words=pretrained.max_words, max_pixels=DataConfig.max_pixels)
+        check_rerank_k(given.rerank_k, data)
+    export_onnx(pretrained, given.out, int8=given.int8)
+    report_onnx(pretrained, given.out, int8=given.int8, data=data, rerank_k=given.rerank_k)
