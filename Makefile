@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install demo test test-slow lint format clean
+.PHONY: help install demo test test-slow bench bench-check lint format clean
 
 help:
 	@echo "make demo       generate scenes, pre-train a small TCL, fine-tune it on questions (7 to 10 minutes on 2 cores)"
 	@echo "make test       lint and test (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the longer proofs: DeepSpeed, 20 kills, torch.compile (about 25 minutes)"
+	@echo "make bench      every benchmark on this machine, into benchmarks/results (about an hour on 2 cores)"
+	@echo "make bench-check  has a change cost speed? (3 minutes)"
 	@echo "make install    set up $(VENV) (the other commands do it themselves)"
 	@echo "make format     format the code"
 	@echo "make clean      remove $(VENV) and the demo"
@@ -30,6 +32,29 @@ test: lint
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# One thread: cores that are shared, or halves of one, wait for each other, and both sides would measure that.
+BENCH := OMP_NUM_THREADS=$(or $(THREADS),1) $(BIN)/python -m
+
+bench: $(INSTALLED)
+	$(BENCH) benchmarks.training_step --size Ti --batch 64 --repeats 3
+	$(BENCH) benchmarks.training_step --size S --batch 8
+	$(BENCH) benchmarks.training_step --size B --batch 4 --repeats 3
+	$(BENCH) benchmarks.step_parts
+	$(BENCH) benchmarks.losses
+	$(BENCH) benchmarks.loader $(if $(IMAGES),--images $(IMAGES))
+	$(BENCH) benchmarks.loader_scale
+	$(BENCH) benchmarks.retrieval
+	$(BENCH) benchmarks.vqa
+	$(BENCH) benchmarks.onnx_latency
+	$(BENCH) benchmarks.scale
+	$(BENCH) benchmarks.processes
+	$(BENCH) benchmarks.long_run
+	$(BENCH) benchmarks.check --save
+	$(BENCH) benchmarks.report --write
+
+bench-check: $(INSTALLED)
+	$(BENCH) benchmarks.check
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
