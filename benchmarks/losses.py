@@ -68,7 +68,7 @@ def our_losses(x: Features, which: str) -> Tensor:
     if which == "lmi":
         image = local_mutual_information(x.image, x.regions, x.temperature)
         return image + local_mutual_information(x.text, x.tokens, x.temperature)
-    images, texts = torch.cat([x.teacher_image, x.image_queue]), torch.cat([x.teacher_text, x.text_queue])
+    images, texts = (x.teacher_image, x.image_queue), (x.teacher_text, x.text_queue)
     tau = x.temperature.detach()
     i2t = expected_candidates(x.teacher_image, texts, x.teacher_text, tau, ALPHA)
     t2i = expected_candidates(x.teacher_text, images, x.teacher_image, tau, ALPHA)

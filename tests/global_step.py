@@ -61,8 +61,11 @@ def learn(batch: Batch, rows: slice, parallel: bool) -> dict[str, Tensor]:
     losses.total(OBJECTIVE).backward()
     gradients = {f"gradient/{n}": p.grad for n, p in student.named_parameters() if p.grad is not None}
     seen = {name: value.detach() for name, value in losses._asdict().items() if value is not None}
-    candidates = {"image_candidates": targets.image_candidates, "text_candidates": targets.text_candidates}
-    logits = torch.zeros(B, targets.in_batch)
+    candidates = {
+        "image_candidates": torch.cat(targets.image_candidates),
+        "text_candidates": torch.cat(targets.text_candidates),
+    }
+    logits = torch.zeros(B, len(targets.image_candidates[0]))
     draws = [draw_batch_negatives(logits, logits, targets.first) for _ in range(50)]
     drawn = torch.stack([one for draw in draws for one in (draw.images, draw.texts)])
     return seen | gradients | candidates | {"drawn": drawn}

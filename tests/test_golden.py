@@ -134,7 +134,8 @@ def similarity_logits(step) -> tuple[torch.Tensor, torch.Tensor]:
     image = encoders.project_image(encoders.image_encoder(batch.image)[:, 0])
     text = encoders.project_text(encoders.text_encoder(batch.input_ids, batch.attention_mask)[:, 0])
     temperature = step.student.temperature
-    return image @ step.targets.text_candidates.T / temperature, text @ step.targets.image_candidates.T / temperature
+    images, texts = torch.cat(step.targets.image_candidates), torch.cat(step.targets.text_candidates)
+    return image @ texts.T / temperature, text @ images.T / temperature
 
 
 def test_pretrain_similarity_logits(step):
@@ -177,7 +178,7 @@ def test_pretrain_gradient_norms(step):
 
 def test_pretrain_after_the_step(step):
     B = len(step.batch)
-    step.teacher.enqueue(step.targets.image_candidates[:B], step.targets.text_candidates[:B])
+    step.teacher.enqueue(*step.targets.to_enqueue(B))
     state = step.teacher.state_dict()
     after = from_published(
         {**step.state, **{k.removeprefix("after."): v for k, v in step.tensors.items() if "after." in k}}

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tcl.config import ObjectiveConfig
 from tcl.losses.cma import cross_modal_alignment, expected_candidates
-from tcl.losses.contrast import CHUNK, contrast, softmax_mean
+from tcl.losses.contrast import CHUNK, contrast, softmax_mean, weighted_sum
 from tcl.losses.imc import intra_modal_contrast
 from tcl.losses.itm import LEFT_OUT, draw_negatives, image_text_matching, matching_labels, negative_weights
 from tcl.losses.lmi import local_mutual_information, pool_regions
@@ -40,20 +40,20 @@ def test_cma_with_soft_targets():
         total = sum(math.exp(x) for x in teacher_logits)
         y = [alpha * math.exp(x) / total + (1 - alpha) * (c == b) for c, x in enumerate(teacher_logits)]
         expected += cross_entropy_by_hand(logits, y) / B
-    targets = expected_candidates(teacher, candidates, candidates[:B], torch.tensor(tau), alpha)
-    loss = cross_modal_alignment(features, targets, candidates, torch.tensor(tau))
+    targets = expected_candidates(teacher, candidates.split(4), candidates[:B], torch.tensor(tau), alpha)
+    loss = cross_modal_alignment(features, targets, (candidates,), torch.tensor(tau))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_cma_without_soft_targets_and_imc_are_plain_cross_entropy():
     features, candidates, tau = unit(4, 5), unit(9, 5), torch.tensor(0.2)
-    positives = expected_candidates(unit(4, 5), candidates, candidates[:4], tau, 0.0)
+    positives = expected_candidates(unit(4, 5), (candidates,), candidates[:4], tau, 0.0)
     expected = 0.0
     for b in range(4):
         logits = [(features[b] @ candidate / tau).item() for candidate in candidates]
         expected += cross_entropy_by_hand(logits, [float(c == b) for c in range(9)]) / 4
     for loss in (cross_modal_alignment, intra_modal_contrast):
-        assert loss(features, positives, candidates, tau).item() == pytest.approx(expected, rel=1e-5)
+        assert loss(features, positives, candidates.split([4, 5]), tau).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_contrast_over_several_chunks_has_the_gradients_of_the_whole_matrix():
@@ -68,12 +68,13 @@ def test_contrast_over_several_chunks_has_the_gradients_of_the_whole_matrix():
         if whole:
             loss = F.cross_entropy(features @ candidates.T / tau, targets)
         else:
-            loss = contrast(features, targets @ candidates, candidates, tau)
+            parts = candidates.split([7, C - 7])
+            loss = contrast(features, weighted_sum(targets, parts), parts, tau)
         (3 * loss).backward()
         found.append((loss.detach(), features.grad, tau.grad))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
     features = unit(B, D)
-    mean = softmax_mean(features, candidates, torch.tensor(0.05))
+    mean = softmax_mean(features, candidates.split([7, C - 7]), torch.tensor(0.05))
     by_matrix = (features @ candidates.T / 0.05).softmax(dim=1) @ candidates
     torch.testing.assert_close(mean, by_matrix, rtol=1e-4, atol=1e-5)
 

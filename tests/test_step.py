@@ -41,7 +41,7 @@ def test_momentum_features_enter_the_queue_after_the_step_in_order():
     student, teacher = tiny_models()
     old = teacher.image_queue.features.clone()
     batches = [random_batch(3, seed=i) for i in range(2)]
-    features = [teacher(batch, student.temperature.detach(), 0.0).image_candidates[:3] for batch in batches]
+    features = [teacher(batch, student.temperature.detach(), 0.0).image_candidates[0] for batch in batches]
     run(engine_of(student), teacher, batches)
     torch.testing.assert_close(teacher.image_queue.features[:6], torch.cat(features))
     assert teacher.image_queue.features[6:].equal(old[6:])

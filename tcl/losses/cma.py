@@ -7,16 +7,16 @@ a sample are alpha * softmax(the teacher's logits) + (1 - alpha) * its positives
 import torch
 from torch import Tensor
 
-from tcl.losses.contrast import contrast, softmax_mean
+from tcl.losses.contrast import Candidates, contrast, softmax_mean
 
 
 @torch.no_grad()
 def expected_candidates(
-    teacher_features: Tensor, candidates: Tensor, positives: Tensor, temperature: Tensor, alpha: float
+    teacher_features: Tensor, candidates: Candidates, positives: Tensor, temperature: Tensor, alpha: float
 ) -> Tensor:
     """The mean candidate under the soft targets.
 
-    teacher_features [B, D], candidates [C, D], positives [B, D] (the right candidate of each sample, or the mean of
+    teacher_features [B, D], positives [B, D] (the right candidate of each sample, or the mean of
     several), temperature scalar > 0, alpha 0..1 -> [B, D].
     """
     if alpha == 0:
@@ -33,8 +33,8 @@ def shared_id_positives(ids: Tensor, candidate_ids: Tensor) -> Tensor:
     return same / same.sum(dim=1, keepdim=True)
 
 
-def cross_modal_alignment(features: Tensor, expected: Tensor, candidates: Tensor, temperature: Tensor) -> Tensor:
-    """Cross-entropy of one modality's `features` [B, D] against the soft targets over the other's candidates [C, D].
+def cross_modal_alignment(features: Tensor, expected: Tensor, candidates: Candidates, temperature: Tensor) -> Tensor:
+    """Cross-entropy of one modality's `features` [B, D] against the soft targets over the other's candidates.
 
     expected [B, D] from `expected_candidates`, temperature scalar > 0. Mean over B.
     """

@@ -6,11 +6,11 @@ dropout of the text.
 
 from torch import Tensor
 
-from tcl.losses.contrast import contrast
+from tcl.losses.contrast import Candidates, contrast
 
 
-def intra_modal_contrast(features: Tensor, positives: Tensor, candidates: Tensor, temperature: Tensor) -> Tensor:
-    """InfoNCE of `features` [B, D] among all candidates of the same modality [C, D], mean over B.
+def intra_modal_contrast(features: Tensor, positives: Tensor, candidates: Candidates, temperature: Tensor) -> Tensor:
+    """InfoNCE of `features` [B, D] among all candidates of the same modality, mean over B.
 
     positives [B, D]: the teacher's view of each sample, or the mean of several that are right; temperature scalar > 0.
     """

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tcl.config import ObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.losses.cma import expected_candidates, shared_id_positives
+from tcl.losses.contrast import Candidates, weighted_sum
 from tcl.losses.lmi import pool_regions
 from tcl.losses.mlm import soft_labels
 from tcl.models.encoders import Encoders
@@ -25,27 +26,25 @@ from tcl.models.queue import FeatureQueue, IdQueue
 class Targets:
     """What the student learns from in one step. B batch, K queue size, D embed_dim, M masked positions, V vocabulary.
 
-    C rows come from the batch: C = B, or all processes' B with objective.global_negatives. Fields that no loss of this
-    run reads are None.
+    C rows come from the batch: C = B, or all processes' B with objective.global_negatives. Of fields that may be None,
+    those are that no loss of this run reads.
     """
 
-    image_candidates: Tensor
-    """F' [C + K, D]: the teacher's image features of the batch, then the queue."""
-    text_candidates: Tensor
-    """G' [C + K, D]."""
+    image_candidates: Candidates
+    """F': the teacher's image features of the batch [C, D], and the queue [K, D]."""
+    text_candidates: Candidates
+    """G'."""
     first: int
     """Which of the C rows belongs to sample 0 of this process."""
-    in_batch: int
-    """C."""
     batch_ids: Tensor | None
     """Image ids of the C rows, where the batch has any."""
     image_positives: Tensor
     """The right image candidate of each sample, or the mean of several [B, D]."""
     text_positives: Tensor
     """[B, D]."""
-    i2t: Tensor
+    i2t: Tensor | None
     """The expected text candidate of each image under the soft targets of CMA [B, D]."""
-    t2i: Tensor
+    t2i: Tensor | None
     """The expected image candidate of each text [B, D]."""
     image_locals: Tensor
     """Regions of the image [C, regions^2, D] for LMI."""
@@ -61,7 +60,7 @@ class Targets:
     def to_enqueue(self, B: int) -> tuple[Tensor, ...]:
         """What `Momentum.enqueue` takes, of this process' B samples."""
         own = slice(self.first, self.first + B)
-        features = self.image_candidates[own], self.text_candidates[own]
+        features = self.image_candidates[0][own], self.text_candidates[0][own]
         return features if self.batch_ids is None else (*features, self.batch_ids[own])
 
 
@@ -127,16 +126,19 @@ class Momentum(nn.Module):
             first, mlm_count = world()[0] * len(batch), mean_over_processes(len(batch.mask_labels), image.device)
         image_features, text_features, image_locals, text_locals, text_locals_mask, *ids = batch_wide
         batch_ids = ids[0] if ids else None
-        image_candidates = torch.cat([image_features, self.image_queue.features])
-        text_candidates = torch.cat([text_features, self.text_queue.features])
+        image_candidates = image_features, self.image_queue.features
+        text_candidates = text_features, self.text_queue.features
 
-        image_positives, text_positives, mlm_labels = image[:, 0], text[:, 0], None
+        image_positives, text_positives = image[:, 0], text[:, 0]
+        i2t = t2i = mlm_labels = None
         with torch.autocast(image.device.type, enabled=False):
             if batch_ids is not None:
                 positives = shared_id_positives(batch.image_ids, torch.cat([batch_ids, self.id_queue.ids]))
-                image_positives, text_positives = positives @ image_candidates, positives @ text_candidates
-            i2t = expected_candidates(image[:, 0], text_candidates, text_positives, temperature, alpha)
-            t2i = expected_candidates(text[:, 0], image_candidates, image_positives, temperature, alpha)
+                image_positives = weighted_sum(positives, image_candidates)
+                text_positives = weighted_sum(positives, text_candidates)
+            if self.objective.cma_weight > 0:
+                i2t = expected_candidates(image[:, 0], text_candidates, text_positives, temperature, alpha)
+                t2i = expected_candidates(text[:, 0], image_candidates, image_positives, temperature, alpha)
         if distil_mlm:
             keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
             fused = encoders.fusion_encoder(masked_tokens, batch.attention_mask, keys_values)
@@ -146,7 +148,6 @@ class Momentum(nn.Module):
             image_candidates=image_candidates,
             text_candidates=text_candidates,
             first=first,
-            in_batch=len(image_features),
             batch_ids=batch_ids,
             image_positives=image_positives,
             text_positives=text_positives,

@@ -53,7 +53,7 @@ class Losses(NamedTuple):
 class Negatives:
     """The draw of hard negatives in a batch, each [B]; `valid_*` bool is False where a row had none to draw.
 
-    An index is that of a row of `Targets.image_candidates`: in the batch of this process, or of all of them.
+    An index is that of a row of the first part of `Targets.image_candidates`: in the batch of this process, or of all.
     """
 
     images: Tensor
@@ -101,6 +101,7 @@ class TCLStudent(nn.Module):
         text_feature = encoders.project_text(text_tokens[:, 0])
 
         losses: dict[str, Tensor] = {}
+        fuses = weights.itm_weight + weights.mlm_weight > 0
         with torch.autocast(image_feature.device.type, enabled=False):  # the losses are fp32
             tau, images, texts = self.temperature, targets.image_candidates, targets.text_candidates
             if weights.cma_weight > 0:
@@ -114,11 +115,10 @@ class TCLStudent(nn.Module):
                 losses["lmi_text"] = local_mutual_information(
                     text_feature, targets.text_locals, tau, targets.text_locals_mask, first
                 )
-            if negatives is None:
-                C = targets.in_batch
-                i2t_logits, t2i_logits = image_feature @ texts[:C].T / tau, text_feature @ images[:C].T / tau
+            if fuses and negatives is None:
+                i2t_logits, t2i_logits = image_feature @ texts[0].T / tau, text_feature @ images[0].T / tau
                 negatives = draw_batch_negatives(i2t_logits, t2i_logits, first, targets.batch_ids)
-        if weights.itm_weight + weights.mlm_weight == 0:
+        if not fuses:
             return Losses(**losses)
 
         pairs, fused_masked = self.fuse(image_tokens, text_tokens, masked_tokens, batch.attention_mask, negatives)
@@ -174,7 +174,7 @@ class TCLStudent(nn.Module):
         )
         B = len(image_tokens)
         of_own, of_negative_images = fused[:-B].unflatten(0, (B, len(texts))), fused[-B:]
-        pairs = torch.cat([of_own[:, 0], of_negative_images, of_own[:, 1]])[:, 0]
+        pairs = torch.cat([of_own[:, 0, 0], of_negative_images[:, 0], of_own[:, 1, 0]])
         return pairs, of_own[:, 2] if len(masked_tokens) else masked_tokens
 
 
