@@ -70,9 +70,10 @@ def pair_activation_bytes(
     candidates = B * processes if objective.global_negatives else B
     masked = 1 if objective.mlm_weight > 0 else 0
     layers = _layers(encoders, B, B * L, text_passes=1 + masked, fusion_passes=3 + masked)
-    logits = 4 * B * (candidates + objective.queue_size) + B * candidates * (L - 1 + config.model.lmi_regions**2)
+    keys_values = _keys_values(encoders, images=2 * B)  # of each image, and of each drawn as a negative
+    logits = B * candidates * (L - 1 + config.model.lmi_regions**2)
     vocabulary = masked * B * L * objective.mlm_probability * encoders.text_encoder.word_embeddings.num_embeddings
-    return _kept(layers, logits + vocabulary, config.train.activation_checkpointing, bf16)
+    return _kept(layers, keys_values, logits + vocabulary, config.train.activation_checkpointing, bf16)
 
 
 def question_activation_bytes(config: RunConfig, networks: VQANetworks, answer_tokens: int, *, bf16: bool) -> float:
@@ -82,8 +83,9 @@ def question_activation_bytes(config: RunConfig, networks: VQANetworks, answer_t
     answers = 2 * B * answer_tokens
     decoder: Layers = [(len(networks.decoder.layers), answers * networks.text_encoder.width, SAVED_BY_FUSION_LAYER)]
     vocabulary = answers * networks.text_encoder.word_embeddings.num_embeddings
-    kept = _kept(layers, vocabulary, config.train.activation_checkpointing, bf16)
-    return kept + _kept(decoder, 0, checkpointing=False, bf16=bf16)
+    keys_values = _keys_values(networks, images=B)
+    kept = _kept(layers, keys_values, vocabulary, config.train.activation_checkpointing, bf16)
+    return kept + _kept(decoder, 0, 0, checkpointing=False, bf16=bf16)
 
 
 Layers = list[tuple[int, float, int]]
@@ -103,12 +105,18 @@ def _layers(
     ]
 
 
-def _kept(layers: Layers, logits: float, checkpointing: bool, bf16: bool) -> float:
+def _keys_values(networks: Encoders | VQANetworks, images: int) -> float:
+    """Elements of the keys and values of `images` in all fusion layers, which checkpointing keeps as well."""
+    rows, columns = networks.image_encoder.grid
+    return 2 * len(networks.fusion_encoder.layers) * images * (1 + rows * columns) * networks.text_encoder.width
+
+
+def _kept(layers: Layers, keys_values: float, logits: float, checkpointing: bool, bf16: bool) -> float:
     if checkpointing:  # each layer's input, and one layer as it is computed again
         saved = sum(count * size for count, size, _ in layers) + max(size * kept for _, size, kept in layers)
     else:
         saved = sum(count * size * kept for count, size, kept in layers)
-    return (2 if bf16 else 4) * saved + 4 * 3 * logits  # fp32: logits, their softmax, its gradient
+    return (2 if bf16 else 4) * (saved + keys_values) + 4 * 3 * logits  # fp32: logits, their softmax, its gradient
 
 
 def describe_world(config: RunConfig, accelerator: Accelerator, task: Task) -> list[str]:
