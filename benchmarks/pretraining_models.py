@@ -11,7 +11,7 @@ from tcl.models.momentum import Momentum
 from tcl.models.tcl import Negatives, TCLStudent
 
 VOCABULARY, TOKENS, MASKED, ALPHA = 30522, 25, 4, 0.4
-WIDTHS = {"Ti": 192, "S": 384, "B": 768}
+WIDTHS = {"half-Ti": 96, "Ti": 192, "S": 384, "B": 768}
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Size:
     """ViT-<name>/16 with a 12-layer BERT of the same width, and a batch for it."""
 
     name: str = "Ti"
-    """Ti, S or B."""
+    """Of WIDTHS."""
     batch: int = 64
     queue: int = 65536
     image_size: int = 256
