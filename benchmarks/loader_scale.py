@@ -7,7 +7,6 @@ themselves; then small images (64 pixels to 32) stream through the loader in thi
 way (Linux). Prints tables and writes benchmarks/results/.
 """
 
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import jsonargparse
 import torch
 
 from benchmarks.loader import TOKENIZER
-from benchmarks.measure import save
+from benchmarks.measure import resident_mib, save
 from benchmarks.photographs import photographs, write_shards
 from tcl.config import AugmentConfig, DataConfig, SourceConfig
 from tcl.data.augment import Augment
@@ -56,12 +55,6 @@ def memory_over_a_pass(folder: Path, samples: int) -> list[dict[str, float]]:
             seen += len(next(loader))
         readings.append({"samples": seen, "mib": resident_mib()})
     return readings
-
-
-def resident_mib() -> float:
-    """Memory of this process that is in RAM, MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main(shards: int = 10_000, samples: int = 100_000, workers: int = 2) -> None:

@@ -67,6 +67,12 @@ def device_name() -> str:
     return f"{platform.machine()}_CPU{bf16}"
 
 
+def resident_mib(process: int | str = "self") -> float:
+    """Memory of a process, by its id or "self", that is in RAM, MiB (Linux)."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def machine() -> dict[str, object]:
     """Where and with what a result was measured."""
     versions = {"torch": torch.__version__, "python": platform.python_version()}
