@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import jsonargparse
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from benchmarks.measure import interleaved
 from benchmarks.sides import PeakMemory
@@ -85,7 +85,6 @@ def measure(mode: str, B: int, repeats: int, folder: Path) -> Measured:
     seconds = interleaved(sides, repeats)
     resumes = interleaved({"resume": partial(_resume, run, written.folder)}, repeats)["resume"]
     size = sum(path.stat().st_size for path in _newest(run, written.folder).iterdir())
-    accelerator.end_training()
     return Measured(
         seconds["steps"], seconds["save"], seconds["thread"], calls, hand_overs, resumes, peak, checkpoint_bytes=size
     )
@@ -128,6 +127,9 @@ def main(mode: str, batch: int, repeats: int, folder: Path) -> None:
     measured = measure(mode, batch, repeats, folder)
     if world()[0] == 0:
         (folder / "measured.json").write_text(json.dumps(asdict(measured)))
+    state = PartialState()
+    state.wait_for_everyone()  # a process that leaves while another still receives from it breaks that one off
+    state.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One process against two, DDP against ZeRO 1 to 3, and what checkpoints and resuming cost in each.
 
-    python -m benchmarks.processes [--pairs 16 --rounds 2 --repeats 2]
+    python -m benchmarks.processes [--pairs 16 --rounds 1 --repeats 3]
 
 The small model of benchmarks/small_model.py in fp32 on CPU cores, the same pairs a step however many processes share
 them (gloo). Every round starts each kind of run once, in turn; medians are over all repeats of all rounds.
@@ -103,7 +103,7 @@ def costs(measured: Measured, pairs: int) -> Costs:
     )
 
 
-def main(pairs: int = 16, rounds: int = 2, repeats: int = 2) -> None:
+def main(pairs: int = 16, rounds: int = 1, repeats: int = 3) -> None:
     """pairs: of a step, over all processes; even. rounds: starts of each kind of run. repeats: within each of them."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the result is the CPU's, and is to be named after it
     runs: dict[str, list[Measured]] = {name: [] for name in LAUNCHES}
