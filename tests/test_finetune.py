@@ -1,6 +1,7 @@
 """Whole runs of finetune.py on small shards: they learn, resume, evaluate, and stop with one line."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -167,19 +168,21 @@ def test_retrieval_learns_and_leaves_results(data, tmp_path):
     assert "red beside green" in (tmp_path / "results" / "gallery.html").read_text()
 
 
+def assert_same_state(ours: Path, theirs: Path) -> None:
+    """Two checkpoints, to the bit."""
+    for name in ("student.safetensors", "teacher.safetensors", "optimizer.safetensors"):
+        found, right = load_file(ours / name), load_file(theirs / name)
+        assert found.keys() == right.keys() and all(found[key].equal(right[key]) for key in right)
+
+
 def test_retrieval_resumes_to_the_same_weights_ids_and_queues(data, tmp_path):
     """A run that was stopped and went on, and the run left alone."""
     options = ("--train.steps=6", "--train.save_every=3", "--train.log_every=1", "--data.augment.flip_prob=0.5")
     whole = train(*retrieval(data, tmp_path / "whole", *options))
     train(*retrieval(data, tmp_path / "halved", *options))
-    for late in (tmp_path / "halved" / "checkpoints").glob("step_00000006*"):
-        for file in late.iterdir():
-            file.unlink()
-        late.rmdir()
+    shutil.rmtree(tmp_path / "halved" / "checkpoints" / "step_00000006")
     resumed = train(*retrieval(data, tmp_path / "halved", *options))
-    for name in ("student.safetensors", "teacher.safetensors", "optimizer.safetensors"):
-        ours, theirs = load_file(resumed / name), load_file(whole / name)
-        assert all(ours[key].equal(theirs[key]) for key in theirs)
+    assert_same_state(resumed, whole)
     ids = load_file(whole / "teacher.safetensors")["id_queue.ids"]
     assert (ids >= 0).all()  # 96 pairs went through a queue of 20
     assert (resumed / "progress.json").read_text() == (whole / "progress.json").read_text()
@@ -236,14 +239,9 @@ def test_vqa_resumes_to_the_same_weights(data, tmp_path):
     options = ("--train.steps=4", "--train.save_every=2", "--train.accumulate_steps=2", "--data.workers=2")
     whole = train(*vqa(data, tmp_path / "whole", *options))
     train(*vqa(data, tmp_path / "halved", *options))
-    for late in (tmp_path / "halved" / "checkpoints").glob("step_00000004*"):
-        for file in late.iterdir():
-            file.unlink()
-        late.rmdir()
+    shutil.rmtree(tmp_path / "halved" / "checkpoints" / "step_00000004")
     resumed = train(*vqa(data, tmp_path / "halved", *options))
-    for name in ("student.safetensors", "teacher.safetensors", "optimizer.safetensors"):
-        ours, theirs = load_file(resumed / name), load_file(whole / name)
-        assert all(ours[key].equal(theirs[key]) for key in theirs)
+    assert_same_state(resumed, whole)
 
 
 def test_vqa_starts_from_the_pretrained_encoders_and_the_fusion_layers(data, tmp_path):

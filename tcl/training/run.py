@@ -41,16 +41,13 @@ class _Run:
     loader: TrainLoader
     monitor: Monitor
     store: CheckpointStore
+    samples_per_step: int
+    """Of all processes."""
     steps_per_epoch: int
     total_steps: int
     mean: Tensor
     """[3], with std the normalisation of images, on the device."""
     std: Tensor
-
-    @property
-    def samples_per_step(self) -> int:
-        train = self.config.train
-        return train.batch_size * train.accumulate_steps * self.accelerator.num_processes
 
 
 def train(config: RunConfig, build_task: BuildTask) -> Path:
@@ -84,44 +81,16 @@ def train(config: RunConfig, build_task: BuildTask) -> Path:
         start=progress.loaders if progress else None,
         pin_memory=accelerator.device.type == "cuda",
     )
-    samples_per_step = config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes
-    steps_per_epoch = max(loader.samples // samples_per_step, 1)
-    total_steps = config.train.steps or config.train.epochs * steps_per_epoch
-
-    if accelerator.is_main_process:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        save_config(config, output_dir / "config.yaml")
-        task.tokenizer.save_pretrained(output_dir / "tokenizer")
-    accelerator.wait_for_everyone()
-    if config.train.trackers:
-        accelerator.init_trackers("tcl")
-    monitor = Monitor(
-        accelerator, output_dir, first_step=step, total_steps=total_steps, log_every=config.train.log_every
-    )
-    image = task.student.averaged.image_encoder
-    run = _Run(
-        config,
-        accelerator,
-        engine,
-        task,
-        loader,
-        monitor,
-        CheckpointStore(output_dir / "checkpoints", config.train.keep_checkpoints, config.train.save_asynchronously),
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
-        mean=torch.tensor(image.mean, device=accelerator.device),
-        std=torch.tensor(image.std, device=accelerator.device),
-    )
-    for line in damaged:
-        monitor.say(f"damaged checkpoint passed over: {line}")
-    for line in world + task.notices:
-        monitor.say(line)
-    monitor.say(
-        f"{loader.samples:,} samples, {steps_per_epoch} steps an epoch, {total_steps} steps in all"
-        + (f", resumed from {resumed}" if resumed else "")
-    )
-    if loader.notice:
-        monitor.say(loader.notice)
+    run = _begin(config, accelerator, engine, task, loader, step)
+    going_on = f", resumed from {resumed}" if resumed else ""
+    for line in [
+        *(f"damaged checkpoint passed over: {line}" for line in damaged),
+        *world,
+        *task.notices,
+        f"{loader.samples:,} samples, {run.steps_per_epoch} steps an epoch, {run.total_steps} steps in all{going_on}",
+        *([loader.notice] if loader.notice else []),
+    ]:
+        run.monitor.say(line)
     try:
         with listen_for_stop() as stop:
             return _train(run, step, resumed, progress.best_score if progress else None, stop)
@@ -130,13 +99,45 @@ def train(config: RunConfig, build_task: BuildTask) -> Path:
         raise loader.explain(error) or error from error
     finally:
         loader.close()
-        monitor.close()
+        run.monitor.close()
         accelerator.end_training()
+
+
+def _begin(
+    config: RunConfig, accelerator: Accelerator, engine: Engine, task: Task, loader: TrainLoader, step: int
+) -> _Run:
+    """The run at optimiser step `step`; its configuration and tokenizer are in output_dir, its trackers started."""
+    output_dir = Path(config.output_dir)
+    if accelerator.is_main_process:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        save_config(config, output_dir / "config.yaml")
+        task.tokenizer.save_pretrained(output_dir / "tokenizer")
+    accelerator.wait_for_everyone()
+    if config.train.trackers:
+        accelerator.init_trackers("tcl")
+    samples_per_step = config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes
+    steps_per_epoch = max(loader.samples // samples_per_step, 1)
+    total_steps = config.train.steps or config.train.epochs * steps_per_epoch
+    image = task.student.averaged.image_encoder
+    return _Run(
+        config,
+        accelerator,
+        engine,
+        task,
+        loader,
+        Monitor(accelerator, output_dir, first_step=step, total_steps=total_steps, log_every=config.train.log_every),
+        CheckpointStore(output_dir / "checkpoints", config.train.keep_checkpoints, config.train.save_asynchronously),
+        samples_per_step=samples_per_step,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        mean=torch.tensor(image.mean, device=accelerator.device),
+        std=torch.tensor(image.std, device=accelerator.device),
+    )
 
 
 def _train(run: _Run, step: int, last: Path | None, best_score: float | None, stop: StopRequest) -> Path:
     """From optimiser step `step` to the last; `last` is the checkpoint that holds this step, if one does."""
-    config, accelerator, loader, monitor = run.config, run.accelerator, run.loader, run.monitor
+    config, monitor = run.config, run.monitor
     if step == 0:
         _evaluate(run, step)
     run.engine.student.train()
@@ -172,7 +173,7 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
             _report_nonfinite(run, result.scalars, step, nonfinite_in_a_row)
         paused = monitor.pause()
         is_last = step == run.total_steps
-        stopping = stop.anywhere(accelerator.device)
+        stopping = stop.anywhere(run.accelerator.device)
         if step % run.steps_per_epoch == 0:
             _report_epoch(run, step)
         is_best = False
@@ -181,23 +182,29 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
             is_best = score is not None and (best_score is None or score > best_score)
             best_score = score if is_best else best_score
         if step % config.train.save_every == 0 or is_last or is_best or stopping:
-            last = save_checkpoint(
-                accelerator,
-                run.store,
-                run.engine,
-                run.task.teacher,
-                step=step,
-                best_score=best_score,
-                loader=loader.state,
-                is_best=is_best,
-            )
-            monitor.say(f"saving {last}" if config.train.save_asynchronously else f"saved {last}")
+            last = _save(run, step, best_score, is_best)
         if stopping and not is_last:
             finish_saving(run.store)
             raise Preempted(f"told to stop ({stop.signal or 'another process was'}); saved {last}")
         monitor.resume(paused)
     finish_saving(run.store)
     return last
+
+
+def _save(run: _Run, step: int, best_score: float | None, is_best: bool) -> Path:
+    """Write the checkpoint of optimiser step `step`; returns its folder."""
+    saved = save_checkpoint(
+        run.accelerator,
+        run.store,
+        run.engine,
+        run.task.teacher,
+        step=step,
+        best_score=best_score,
+        loader=run.loader.state,
+        is_best=is_best,
+    )
+    run.monitor.say(f"saving {saved}" if run.config.train.save_asynchronously else f"saved {saved}")
+    return saved
 
 
 def _next_batches(run: _Run) -> list[Batch | QuestionBatch]:
