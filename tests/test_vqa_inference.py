@@ -62,6 +62,15 @@ def test_a_closed_list_of_the_models_own_is_ranked_and_another_one_goes_before_i
     assert model.answer(IMAGES[0], QUESTIONS[0], ["cat"]) == "cat"
 
 
+def test_a_list_that_fine_tuning_took_is_taken_as_it_is():
+    """Twice in other letters, signs alone, and one that fine-tuning cuts after its 10 tokens."""
+    own = ["red", "Red", "?", "dog " * 70]
+    answers = tiny_vqa(answers=own).answer(IMAGES, QUESTIONS)
+    assert set(answers) <= set(own)
+    whole, cut = (tiny_vqa(answers=["red", "dog " * words]).answer(IMAGES, QUESTIONS) for words in (70, 10))
+    assert [answer.split()[0] for answer in whole] == [answer.split()[0] for answer in cut]
+
+
 def test_without_any_list_the_decoder_writes(model):
     expected = []
     for image, question in zip(IMAGES, QUESTIONS, strict=True):

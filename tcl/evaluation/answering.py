@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from tcl.data.text import join_tokens
 from tcl.evaluation.match_pairs import split_by_tokens
 from tcl.models.answer_decoder import AnswerDecoder
 from tcl.models.fusion_encoder import KeysValues
@@ -22,6 +24,43 @@ class AnswerList:
     """[N, T] int64: [CLS], at least one token, [SEP], padding."""
     lengths: Tensor
     """[N] int64, [CLS] and [SEP] included."""
+
+
+def choose_answers(
+    questions: list[KeysValues],
+    *,
+    decoder: AnswerDecoder,
+    candidates: list[str],
+    answers: AnswerList,
+    rank_k: int,
+    pass_tokens: int,
+) -> list[str]:
+    """The best of N candidates for each of Q questions; `answers` are their tokens, on the decoder's device.
+
+    rank_k (>= 1) and pass_tokens as in `rank_answers`.
+    """
+    best, _ = rank_answers(decoder, questions, answers, min(rank_k, len(candidates)), pass_tokens)
+    return [candidates[i] for i in best[:, 0].tolist()]
+
+
+def write_answers(
+    questions: list[KeysValues],
+    *,
+    decoder: AnswerDecoder,
+    tokenizer: PreTrainedTokenizerBase,
+    beams: int,
+    max_tokens: int,
+) -> list[str]:
+    """Whatever the decoder writes on each of Q questions; beams and max_tokens as in `generate_answers`."""
+    written = generate_answers(
+        decoder,
+        questions,
+        beams=beams,
+        max_tokens=max_tokens,
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+    )
+    return [join_tokens(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in written]
 
 
 @torch.no_grad()

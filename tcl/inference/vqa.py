@@ -1,6 +1,7 @@
 """A loaded VQA model: answers to questions about images."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import overload
 
@@ -10,13 +11,15 @@ from tqdm import tqdm
 
 from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
 from tcl.data.augment import eval_transform
+from tcl.data.questions import tokenize_answers
 from tcl.errors import InputError
-from tcl.evaluation.answering import AnswerList
-from tcl.inference.answer import best_candidates, list_candidates, tokenize_candidates, write_answers
+from tcl.evaluation.answering import AnswerList, choose_answers, write_answers
+from tcl.inference.candidate_answers import list_candidates, tokenize_candidates
 from tcl.inference.hardware import Precision, find_hardware
 from tcl.inference.images import QUIET_SECONDS, ImageLike, list_images, read_pixels
 from tcl.inference.texts import list_texts, tokenize_texts
 from tcl.models.fusion_encoder import KeysValues
+from tcl.tasks.vqa import Answers, Eval
 
 Answer = Callable[[list[KeysValues]], list[str]]
 """What the decoder sees of some questions -> their answers."""
@@ -98,19 +101,36 @@ class TCLForVQA(ModelHubMixin):
         questions, images = list_texts(question, "question"), list_images(image, "image")
         if len(images) not in (1, len(questions)):
             raise InputError(f"image: {len(images)} for {len(questions)} questions; give one for all, or one for each")
-        candidates = self.pretrained.answers if candidates is None else candidates
-        answer = self._written if candidates is None else self._ranked(list_candidates(candidates))
+        own, tokenizer = self.pretrained.answers, self.pretrained.tokenizer
+        if candidates is not None:
+            listed = list_candidates(candidates)
+            answer = self._chosen(listed, tokenize_candidates(listed, tokenizer))
+        elif own is not None:  # as fine-tuning evaluated it, whatever is in it
+            answer = self._chosen(own, AnswerList(*tokenize_answers(tokenizer, own, Answers.max_tokens)))
+        else:
+            answer = self._written()
         answers = self._answer_all(images, questions, answer)
         return answers[0] if isinstance(question, str) else answers
 
-    def _ranked(self, candidates: list[str]) -> Answer:
-        decoder, device = self.student.networks.decoder, self.hardware.device
-        tokens = tokenize_candidates(candidates, self.pretrained.tokenizer)
-        answers = AnswerList(tokens.ids.to(device), tokens.lengths.to(device))
-        return lambda asked: [candidates[best] for best in best_candidates(decoder, asked, answers)]
+    def _chosen(self, candidates: list[str], tokens: AnswerList) -> Answer:
+        device = self.hardware.device
+        return partial(
+            choose_answers,
+            decoder=self.student.networks.decoder,
+            candidates=candidates,
+            answers=AnswerList(tokens.ids.to(device), tokens.lengths.to(device)),
+            rank_k=Answers.rank_k,
+            pass_tokens=Eval.pass_tokens,
+        )
 
-    def _written(self, asked: list[KeysValues]) -> list[str]:
-        return write_answers(self.student.networks.decoder, asked, self.pretrained.tokenizer)
+    def _written(self) -> Answer:
+        return partial(
+            write_answers,
+            decoder=self.student.networks.decoder,
+            tokenizer=self.pretrained.tokenizer,
+            beams=Answers.beams,
+            max_tokens=Answers.max_tokens,
+        )
 
     @torch.no_grad()
     def _answer_all(self, images: list[ImageLike], questions: list[str], answer: Answer) -> list[str]:

@@ -23,9 +23,9 @@ from tcl.config_checks import (
 )
 from tcl.data.augment import Augment, eval_transform
 from tcl.data.questions import QuestionReader, QuestionSet, load_question_set, tokenize_answers
-from tcl.data.text import join_tokens, load_tokenizer, tokenize
+from tcl.data.text import load_tokenizer, tokenize
 from tcl.errors import InputError
-from tcl.evaluation.answering import AnswerList, generate_answers, rank_answers
+from tcl.evaluation.answering import AnswerList, choose_answers, write_answers
 from tcl.evaluation.vqa import answer_questions
 from tcl.evaluation.vqa_accuracy import (
     AnsweredQuestion,
@@ -34,9 +34,8 @@ from tcl.evaluation.vqa_accuracy import (
     vqa_accuracy,
     write_submission,
 )
-from tcl.models.answer_decoder import AnswerDecoder, answer_decoder_from
+from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
-from tcl.models.fusion_encoder import KeysValues
 from tcl.models.vqa import AnswerTeacher, VQANetworks, VQAStudent
 from tcl.training.task import Evaluation, Task
 from tcl.training.world import question_activation_bytes
@@ -221,11 +220,23 @@ def _evaluate(
     networks = student.networks
     image = networks.image_encoder
     if candidates is None:
-        answer = partial(_written, decoder=networks.decoder, tokenizer=tokenizer, config=config)
+        answer = partial(
+            write_answers,
+            decoder=networks.decoder,
+            tokenizer=tokenizer,
+            beams=config.answers.beams,
+            max_tokens=config.answers.max_tokens,
+        )
     else:
         ids, lengths = tokenize_answers(tokenizer, candidates, config.answers.max_tokens)
-        answers = AnswerList(ids.to(accelerator.device), lengths.to(accelerator.device))
-        answer = partial(_ranked, decoder=networks.decoder, candidates=candidates, answers=answers, config=config)
+        answer = partial(
+            choose_answers,
+            decoder=networks.decoder,
+            candidates=candidates,
+            answers=AnswerList(ids.to(accelerator.device), lengths.to(accelerator.device)),
+            rank_k=config.answers.rank_k,
+            pass_tokens=config.eval.pass_tokens,
+        )
     given = answer_questions(
         accelerator,
         networks,
@@ -252,31 +263,3 @@ def _evaluate(
     metrics = accuracy_report(scored, {"vqa": vqa_accuracy, "exact": exact_match}[config.eval.metric])
     line = f"accuracy on {len(scored):,} questions: {metrics['accuracy']:.2f}"
     return Evaluation(metrics, metrics["accuracy"], line, write)
-
-
-def _ranked(
-    questions: list[KeysValues],
-    *,
-    decoder: AnswerDecoder,
-    candidates: list[str],
-    answers: AnswerList,
-    config: Config,
-) -> list[str]:
-    """The best of the candidates; `answers` are their tokens."""
-    best, _ = rank_answers(decoder, questions, answers, config.answers.rank_k, config.eval.pass_tokens)
-    return [candidates[i] for i in best[:, 0].tolist()]
-
-
-def _written(
-    questions: list[KeysValues], *, decoder: AnswerDecoder, tokenizer: PreTrainedTokenizerBase, config: Config
-) -> list[str]:
-    """Whatever the decoder writes."""
-    written = generate_answers(
-        decoder,
-        questions,
-        beams=config.answers.beams,
-        max_tokens=config.answers.max_tokens,
-        cls_id=tokenizer.cls_token_id,
-        sep_id=tokenizer.sep_token_id,
-    )
-    return [join_tokens(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in written]
