@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_files import encode, noise, pair, write_tar
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from test_inference_inputs import claims
 from tiny_pretrained import tiny_tcl
@@ -193,16 +194,37 @@ def test_what_is_refused_leaves_nothing_behind(options, said, encode_command, tm
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_leaves_the_file_of_before(encode_command, tmp_path, monkeypatch):
+def no_room_for_an_array(file: io.BufferedWriter, array, **options):
+    file.write(b"half")
+    raise OSError(28, "No space left on device")
+
+
+def no_room_for_tensors(tensors, path: Path, **options):
+    path.write_bytes(b"half")
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("out", "place", "full"),
+    [
+        ("a.npy", "numpy.save", no_room_for_an_array),
+        ("a.safetensors", "tcl.checkpoints.weights_file.save_file", no_room_for_tensors),
+    ],
+)
+def test_a_full_disk_leaves_the_file_of_before(encode_command, tmp_path, monkeypatch, out, place, full):
     photos(tmp_path / "photos", 2)
-    encode_command("--images=photos", "--out=a.npy")
-    before = Path("a.npy").read_bytes()
+    encode_command("--images=photos", f"--out={out}")
+    before = Path(out).read_bytes()
+    monkeypatch.setattr(place, full)
+    with pytest.raises(InputError, match=rf"^out: {out} cannot be written \(No space left on device\)"):
+        encode_command("--images=photos", f"--out={out}")
+    assert Path(out).read_bytes() == before and not list(tmp_path.glob("*.partial"))
 
-    def full(file: io.BufferedWriter, array, **options):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
-    with pytest.raises(InputError, match=r"^out: a\.npy cannot be written \(No space left on device\)"):
-        encode_command("--images=photos", "--out=a.npy")
-    assert Path("a.npy").read_bytes() == before and not list(tmp_path.glob("*.partial"))
+@pytest.mark.parametrize("out", ["a.npy", "a.safetensors"])
+def test_embeddings_can_be_read_by_others(encode_command, tmp_path, out):
+    """Of the team: not only by who encoded them."""
+    photos(tmp_path / "photos", 1)
+    encode_command("--images=photos", f"--out={out}")
+    Path("plain").touch()
+    assert Path(out).stat().st_mode == Path("plain").stat().st_mode

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny import MODEL, tiny_models
 from transformers import AutoImageProcessor
 
-from tcl.checkpoints import hub
+from tcl.checkpoints import hub, weights_file
 from tcl.checkpoints.build import build_student
 from tcl.checkpoints.export_format import FORMAT_VERSION, ExportConfig
 from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
@@ -306,8 +306,8 @@ def test_a_full_disk_leaves_no_export(export, monkeypatch):
     def full(*arguments, **options):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(hub, "save_file", full)
-    with pytest.raises(InputError, match=r"^folder: .*export cannot be written \(I/O error: No space left"):
+    monkeypatch.setattr(weights_file, "save_file", full)
+    with pytest.raises(InputError, match=r"^folder: .*export cannot be written \(No space left on device\)"):
         save_pretrained(model(), export)
     with pytest.raises(InputError, match=r"holds no weights"):
         load_pretrained(str(export))

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -34,7 +32,7 @@ from tcl.checkpoints.export_format import (
 from tcl.checkpoints.initial import fill, weights_folder
 from tcl.checkpoints.model_card import model_card
 from tcl.checkpoints.run_folder import config_of_run, facts_of_run, run_folder_of
-from tcl.checkpoints.weights_file import read_weights
+from tcl.checkpoints.weights_file import read_weights, write_weights
 from tcl.config import ModelConfig
 from tcl.data.text import load_tokenizer
 from tcl.errors import InputError
@@ -124,14 +122,15 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
         (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder is no export
         (folder / "teacher.safetensors").unlink(missing_ok=True)
         pretrained.tokenizer.save_pretrained(folder)
-        _write_tensors(weights, folder / "model.safetensors")
+        write_weights(weights, folder / "model.safetensors")
         if pretrained.teacher is not None:
-            _write_tensors(pretrained.teacher, folder / "teacher.safetensors")
+            write_weights(pretrained.teacher, folder / "teacher.safetensors")
         write_answers(pretrained.answers, folder)
         (folder / "README.md").write_text(card or pretrained.card, encoding="utf-8")
         write_config(config, folder)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"folder: {folder} cannot be written ({error}); name another one") from error
+    except OSError as error:
+        said = error.strerror or error
+        raise InputError(f"folder: {folder} cannot be written ({said}); name another one") from error
 
 
 def _load_export(folder: Path, with_teacher: bool) -> Pretrained:
@@ -196,11 +195,3 @@ def _download(source: str, revision: str | None, with_teacher: bool) -> Path:
         raise InputError(
             f"source: {source!r} is no folder here, and not to be had from the hub{at} ({said}); accepted: {ACCEPTED}"
         ) from error
-
-
-def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    path.touch()
-    mode = path.stat().st_mode
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(own, path, metadata={"format": "pt"})
-    path.chmod(mode)  # safetensors leaves 0600, and others of the team could not read it

@@ -1,18 +1,34 @@
-"""Reading files of weights that anybody may have made: no code in them is ever run.
+"""Files of tensors: written as safetensors, read whoever may have made them, and no code in them is ever run.
 
 safetensors: the library checks the header (its length, that every tensor lies inside the file and no two overlap)
 before a byte is read. .pth and .bin: pickles, from which only plain tensors and containers are taken.
 """
 
+import os
 import re
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tcl.errors import InputError
+
+
+def write_weights(tensors: dict[str, Tensor], path: Path) -> None:
+    """As safetensors, from wherever the tensors are. OSError: it cannot be written."""
+    path.touch()
+    mode = path.stat().st_mode
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(own, path, metadata={"format": "pt"})  # other software asks for whom it was written
+    except SafetensorError as error:  # it has the number in its text only
+        code = re.search(r"(?:os error|code:) (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+    path.chmod(mode)  # safetensors leaves 0600, and others of the team could not read it
 
 
 def read_weights(path: Path, field: str, accepted: str) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+import torch
 
+from tcl.checkpoints.weights_file import write_weights
 from tcl.errors import InputError
 from tcl.inference.embed_stream import EmbeddedStream
 
@@ -42,8 +43,11 @@ def write_embeddings(embedded: EmbeddedStream, path: Path) -> Path | None:
             _write(path.with_suffix(".ids.json"), lambda out: out.write_bytes(ids))
             _write(path, lambda out: _save_array(embedded.embeddings, out))
         else:
-            tensors = {"embeddings": embedded.embeddings, "ids": np.frombuffer(ids, np.uint8)}
-            _write(path, lambda out: save_file(tensors, out))
+            tensors = {
+                "embeddings": torch.from_numpy(embedded.embeddings),
+                "ids": torch.frombuffer(bytearray(ids), dtype=torch.uint8),
+            }
+            _write(path, lambda out: write_weights(tensors, out))
         if not embedded.skipped:
             skipped.unlink(missing_ok=True)
             return None

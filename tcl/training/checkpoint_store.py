@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
+from tcl.checkpoints.weights_file import write_weights
 from tcl.errors import InputError
 
 _MANIFEST = "manifest.json"
@@ -168,7 +167,7 @@ def _settle(folder: Path) -> None:
 def _write_files(folder: Path, files: Files) -> None:
     folder.mkdir()
     for name, tensors in files.tensors.items():
-        _write_tensors(folder / name, tensors)
+        write_weights(tensors, folder / name)
     for name, value in files.json.items():
         (folder / name).write_text(_to_json(value))
     manifest = {}
@@ -178,19 +177,6 @@ def _write_files(folder: Path, files: Files) -> None:
     (folder / _MANIFEST).write_text(_to_json(manifest))
     _sync(folder / _MANIFEST)
     _sync(folder)
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    path.touch()
-    mode = path.stat().st_mode
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # it has the number in its text only
-        code = re.search(r"(?:os error|code:) (\d+)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-    path.chmod(mode)  # safetensors leaves 0600, and others of the team could not read it
 
 
 def _move_into_place(partial: Path, path: Path) -> None:
