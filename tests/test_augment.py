@@ -1,5 +1,6 @@
 """The two augmented views: what is drawn, and how often; and the plain transform of evaluation."""
 
+import pickle
 import random
 from collections import Counter
 from dataclasses import replace
@@ -39,6 +40,12 @@ def test_eval_transform_squeezes_the_whole_image():
     assert found.shape == (3, 8, 8) and found.dtype == torch.float32
     assert found[:, 4, 0].tolist() == pytest.approx(red, abs=0.1)
     assert found[:, 4, 7].tolist() == pytest.approx(blue, abs=0.1)
+
+
+def test_eval_transform_reaches_workers_that_are_spawned():
+    pixels = pixels_of((20, 12))
+    transform = eval_transform(8, MEAN, STD)
+    assert pickle.loads(pickle.dumps(transform))(pixels).equal(transform(pixels))
 
 
 def test_all_operations_may_be_in_a_view_and_what_is_switched_off_never():

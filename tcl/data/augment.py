@@ -7,6 +7,7 @@ steps is `tcl.data.image_operations`. So a view can be made again, here or by ot
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -84,11 +85,11 @@ def draw_color_jitter(strengths: tuple[float, float, float, float], rng: random.
 
 def eval_transform(image_size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[np.ndarray], Tensor]:
     """Image [H, W, 3] uint8 -> [3, image_size, image_size] float: the whole image squeezed into the square, as
-    published, and normalised by mean and std."""
+    published, and normalised by mean and std. It can be pickled, for workers that are spawned."""
+    return partial(_squeeze, image_size=image_size, mean=tuple(mean), std=tuple(std))
 
-    def transform(pixels: np.ndarray) -> Tensor:
-        whole = Box(0, 0, pixels.shape[1], pixels.shape[0])
-        squeezed = torch.from_numpy(op.resized_crop(pixels, whole, image_size)).permute(2, 0, 1)
-        return normalise(squeezed, torch.tensor(mean), torch.tensor(std))
 
-    return transform
+def _squeeze(pixels: np.ndarray, *, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    whole = Box(0, 0, pixels.shape[1], pixels.shape[0])
+    squeezed = torch.from_numpy(op.resized_crop(pixels, whole, image_size)).permute(2, 0, 1)
+    return normalise(squeezed, torch.tensor(mean), torch.tensor(std))
