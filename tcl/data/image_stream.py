@@ -19,7 +19,7 @@ from tcl.data.decode import IMAGE_EXTENSIONS, TOO_LARGE, BadSample, decode_image
 from tcl.data.read_shard import read_samples
 from tcl.data.shard_ids import shard_labels
 from tcl.data.skipped import Skipped
-from tcl.data.worker_process import leave_signals_to_the_trainer
+from tcl.data.worker_process import decoded, leave_signals_to_the_trainer
 from tcl.errors import InputError
 
 UNREADABLE = "file cannot be read"
@@ -89,15 +89,7 @@ def stream_images(
         collate_fn=_collate,
         worker_init_fn=leave_signals_to_the_trainer,
     )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise InputError(
-            f"workers: a process that decodes images died: {str(error).splitlines()[0]} If memory ran out, lower "
-            f"workers or batch_size"
-        ) from error
+    yield from decoded(loader, workers="workers", batch_size="batch_size")
 
 
 class _Decoded(NamedTuple):

@@ -17,7 +17,7 @@ from tcl.data.read_shard import shard_name
 from tcl.data.recut import recut, still_to_come
 from tcl.data.shards import open_shards
 from tcl.data.stream import Leftovers, Position, Source, WorkerPosition
-from tcl.data.worker_process import leave_signals_to_the_trainer
+from tcl.data.worker_process import leave_signals_to_the_trainer, next_batch
 from tcl.errors import InputError
 
 
@@ -243,12 +243,7 @@ class TrainLoader:
 
     def _load(self) -> Loaded:
         try:
-            try:
-                return next(self._loaded)
-            except (EOFError, ConnectionError, FileNotFoundError):
-                # A worker that dies while it hands over a batch breaks that off; asking again tells of its death.
-                next(self._loaded)
-                raise
+            return next_batch(self._loaded)
         except RuntimeError as error:
             raise self.explain(error) or error from error
 

@@ -1,6 +1,12 @@
-"""What loader processes do with signals, in training and in evaluation."""
+"""Loader processes, in training and in evaluation: what they do with signals, and what is told of their death."""
 
 import signal
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tcl.errors import InputError
+
+T = TypeVar("T")
 
 
 def leave_signals_to_the_trainer(worker: int) -> None:
@@ -9,3 +15,32 @@ def leave_signals_to_the_trainer(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+def next_batch(batches: Iterator[T]) -> T:
+    """The next of a DataLoader's iterator; DataLoader's own RuntimeError where a worker died, however it did."""
+    try:
+        return next(batches)
+    except (EOFError, ConnectionError, FileNotFoundError):
+        # A worker that dies while it hands over a batch breaks that off; asking again tells of its death.
+        next(batches, None)
+        raise
+
+
+def decoded(loader: Iterable[T], *, workers: str, batch_size: str) -> Iterator[T]:
+    """The batches of a DataLoader whose workers decode images. InputError, naming the options `workers` and
+    `batch_size`: one of them died."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next_batch(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                f"{workers}: a process that decodes images died: {str(error).splitlines()[0]} If memory ran out, lower "
+                f"{workers} or {batch_size}"
+            ) from error
+        yield batch

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tcl.data.decode import decode_image
-from tcl.data.worker_process import leave_signals_to_the_trainer
-from tcl.errors import InputError
+from tcl.data.worker_process import decoded, leave_signals_to_the_trainer
 
 FEW_BATCHES = 3
 """Starting processes costs more than decoding so few."""
@@ -34,15 +33,7 @@ def decoded_batches(
         collate_fn=torch.stack,
         worker_init_fn=leave_signals_to_the_trainer,
     )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise InputError(
-            f"data.workers: a process that decodes images for evaluation died: {str(error).splitlines()[0]} If memory "
-            f"ran out, lower data.workers or eval.batch_size"
-        ) from error
+    yield from decoded(loader, workers="data.workers", batch_size="eval.batch_size")
 
 
 class _Decoded(Dataset):
