@@ -1,6 +1,9 @@
 """Ordinary JPEGs take a faster decoder than Pillow: the pixels are Pillow's, and so is what is refused."""
 
 import io
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -41,3 +44,18 @@ def test_a_jpeg_that_is_wrong_in_a_part_is_used_in_silence(capfd):
 def test_a_large_jpeg_may_come_smaller(min_side, side):
     content = encode(Image.new("RGB", (512, 512), "red"))
     assert decode_image(content, max_pixels=10**6, min_side=min_side).shape == (side, side, 3)
+
+
+def test_threads_leave_pillow_as_it_was(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    content, switching = encode(noise(0, (16, 16)), "PNG"), sys.getswitchinterval()
+    with warnings.catch_warnings():
+        filters = list(warnings.filters)
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(8) as threads:
+                shapes = list(threads.map(lambda _: decode_image(content, max_pixels=256).shape, range(400)))
+        finally:
+            sys.setswitchinterval(switching)
+        assert (Image.MAX_IMAGE_PIXELS, warnings.filters) == (100, filters)
+    assert shapes == [(16, 16, 3)] * 400

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -68,8 +70,9 @@ def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None
                 raise BadSample(TOO_LARGE)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
-            ordinary = image.format == "JPEG" and image.mode == "RGB" and image.size == size
-            pixels = _decode_jpeg(content) if ordinary else None
+        ordinary = image.format == "JPEG" and image.mode == "RGB" and image.size == size
+        pixels = _decode_jpeg(content) if ordinary else None
+        with _quiet_pillow():
             if pixels is None:
                 image.load()
                 return upright_rgb(image)
@@ -88,16 +91,27 @@ def _decode_jpeg(content: bytes) -> np.ndarray | None:
         return None
 
 
+_one_thread = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a process is forked with the lock free and Pillow's limit in its place
+    os.register_at_fork(
+        before=_one_thread.acquire, after_in_parent=_one_thread.release, after_in_child=_one_thread.release
+    )
+
+
 @contextlib.contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Without Pillow's own limit on pixels, which max_pixels replaces, and without warnings about odd files."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    """Without Pillow's own limit on pixels, which max_pixels replaces, and without warnings about odd files.
+
+    Both are the whole process', so only one thread is here at a time: each puts back what it found.
+    """
+    with _one_thread:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def upright_rgb(image: Image.Image) -> np.ndarray:
