@@ -13,9 +13,6 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-# A worker makes one view at a time and workers share the cores; OpenCV's own threads would not survive a fork either.
-cv2.setNumThreads(1)
-
 GREY = (128, 128, 128)
 """What shows where an image was moved away."""
 

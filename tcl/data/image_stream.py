@@ -19,7 +19,7 @@ from tcl.data.decode import IMAGE_EXTENSIONS, TOO_LARGE, BadSample, decode_image
 from tcl.data.read_shard import read_samples
 from tcl.data.shard_ids import shard_labels
 from tcl.data.skipped import Skipped
-from tcl.data.worker_process import decoded, leave_signals_to_the_trainer
+from tcl.data.worker_process import decoded, prepare_worker
 from tcl.errors import InputError
 
 UNREADABLE = "file cannot be read"
@@ -87,7 +87,7 @@ def stream_images(
         batch_size=batch_size,
         num_workers=min(workers, len(files.paths)),
         collate_fn=_collate,
-        worker_init_fn=leave_signals_to_the_trainer,
+        worker_init_fn=prepare_worker,
     )
     yield from decoded(loader, workers="workers", batch_size="batch_size")
 

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import cv2
 from torch.utils.data import DataLoader
 
 from tcl.config import DataConfig, SourceConfig
@@ -17,7 +18,7 @@ from tcl.data.read_shard import shard_name
 from tcl.data.recut import recut, still_to_come
 from tcl.data.shards import open_shards
 from tcl.data.stream import Leftovers, Position, Source, WorkerPosition
-from tcl.data.worker_process import leave_signals_to_the_trainer, next_batch
+from tcl.data.worker_process import next_batch, prepare_worker
 from tcl.errors import InputError
 
 
@@ -234,11 +235,12 @@ class TrainLoader:
             batch_size=None,
             num_workers=data.workers,
             collate_fn=_as_it_is,
-            worker_init_fn=leave_signals_to_the_trainer,
+            worker_init_fn=prepare_worker,
             pin_memory=self._pin_memory,
             timeout=data.timeout if data.workers else 0,
         )
         self._waiting = [deque() for _ in self.state.workers]
+        cv2.setNumThreads(1)  # a trainer that makes views itself has the cores for other work, and a fork loses threads
         self._loaded = iter(loader)
 
     def _load(self) -> Loaded:

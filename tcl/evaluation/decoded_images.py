@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tcl.data.decode import decode_image
-from tcl.data.worker_process import decoded, leave_signals_to_the_trainer
+from tcl.data.worker_process import decoded, prepare_worker
 
 FEW_BATCHES = 3
 """Starting processes costs more than decoding so few."""
@@ -31,7 +31,7 @@ def decoded_batches(
         batch_sampler=batches,
         num_workers=workers if len(batches) > FEW_BATCHES else 0,
         collate_fn=torch.stack,
-        worker_init_fn=leave_signals_to_the_trainer,
+        worker_init_fn=prepare_worker,
     )
     yield from decoded(loader, workers="data.workers", batch_size="eval.batch_size")
 
