@@ -139,13 +139,19 @@ def test_captions_of_shards(encode_command, model, tmp_path):
 def test_a_file_of_texts(encode_command, model, tmp_path, monkeypatch):
     monkeypatch.setattr("tcl.inference.embed_stream.TEXTS_AT_A_TIME", 3)
     texts = ["a dog", "a red cat on mat", "thing", "a blue dog", "green", "a photo of a dog", "a cat"]
-    lines = [*(text.encode() for text in texts[:5]), b"\xff\xfe", b"...", *(text.encode() for text in texts[5:])]
+    lines = [
+        *(text.encode() for text in texts[:5]),
+        b"\xff\xfe",
+        b"...",
+        "\u200b".encode(),
+        *(text.encode() for text in texts[5:]),
+    ]
     (tmp_path / "texts.txt").write_bytes(b"\n".join(lines))
     encode_command("--texts=texts.txt", "--out=texts.npy")
     ids, embeddings = read("texts.npy")
-    assert ids == ["1", "2", "3", "4", "5", "8", "9"]
+    assert ids == ["1", "2", "3", "4", "5", "9", "10"]
     np.testing.assert_allclose(embeddings, model.encode_text(texts), **CLOSE)
-    assert skipped("texts.npy") == {"6": "caption is not UTF-8", "7": "empty caption"}
+    assert skipped("texts.npy") == {"6": "caption is not UTF-8", "7": "empty caption", "8": "empty caption"}
 
 
 def test_only_a_few_batches_are_decoded_ahead(tmp_path, model):

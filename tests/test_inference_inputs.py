@@ -101,6 +101,7 @@ def test_what_is_no_image(model, images, said):
         (["a dog", " ?! "], r"texts\[1\]: ' \?! ' has no words; give a text"),
         ("dog " * 10_000, r"texts\[0\]: 10,000 words; give a caption of a few words, 1,000 at most"),
         ([], "texts: there are none; give at least one"),
+        (["a dog", "\u200b"], r"texts\[1\]: '\\u200b' has no words; give a text"),
         (["a dog", None], r"texts\[1\]: a NoneType is no text; give a string"),
         (7, "texts: a int is no text; give a string or a list of strings"),
     ],
@@ -115,6 +116,8 @@ def test_single_arguments_are_checked_as_well(model):
         model.explain([noise()], "a dog")
     with pytest.raises(InputError, match=r"^text\[0\]: a list is no text"):
         model.explain(noise(), ["a dog"])
+    with pytest.raises(InputError, match=r"^text\[0\]: '\\u200b' has no words"):
+        model.explain(noise(), "\u200b")
     with pytest.raises(InputError, match=r"^image\[0\]: a float is no image"):
         model.fill_mask(0.5, "a [MASK]")
     with pytest.raises(InputError, match=r"^image\[0\]: 'none\.jpg' is no file"):

@@ -93,6 +93,7 @@ def test_without_any_list_the_decoder_writes(model):
         (IMAGES[0], QUESTIONS[0], [], "candidates: there are none; give at least one"),
         (IMAGES[0], QUESTIONS[0], ["red", "Red "], "candidates: 'Red' is there twice; give each answer once"),
         (IMAGES[0], QUESTIONS[0], ["red", " "], r"candidates\[1\]: ' ' has no words; give a text"),
+        (IMAGES[0], QUESTIONS[0], ["red", "\u200b"], r"candidates\[1\]: '\\u200b' has no words; give a text"),
         (
             IMAGES[0],
             QUESTIONS[0],

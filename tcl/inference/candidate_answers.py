@@ -24,8 +24,12 @@ def list_candidates(candidates: Iterable[str]) -> list[str]:
 
 
 def tokenize_candidates(candidates: list[str], tokenizer: PreTrainedTokenizerBase) -> AnswerList:
-    """As `tcl.data.questions.tokenize_answers`, on the host. InputError: an answer over MAX_CANDIDATE_TOKENS."""
+    """As `tcl.data.questions.tokenize_answers`, on the host. InputError: an answer without tokens, or over
+    MAX_CANDIDATE_TOKENS."""
     ids, lengths = tokenize_answers(tokenizer, candidates, MAX_CANDIDATE_TOKENS + 1)
+    shortest = int(lengths.argmin())
+    if lengths[shortest] == 2:
+        raise InputError(f"candidates[{shortest}]: {candidates[shortest]!r} has no words; give a text")
     longest = int(lengths.argmax())
     if lengths[longest] - 2 > MAX_CANDIDATE_TOKENS:
         raise InputError(f"candidates[{longest}]: more than {MAX_CANDIDATE_TOKENS} tokens; give answers of a few words")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from tcl.data.decode import EMPTY_CAPTION
 from tcl.data.image_stream import ImageBatch
 from tcl.data.skipped import Skipped
 from tcl.data.text import tokenize
@@ -62,9 +63,13 @@ def embed_text_stream(model: TCL, texts: Iterable[CleanText]) -> EmbeddedStream:
             if not good:
                 continue
             known = model.pretrained
-            tokens = tokenize(known.tokenizer, [text.text for text in good], known.max_tokens)
-            rows.append(embed_texts(model.student.encoders, *tokens, model.hardware))
-            ids += [text.id for text in good]
+            input_ids, mask = tokenize(known.tokenizer, [text.text for text in good], known.max_tokens)
+            read = mask[:, 1:].any(dim=1)  # what has no token: characters of no width, for one
+            skipped += [
+                Skipped(text.id, EMPTY_CAPTION) for text, any_token in zip(good, read, strict=True) if not any_token
+            ]
+            rows.append(embed_texts(model.student.encoders, input_ids[read], mask[read], model.hardware))
+            ids += [text.id for text, any_token in zip(good, read, strict=True) if any_token]
     return EmbeddedStream(ids, _stack(model, rows, range(len(ids))), skipped)
 
 

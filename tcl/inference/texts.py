@@ -39,11 +39,15 @@ def tokenize_texts(
 ) -> tuple[Tensor, Tensor]:
     """Listed texts -> ids and mask [T, L], as tcl.data.text.tokenize, on the host.
 
-    What is beyond max_words or max_tokens is not read; a UserWarning says how many texts that concerns.
+    What is beyond max_words or max_tokens is not read; a UserWarning says how many texts that concerns. InputError: a
+    text without any token, such as one of characters that have no width.
     """
     cleaned = [clean_caption(text, MAX_WORDS) for text in texts]
     kept = [" ".join(text.split()[:max_words]) for text in cleaned]
     ids, mask = tokenize(tokenizer, kept, max_tokens + 1)  # one more than is read, to see whether there is more
+    for i, has_words in enumerate(mask[:, 1:].any(dim=1).tolist()):
+        if not has_words:
+            raise InputError(f"{name}[{i}]: {texts[i]!r} has no words; give a text")
     longer = mask[:, max_tokens:].any(dim=1).tolist()
     cut = sum(was != text or more for was, text, more in zip(cleaned, kept, longer, strict=True))
     if cut:
