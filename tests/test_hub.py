@@ -313,6 +313,15 @@ def test_a_full_disk_leaves_no_export(export, monkeypatch):
         load_pretrained(str(export))
 
 
+@pytest.mark.parametrize(
+    ("inside", "named"), [("checkpoints", "step_00000007"), ("tokenizer", "../checkpoints/step_00000007")]
+)
+def test_the_run_of_a_checkpoint_is_found_from_within_it(tmp_path, monkeypatch, inside, named):
+    run, _, _ = pretrain_run(tmp_path / "run")
+    monkeypatch.chdir(run / inside)
+    assert load_pretrained(named).max_tokens == 12
+
+
 def test_weights_can_be_read_by_others(export):
     """Of the team: not only by who saved them."""
     (export / "plain").touch()

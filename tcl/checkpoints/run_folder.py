@@ -1,6 +1,7 @@
 """What a run says of the model that it trained: its configuration, and the facts for the model card."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class RunFacts:
 
 def run_folder_of(path: str) -> Path | None:
     """The run whose config.yaml and tokenizer belong to the weights at `path`; None where there is no such run."""
-    place = Path(path)
+    place = Path(os.path.abspath(path))  # `step_N` alone has no parents; a folder that is a link stays where it is
     for folder in (place, *place.parents[:3]):
         if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
             return folder
