@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -76,7 +76,7 @@ def images_of_shards(urls: Sequence[str]) -> ImageFiles:
 
 
 def stream_images(
-    files: ImageFiles, transform: Callable[[Image.Image], Tensor], *, batch_size: int, max_pixels: int, workers: int
+    files: ImageFiles, transform: Callable[[np.ndarray], Tensor], *, batch_size: int, max_pixels: int, workers: int
 ) -> Iterator[ImageBatch]:
     """Batches of at most batch_size (>= 1) images; the order of files depends on `workers` (processes, >= 0).
 
@@ -102,7 +102,7 @@ class _Decoded(NamedTuple):
 class _Stream(IterableDataset):
     """Each worker takes every n-th file."""
 
-    def __init__(self, files: ImageFiles, transform: Callable[[Image.Image], Tensor], max_pixels: int):
+    def __init__(self, files: ImageFiles, transform: Callable[[np.ndarray], Tensor], max_pixels: int):
         self.files, self.transform, self.max_pixels = files, transform, max_pixels
 
     def __iter__(self) -> Iterator[_Decoded]:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -39,7 +39,7 @@ def evaluate_retrieval(
     accelerator: Accelerator,
     student: TCLStudent,
     data: RetrievalSet,
-    transform: Callable[[Image.Image], Tensor],
+    transform: Callable[[np.ndarray], Tensor],
     tokenize: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
     *,
     config: EvalConfig,

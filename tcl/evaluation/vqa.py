@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,7 +21,7 @@ def answer_questions(
     networks: VQANetworks,
     questions: QuestionSet,
     tokenize: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
-    transform: Callable[[Image.Image], Tensor],
+    transform: Callable[[np.ndarray], Tensor],
     answer: Callable[[list[KeysValues]], list[str]],
     *,
     batch_size: int,
