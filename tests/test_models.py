@@ -270,3 +270,22 @@ def test_queued_ids_are_written_where_the_features_are():
         teacher.enqueue(features, features, torch.arange(start, start + 3))
     assert teacher.id_queue.ids.tolist() == [5, 1, 2, 3, 4]
     assert teacher.image_queue.features[0].equal(features[2]) and teacher.id_queue.pointer == 1
+
+
+@torch.no_grad()
+def test_one_fusion_pass_without_masked_texts_equals_three_separate_ones():
+    student, _ = tiny_models(ObjectiveConfig(queue_size=12, mlm_weight=0))
+    student.eval()
+    encoders, batch = student.encoders, random_batch(3)
+    images = encoders.image_encoder(batch.image)
+    texts, masked = student.encode_texts(batch)
+    negatives = draw_batch_negatives(torch.randn(3, 3), torch.randn(3, 3))
+    pairs, fused_masked = student.fuse(images, texts, masked, batch.attention_mask, negatives)
+    assert len(masked) == len(fused_masked) == 0 and pairs.shape == (9, 16)
+    everyone = torch.arange(3)
+    of_texts = torch.cat([everyone, everyone, negatives.texts])
+    of_images = torch.cat([everyone, negatives.images, everyone])
+    for pair, t, i in zip(pairs, of_texts, of_images, strict=True):
+        image = encoders.fusion_encoder.image_keys_values(images[i][None])
+        alone = encoders.fusion_encoder(texts[t][None], batch.attention_mask[t][None], image)
+        torch.testing.assert_close(pair, alone[0, 0])
