@@ -8,12 +8,11 @@ from pathlib import Path, PurePath
 from PIL import Image
 
 from tcl.annotations.row import Row
-from tcl.data.decode import TOO_LARGE, BadSample, decode_image
+from tcl.data.decode import BadSample, decode_image
 
 OUTSIDE = "path leaves the image folder"
 MISSING = "missing image file"
 UNREADABLE = "image file cannot be read"
-TOO_MANY_PIXELS = "more than max_pixels"
 """Causes of a skipped row; the others are those of tcl.data.decode and tcl.annotations."""
 
 EXTENSIONS = {b"\xff": "jpg", b"\x89": "png", b"R": "webp", b"G": "gif", b"B": "bmp", b"I": "tiff", b"M": "tiff"}
@@ -45,7 +44,7 @@ def pack_row(row: Row, images: Path, max_side: int | None, quality: int, max_pix
         content = _read_image(images, row.image)
         return Packed(*_pack_image(content, max_side, quality, max_pixels))
     except BadSample as cause:
-        return Skipped(row.where, row.image, TOO_MANY_PIXELS if str(cause) == TOO_LARGE else str(cause))
+        return Skipped(row.where, row.image, str(cause))
 
 
 def _read_image(folder: Path, name: str) -> bytes:

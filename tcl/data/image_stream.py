@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tcl.data.decode import IMAGE_EXTENSIONS, TOO_LARGE, BadSample, decode_image, image_bytes
+from tcl.data.decode import IMAGE_EXTENSIONS, BadSample, decode_image, image_bytes
 from tcl.data.read_shard import read_samples
 from tcl.data.shard_ids import shard_labels
 from tcl.data.skipped import Skipped
@@ -23,8 +23,7 @@ from tcl.data.worker_process import decoded, prepare_worker
 from tcl.errors import InputError
 
 UNREADABLE = "file cannot be read"
-TOO_MANY_PIXELS = "too many pixels"
-"""Causes of a skipped image, beside those of tcl.data.decode and tcl.data.read_shard."""
+"""A cause of a skipped image, beside those of tcl.data.decode and tcl.data.read_shard."""
 
 
 class EncodedImage(NamedTuple):
@@ -119,8 +118,7 @@ class _Stream(IterableDataset):
             pixels = self.transform(decode_image(image.content, max_pixels=self.max_pixels))
             return _Decoded(image.id, place, pixels, None)
         except BadSample as cause:
-            problem = TOO_MANY_PIXELS if str(cause) == TOO_LARGE else str(cause)
-            return _Decoded(image.id, place, None, problem)
+            return _Decoded(image.id, place, None, str(cause))
 
 
 def _collate(images: list[_Decoded]) -> ImageBatch:

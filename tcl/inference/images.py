@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tcl.config import DataConfig
-from tcl.data.decode import TOO_LARGE, BadSample, decode_image, upright_rgb
+from tcl.data.decode import BadSample, decode_image, upright_rgb
 from tcl.errors import InputError
 from tcl.inference.hardware import Hardware
 from tcl.models.image_encoder import ImageEncoder
@@ -53,8 +53,7 @@ def read_image(image: ImageLike, name: str) -> np.ndarray:
         image.load()  # until now it may be no more than an opened file
         return upright_rgb(image)
     except BadSample as problem:
-        cause = "too many pixels" if str(problem) == TOO_LARGE else problem
-        raise InputError(f"{name}: {str(path)!r} cannot be used: {cause}; {accepted}") from problem
+        raise InputError(f"{name}: {str(path)!r} cannot be used: {problem}; {accepted}") from problem
     except (OSError, ValueError, SyntaxError) as error:
         what = "a PIL image" if isinstance(image, Image.Image) else repr(str(image))
         raise InputError(f"{name}: {what} cannot be read ({' '.join(str(error).split())}); {accepted}") from error
