@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tcl.config import EvalConfig
 from tcl.evaluation.match_pairs import split_by_tokens
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import QUIET_SECONDS, ImageLike
 from tcl.models.encoders import Encoders
 
-PASS_TOKENS = 8192
+PASS_TOKENS = EvalConfig.pass_tokens
 """Text tokens in one forward pass, padding included: bounds its memory."""
 ROOM_FOR_TOKENS = 2**30
 """Bytes of image tokens that a corpus keeps: of 1,300 images of ViT-B at 256 pixels."""
