@@ -158,6 +158,9 @@ def test_a_tokenizer_that_brings_code(export, monkeypatch):
 
 
 def test_answers_that_are_no_text(export):
-    for content, message in ((b"\xff\xfe\xfa", "not UTF-8"), (b"\n \n", "no answers")):
+    for content, message in (
+        (b"\xff\xfe\xfa", r"^source: .*answers\.txt is not UTF-8"),
+        (b"\n \n", r"^source: .*answers\.txt is empty; give one answer a line$"),
+    ):
         (export / "answers.txt").write_bytes(content)
         refused(load_pretrained, str(export), match=message)

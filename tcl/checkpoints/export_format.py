@@ -16,6 +16,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from tcl.checkpoints.typed_section import decode, warn_of_older
 from tcl.config import ModelConfig, TextEncoderConfig
 from tcl.config_checks import check_at_least, check_model
+from tcl.data.answer_list import read_answer_list
 from tcl.errors import InputError
 
 FORMAT_VERSION = 1
@@ -132,17 +133,10 @@ def write_answers(answers: list[str] | None, folder: Path) -> None:
         (folder / ANSWERS).write_text("".join(f"{answer}\n" for answer in answers), encoding="utf-8")
 
 
-def read_answers(path: Path) -> list[str] | None:
-    """The closed list of answers, one a line; None: there is no such file. InputError: not text, or empty."""
-    if not path.is_file():
-        return None
-    try:
-        lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason}); give one answer a line") from error
-    if not any(lines):
-        raise InputError(f"{path}: no answers; give one a line, or remove the file")
-    return [line for line in lines if line]
+def read_answers(folder: Path) -> list[str] | None:
+    """The closed list of answers of an export; None: it has none. InputError: not text, or empty."""
+    path = folder / ANSWERS
+    return read_answer_list(path, "source") if path.is_file() else None
 
 
 def check_self_contained(model: ModelConfig, place: Path) -> None:

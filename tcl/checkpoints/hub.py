@@ -140,7 +140,7 @@ def _load_export(folder: Path, with_teacher: bool) -> Pretrained:
         config,
         folder / "model.safetensors",
         with_teacher,
-        answers=read_answers(folder / ANSWERS),
+        answers=read_answers(folder),
         card=card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
     )
 

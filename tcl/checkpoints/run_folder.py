@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from tcl.checkpoints.export_format import ExportConfig, read_answers
+from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.typed_section import decode, warn_of_older
 from tcl.config import ModelConfig
+from tcl.data.answer_list import read_answer_list
 from tcl.errors import InputError
 
 
@@ -59,9 +60,9 @@ def config_of_run(run: Path) -> tuple[ExportConfig, list[str] | None]:
     if said.get("task") != "vqa":
         return ExportConfig("tcl", model, **texts), None
     named = said["answers"].get("list")
-    answers = read_answers(Path(named)) if named is not None else None
-    if named is not None and answers is None:
+    if named is not None and not Path(named).is_file():
         raise InputError(f"{path}: answers.list {named!r} is not there; start where training started, or put it there")
+    answers = read_answer_list(Path(named), f"{path}: answers.list") if named is not None else None
     return ExportConfig("vqa", model, **texts, decoder_layers=said["answers"].get("decoder_layers")), answers
 
 

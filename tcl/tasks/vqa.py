@@ -21,6 +21,7 @@ from tcl.config_checks import (
     check_train,
     require,
 )
+from tcl.data.answer_list import read_answer_list
 from tcl.data.augment import Augment, eval_transform
 from tcl.data.questions import QuestionReader, QuestionSet, load_question_set, tokenize_answers
 from tcl.data.text import load_tokenizer, tokenize
@@ -157,7 +158,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         if questions.bad:
             skipped = ", ".join(f"{count} {cause}" for cause, count in questions.bad.most_common())
             notices.append(f"data.val: skipped {skipped}")
-        candidates = read_answer_list(config.answers) if config.answers.list is not None else None
+        candidates = _closed_list(config.answers) if config.answers.list is not None else None
         if candidates is not None:
             notices.append(_missing_from_list(questions, candidates))
         evaluate = partial(_evaluate, config=config, questions=questions, candidates=candidates, tokenizer=tokenizer)
@@ -174,18 +175,9 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     )
 
 
-def read_answer_list(answers: Answers) -> list[str]:
+def _closed_list(answers: Answers) -> list[str]:
     """The answers of the file answers.list. InputError: none, one that is there twice, fewer than answers.rank_k."""
-    try:
-        content = Path(answers.list).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"answers.list: {answers.list} is not UTF-8 ({error.reason}); save it as UTF-8 text"
-        ) from error
-    lines = [" ".join(line.split()) for line in content.splitlines()]
-    found = [line for line in lines if line]
-    if not found:
-        raise InputError(f"answers.list: {answers.list} is empty; give one answer a line")
+    found = read_answer_list(Path(answers.list), "answers.list")
     twice = next((answer for i, answer in enumerate(found) if answer in found[:i]), None)
     if twice is not None:
         raise InputError(f"answers.list: {answers.list} holds {twice!r} twice; give each answer once")
