@@ -13,9 +13,9 @@ from tcl.data.retrieval_set import RetrievalSet
 from tcl.data.text import tokenize
 from tcl.evaluation.candidates import rank_again, rank_by_embedding, relevance
 from tcl.evaluation.decoded_images import decoded_batches
+from tcl.evaluation.pair_scores import match_each_pair
 from tcl.evaluation.recall import rank_metrics
 from tcl.inference.onnx_towers import OnnxTowers
-from tcl.inference.retrieve import match_each_pair
 
 BATCH = 32
 """Images, texts or pairs in one call of a graph."""

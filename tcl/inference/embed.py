@@ -12,8 +12,9 @@ from tqdm import tqdm
 from tcl.config import EvalConfig
 from tcl.evaluation.match_pairs import split_by_tokens
 from tcl.inference.hardware import Hardware
-from tcl.inference.images import QUIET_SECONDS, ImageLike
+from tcl.inference.images import ImageLike
 from tcl.models.encoders import Encoders
+from tcl.progress import QUIET_SECONDS
 
 PASS_TOKENS = EvalConfig.pass_tokens
 """Text tokens in one forward pass, padding included: bounds its memory."""

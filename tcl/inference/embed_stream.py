@@ -14,8 +14,8 @@ from tcl.data.skipped import Skipped
 from tcl.data.text import tokenize
 from tcl.data.text_stream import CleanText
 from tcl.inference.embed import embed_images, embed_texts
-from tcl.inference.images import QUIET_SECONDS
 from tcl.inference.model import TCL
+from tcl.progress import QUIET_SECONDS
 
 TEXTS_AT_A_TIME = 4096
 """Enough to sort them by length and fill whole forward passes."""

@@ -15,12 +15,11 @@ from tcl.data.decode import BadSample, decode_image, upright_rgb
 from tcl.errors import InputError
 from tcl.inference.hardware import Hardware
 from tcl.models.image_encoder import ImageEncoder
+from tcl.progress import QUIET_SECONDS
 
 ImageLike = Image.Image | str | os.PathLike[str]
 MAX_PIXELS = DataConfig.max_pixels
 """Images with more pixels are refused before they are decoded: a small file can claim to be enormous."""
-QUIET_SECONDS = 2
-"""Progress bars of what takes less are never shown."""
 
 
 def list_images(images: ImageLike | Iterable[ImageLike], name: str = "images") -> list[ImageLike]:

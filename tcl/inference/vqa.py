@@ -16,9 +16,10 @@ from tcl.errors import InputError
 from tcl.evaluation.answering import AnswerList, choose_answers, write_answers
 from tcl.inference.candidate_answers import list_candidates, tokenize_candidates
 from tcl.inference.hardware import Precision, find_hardware
-from tcl.inference.images import QUIET_SECONDS, ImageLike, list_images, read_pixels
+from tcl.inference.images import ImageLike, list_images, read_pixels
 from tcl.inference.texts import list_texts, tokenize_texts
 from tcl.models.fusion_encoder import KeysValues
+from tcl.progress import QUIET_SECONDS
 from tcl.tasks.vqa import Answers, Eval
 
 Answer = Callable[[list[KeysValues]], list[str]]
