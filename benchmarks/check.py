@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import losses, retrieval, vqa
-from benchmarks.loader import our_batches, plain_batches
+from benchmarks.loader import our_batches, plain_batches, use_one_core
 from benchmarks.measure import RESULTS, device_name, interleaved, machine, ratio
 from benchmarks.photographs import photographs, write_shards
 from benchmarks.pretraining_models import Size
@@ -45,6 +45,7 @@ def quick_ratios() -> dict[str, float]:
 
 
 def _loader() -> float:
+    use_one_core()
     with tempfile.TemporaryDirectory() as folder:
         urls = write_shards(Path(folder), photographs(None, count=30), 100, shards=2)
         sides = {

@@ -19,6 +19,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import jsonargparse
 import numpy as np
 import torch
@@ -55,6 +56,12 @@ class Times:
 
     ours: dict[str, float]
     plain: dict[str, float]
+
+
+def use_one_core() -> None:
+    """For both sides: torch and OpenCV would each use all of them."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 def draw_two(key: str, width: int, height: int) -> list[list[Step]]:
@@ -171,7 +178,7 @@ def main(
     workers: list[int] = [0, 1, 2],  # noqa: B006 (jsonargparse shows it)
 ) -> None:
     """images: a folder of JPEGs, or none: generated ones. samples: in the shards. round_samples: of a measurement."""
-    torch.set_num_threads(1)
+    use_one_core()
     with tempfile.TemporaryDirectory() as folder:
         contents = photographs(images, count=200)
         urls = write_shards(Path(folder), contents, samples, shards=20)

@@ -97,12 +97,12 @@ def _loader(result: dict) -> list[str]:
     return [f"| loader, one core | {slow:.0f} samples/s | {fast:.0f} samples/s | {_times(result['ratio'])} | |"]
 
 
-def _sides(what: str, slow: str, fast: list[str]) -> Callable[[dict], list[str]]:
+def _sides(what: Callable[[dict], str], slow: str, fast: list[str]) -> Callable[[dict], list[str]]:
     def rows(result: dict) -> list[str]:
         seconds, ratios = result["seconds"], result["ratios"]
         found = []
         for name in fast:
-            label = what if name == "ours" else f"{what}, {name}"
+            label = what(result["options"]) + ("" if name == "ours" else f", {name}")
             before, now = (statistics.median(seconds[side]) for side in (slow, name))
             found.append(f"| {label} | {before:.1f} s | {now:.1f} s | {_times(ratios[name])} | |")
         return found
@@ -114,8 +114,12 @@ ROWS: dict[str, Callable[[dict], list[str]]] = {
     "training": _training,
     "losses": _losses,
     "loader": _loader,
-    "retrieval": _sides("re-ranking 200 images x 1,000 captions, k 64", "plain", ["fp32", "default"]),
-    "vqa": _sides("ranking 3,128 answers, k 128", "plain", ["ours"]),
+    "retrieval": _sides(
+        lambda options: f"re-ranking {options['images']} images x {options['captions']:,} captions, k {options['k']}",
+        "plain",
+        ["fp32", "default"],
+    ),
+    "vqa": _sides(lambda options: f"ranking {options['answers']:,} answers, k {options['k']}", "plain", ["ours"]),
 }
 """By the name of a result, or its beginning."""
 

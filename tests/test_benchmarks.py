@@ -65,6 +65,7 @@ def test_the_report_takes_the_newest_result_of_each_kind(tmp_path):
     for day, speed in (("2026-01-02", 5.0), ("2026-01-01", 3.0)):
         result = {
             "machine": {"threads": 1, "torch": "2"},
+            "options": {"answers": 3128, "k": 128},
             "seconds": {"plain": [10.0], "ours": [10 / speed]},
             "ratios": {"ours": {"median": speed, "least": speed, "most": speed}},
         }
