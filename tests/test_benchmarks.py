@@ -46,7 +46,7 @@ def test_sides_take_turns_and_tell_of_their_failures():
 
 
 def test_peak_memory_is_that_of_what_came_after():
-    first = bytearray(200 * 2**20)
+    first = bytearray(b"x") * (200 * 2**20)
     del first
     memory = PeakMemory()
     second = bytearray(b"x") * (100 * 2**20)

@@ -14,7 +14,7 @@ from tcl.data.retrieval_set import RetrievalSet
 from tcl.errors import InputError
 from tcl.evaluation import retrieval
 from tcl.evaluation.candidates import rank_again, rank_by_embedding, relevance
-from tcl.evaluation.match_pairs import match_image, read_texts, split_by_tokens
+from tcl.evaluation.match_pairs import image_logits, read_texts, split_by_tokens
 from tcl.evaluation.recall import rank_metrics
 from tcl.models.encoders import build_encoders
 from tcl.models.tcl import TCLStudent
@@ -101,7 +101,8 @@ def test_scores_of_an_image_equal_the_fusion_encoder_pair_by_pair(fusion_layers)
     )
     tokens = encoders.image_encoder(batch.image[:1])
     texts = torch.tensor([8, 0, 3, 5])
-    found = match_image(encoders.fusion_encoder, student.itm_head, tokens[0], texts, states, pass_tokens=12)
+    logits = image_logits(encoders.fusion_encoder, student.itm_head, tokens[0], texts, states, pass_tokens=12)
+    found = logits[:, 1]
     text_tokens = encoders.text_encoder(batch.input_ids, batch.attention_mask)
     torch.testing.assert_close(features, encoders.project_text(text_tokens[:, 0]))
     for score, text in zip(found, texts, strict=True):

@@ -8,15 +8,15 @@ docs/checkpoints.md says what is in it. MODEL may be an export or a hub id as we
 import argparse
 from pathlib import Path
 
+from tcl.commands.model_options import add_model_source
 from tcl.commands.parser import command_parser
 
 
 def parser() -> argparse.ArgumentParser:
     """What `tcl export --help` lists."""
     options = command_parser("tcl export", __doc__)
-    options.add_argument("model", metavar="MODEL", help="a run, a step_* folder, an export, or a hub id")
+    add_model_source(options)
     options.add_argument("out", type=Path, metavar="OUT", help="a folder; an export that is there is replaced")
-    options.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
     options.add_argument("--with_teacher", action="store_true", help="keep momentum weights and queues")
     return options
 

@@ -6,10 +6,15 @@ from typing import TypeVar
 Model = TypeVar("Model")
 
 
-def add_model_options(options: argparse.ArgumentParser) -> None:
-    """MODEL, where it runs, and how much at a time."""
+def add_model_source(options: argparse.ArgumentParser) -> None:
+    """MODEL, and which state of it where it lies on the hub."""
     options.add_argument("model", metavar="MODEL", help="a run, one of its checkpoints, an export, or a hub id")
     options.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
+
+
+def add_model_options(options: argparse.ArgumentParser) -> None:
+    """MODEL, where it runs, and how much at a time."""
+    add_model_source(options)
     options.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N (default: a GPU where there is one)")
     options.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="default auto")
     options.add_argument("--batch_size", type=int, default=32, metavar="N", help="in one forward pass (default 32)")

@@ -11,6 +11,7 @@ docs/checkpoints.md says what the graphs take and give.
 import argparse
 from pathlib import Path
 
+from tcl.commands.model_options import add_model_source
 from tcl.commands.parser import command_parser
 from tcl.config import DataConfig
 
@@ -18,9 +19,8 @@ from tcl.config import DataConfig
 def parser() -> argparse.ArgumentParser:
     """What `tcl onnx --help` lists."""
     options = command_parser("tcl onnx", __doc__)
-    options.add_argument("model", metavar="MODEL", help="an export, a run's output_dir, a step_* folder, or a hub id")
+    add_model_source(options)
     options.add_argument("out", type=Path, metavar="OUT", help="a folder")
-    options.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
     options.add_argument("--int8", action="store_true", help="also graphs with int8 weights")
     options.add_argument("--shards", metavar="PATTERN", help="image-text pairs on which recalls are compared")
     options.add_argument(

@@ -67,18 +67,6 @@ def read_texts(
     return features, states
 
 
-def match_image(
-    fusion: FusionEncoder,
-    itm_head: nn.Module,
-    image_tokens: Tensor,
-    texts: Tensor,
-    states: TextStates,
-    pass_tokens: int,
-) -> Tensor:
-    """ITM logits of "match" [R], fp32, of one image with texts [R] (indices). image_tokens [N, image width]."""
-    return image_logits(fusion, itm_head, image_tokens, texts, states, pass_tokens)[:, 1]
-
-
 def image_logits(
     fusion: FusionEncoder,
     itm_head: nn.Module,
@@ -87,7 +75,7 @@ def image_logits(
     states: TextStates,
     pass_tokens: int,
 ) -> Tensor:
-    """As `match_image`, both ITM logits [R, 2]: "no match" and "match"."""
+    """ITM logits [R, 2], "no match" and "match", of one image [N, image width] with texts [R] (indices)."""
     keys_values = fusion.image_keys_values(image_tokens[None])
     order = states.lengths[texts].argsort(stable=True)
     logits = torch.empty(len(texts), 2, device=texts.device)

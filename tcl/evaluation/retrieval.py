@@ -17,7 +17,7 @@ from tcl.data.retrieval_set import RetrievalSet
 from tcl.errors import InputError
 from tcl.evaluation.candidates import Ranked, rank_again, rank_by_embedding, relevance
 from tcl.evaluation.decoded_images import decoded_batches
-from tcl.evaluation.match_pairs import TextStates, match_image, read_texts
+from tcl.evaluation.match_pairs import TextStates, image_logits, read_texts
 from tcl.evaluation.recall import rank_metrics
 from tcl.models.tcl import TCLStudent
 
@@ -194,9 +194,10 @@ def match_candidates(
         for w, (_, tokens) in zip(own, encoded, strict=True):
             some = slice(starts[w], stops[w])
             with accelerator.autocast():
-                scores[some] = match_image(
+                logits = image_logits(
                     student.encoders.fusion_encoder, student.itm_head, tokens, pair_texts[some], states, pass_tokens
                 )
+            scores[some] = logits[:, 1]
             bar.update(some.stop - some.start)
     scores = accelerator.reduce(scores, reduction="sum")
     return scores[torch.searchsorted(pairs, by_image)], scores[torch.searchsorted(pairs, by_caption)]

@@ -16,8 +16,8 @@ def expected_candidates(
 ) -> Tensor:
     """The mean candidate under the soft targets.
 
-    teacher_features [B, D], positives [B, D] (the right candidate of each sample, or the mean of
-    several), temperature scalar > 0, alpha 0..1 -> [B, D].
+    teacher_features [B, D], positives [B, D] (the right candidate of each sample, or the mean of several), temperature
+    scalar > 0, alpha 0..1 -> [B, D].
     """
     if alpha == 0:
         return positives

@@ -33,7 +33,7 @@ def log_partition(features: Tensor, candidates: Candidates, temperature: Tensor)
 def softmax_mean(features: Tensor, candidates: Candidates, temperature: Tensor) -> Tensor:
     """The mean candidate under softmax(feature . candidate / temperature): shapes as above -> [B, D]."""
     scaled = features / temperature
-    partition = log_partition(features, candidates, temperature)
+    partition = _LogPartition.apply(scaled, *candidates)
     return sum(logits.sub_(partition[:, None]).exp_() @ chunk for logits, chunk in _logits(scaled, candidates))
 
 

@@ -15,7 +15,12 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, d
     if queries.device.type != "cpu" or dropout == 0:
         return F.scaled_dot_product_attention(queries, keys, values, mask, dropout)
     # On a CPU torch has no fused kernel with dropout: it would take fp32 copies and look for rows without any key.
-    weights = (queries / math.sqrt(queries.shape[-1])) @ keys.transpose(-1, -2)
+    return F.dropout(attention_weights(queries, keys, mask), dropout) @ values
+
+
+def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+    """How much each query looks at each key, which fused kernels do not show: as above -> [R, heads, L, N], sum 1."""
+    scores = (queries / math.sqrt(queries.shape[-1])) @ keys.transpose(-1, -2)
     if mask is not None:
-        weights = weights.masked_fill(~mask, torch.finfo(weights.dtype).min)
-    return F.dropout(weights.softmax(dim=-1), dropout) @ values
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1)

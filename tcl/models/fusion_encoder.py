@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from tcl.models.attention import attend
+from tcl.models.attention import attend, attention_weights
 
 
 @dataclass
@@ -84,11 +84,7 @@ class Attention(nn.Module):
 
         `forward` computes the same, but its fused kernel does not show them.
         """
-        queries = self.split_heads(self.query(x))
-        scores = queries @ source.keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
-        if source.mask is not None:
-            scores = scores.masked_fill(~source.mask, -torch.inf)
-        return scores.softmax(dim=-1)
+        return attention_weights(self.split_heads(self.query(x)), source.keys, source.mask)
 
     def look(self, x: Tensor, source: KeysValues, probabilities: Tensor) -> Tensor:
         """`forward` by given `probabilities`, without dropout of them."""

@@ -26,8 +26,8 @@ from tcl.models.queue import FeatureQueue, IdQueue
 class Targets:
     """What the student learns from in one step. B batch, K queue size, D embed_dim, M masked positions, V vocabulary.
 
-    C rows come from the batch: C = B, or all processes' B with objective.global_negatives. Of fields that may be None,
-    those are that no loss of this run reads.
+    C rows come from the batch: C = B, or all processes' B with objective.global_negatives. Without CMA, i2t and t2i are
+    None.
     """
 
     image_candidates: Candidates
