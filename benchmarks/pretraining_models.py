@@ -25,16 +25,20 @@ class Size:
     image_size: int = 256
 
 
+def model_of_width(width: int, image_size: int, **vit: int) -> ModelConfig:
+    """ViT-*/16 and BERT of 12 layers and one width, heads of 64. vit: further arguments of timm's, such as depth."""
+    heads = width // 64
+    bert = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width}
+    return ModelConfig(
+        image=ImageEncoderConfig(image_size=image_size, overrides={"embed_dim": width, "num_heads": heads, **vit}),
+        text=TextEncoderConfig(overrides=bert),
+    )
+
+
 def build_models(size: Size) -> tuple[TCLStudent, Momentum]:
     """The same random weights at every call."""
     torch.manual_seed(0)
-    width = WIDTHS[size.name]
-    heads = width // 64
-    bert = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width}
-    model = ModelConfig(
-        image=ImageEncoderConfig(image_size=size.image_size, overrides={"embed_dim": width, "num_heads": heads}),
-        text=TextEncoderConfig(overrides=bert),
-    )
+    model = model_of_width(WIDTHS[size.name], size.image_size)
     objective = ObjectiveConfig(queue_size=size.queue)
     encoders = build_encoders(model, VOCABULARY, pad_id=0)
     return TCLStudent(encoders, objective), Momentum(encoders, objective, model.lmi_regions, seed=0)

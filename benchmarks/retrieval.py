@@ -18,9 +18,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from benchmarks.measure import device, print_sides, ratio, save, synchronise
+from benchmarks.pretraining_models import model_of_width
 from benchmarks.sides import Side, Sides
 from benchmarks.textbook.retrieval import rerank_query_by_query
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.config import ObjectiveConfig
 from tcl.evaluation.candidates import rank_again, rank_by_embedding, relevance
 from tcl.evaluation.match_pairs import read_texts
 from tcl.evaluation.recall import rank_metrics
@@ -61,13 +62,8 @@ class Corpus:
     @torch.no_grad()
     def __init__(self, options: Options):
         torch.manual_seed(0)
-        width, heads, size = options.width, options.width // 64, options.image_size
-        model = ModelConfig(
-            image=ImageEncoderConfig(image_size=size, overrides={"embed_dim": width, "num_heads": heads}),
-            text=TextEncoderConfig(
-                overrides={"hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width}
-            ),
-        )
+        size = options.image_size
+        model = model_of_width(options.width, size)
         self.student = TCLStudent(build_encoders(model, VOCABULARY, pad_id=0), ObjectiveConfig()).eval().to(device())
         encoders = self.student.encoders
         lengths = (12.5 + 4 * torch.randn(options.captions)).round().long().clamp(5, MAX_TOKENS)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import device, interleaved, print_sides, ratio, save
+from benchmarks.pretraining_models import model_of_width
 from benchmarks.textbook.vqa import rank_by_repetition
-from tcl.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.evaluation.answering import AnswerList, rank_answers
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
@@ -53,17 +53,11 @@ def random_answers(count: int) -> tuple[Tensor, Tensor]:
 def measure(options: Options, repeats: int) -> dict:
     """Seconds, ratios to the plain side, and whether the answers are the same."""
     torch.manual_seed(0)
-    width, heads = options.width, options.width // 64
-    model = ModelConfig(
-        image=ImageEncoderConfig(image_size=32, overrides={"embed_dim": width, "num_heads": heads, "depth": 1}),
-        text=TextEncoderConfig(
-            overrides={"hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width}
-        ),
-    )
+    model = model_of_width(options.width, image_size=32, depth=1)
     decoder = answer_decoder_from(build_encoders(model, VOCABULARY, pad_id=0), layers=None).eval().to(device())
     ids, lengths = (tensor.to(device()) for tensor in random_answers(options.answers))
     mask = (torch.arange(ids.shape[1], device=device()) < lengths[:, None]).long()
-    states = torch.randn(options.questions, options.question_tokens, width, device=device())
+    states = torch.randn(options.questions, options.question_tokens, options.width, device=device())
     question_mask = torch.ones(states.shape[:2], device=device())
     found = {}
 
