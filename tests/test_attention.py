@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tcl.models import attention
 from tcl.models.attention import attend
 
 R, HEADS, L, N, H = 3, 2, 5, 7, 8
@@ -18,7 +19,7 @@ SEEN = torch.arange(N) < torch.tensor([7, 4, 1])[:, None]
 def test_with_dropout_a_cpu_attends_as_torch_does(mask, monkeypatch):
     """Dropout itself drops nothing here: what is left is the arithmetic around it, and its gradients."""
     kept = []
-    monkeypatch.setattr(F, "dropout", lambda weights, p: kept.append(p) or weights)
+    monkeypatch.setattr(attention, "drop", lambda weights, p: kept.append(p) or weights)
     torch.manual_seed(0)
     inputs = [torch.randn(R, HEADS, length, H, requires_grad=True) for length in (L, N, N)]
     found, expected = attend(*inputs, mask, 0.1), F.scaled_dot_product_attention(*inputs, mask)

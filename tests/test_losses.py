@@ -181,25 +181,38 @@ def test_a_row_without_allowed_negatives_is_left_out_of_itm():
     assert accuracy.item() == pytest.approx(right / 5)
 
 
-def test_mlm_mixes_labels_and_teacher():
-    M, V, alpha = 4, 6, 0.3
-    logits, labels, teacher_logits = torch.randn(M, V), torch.tensor([0, 5, 2, 2]), torch.randn(M, V)
+@pytest.mark.parametrize("M", [4, 70], ids=["one block", "three blocks"])
+def test_mlm_mixes_labels_and_teacher(M):
+    V, alpha = 6, 0.3
+    logits, labels, teacher_logits = torch.randn(M, V), torch.randint(V, (M,)), torch.randn(M, V)
     teacher = teacher_logits.softmax(-1)
     expected = 0.0
     for m in range(M):
         hard = cross_entropy_by_hand(logits[m].tolist(), [float(v == labels[m]) for v in range(V)])
         soft = cross_entropy_by_hand(logits[m].tolist(), teacher[m].tolist())
         expected += ((1 - alpha) * hard + alpha * soft) / M
-    loss = masked_language_modelling(logits, soft_labels(teacher_logits, labels, alpha))
+    loss = masked_language_modelling(logits, labels, teacher_logits, alpha)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     hard = masked_language_modelling(logits, labels)
-    assert hard.item() == pytest.approx(masked_language_modelling(logits, soft_labels(logits, labels, 0.0)).item())
+    assert hard.item() == pytest.approx(masked_language_modelling(logits, labels, teacher_logits, 0.0).item())
+    halved = masked_language_modelling(logits, labels, teacher_logits, alpha, count=torch.tensor(2.0 * M))
+    assert halved.item() == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_mlm_has_the_gradient_that_autograd_finds():
+    M, V = 40, 7
+    labels, teacher_logits = torch.randint(V, (M,)), torch.randn(M, V)
+    logits = torch.randn(M, V, dtype=torch.float64, requires_grad=True)
+    targets = soft_labels(teacher_logits, labels, 0.4).double()
+    right = torch.autograd.grad(-3 * (targets * logits.log_softmax(-1)).sum() / M, logits)[0]
+    found = torch.autograd.grad(3 * masked_language_modelling(logits, labels, teacher_logits, 0.4), logits)[0]
+    torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-8)
 
 
 def test_mlm_without_masked_positions_costs_zero_and_has_a_gradient():
-    logits = torch.randn(0, 6, requires_grad=True)
-    for targets in (torch.zeros(0, dtype=torch.long), torch.zeros(0, 6)):
-        loss = masked_language_modelling(logits, targets)
+    logits, labels = torch.randn(0, 6, requires_grad=True), torch.zeros(0, dtype=torch.long)
+    for teacher_logits in (None, torch.randn(0, 6)):
+        loss = masked_language_modelling(logits, labels, teacher_logits, 0.4)
         loss.backward()
         assert loss.item() == 0
 

@@ -5,17 +5,15 @@ With logits s_c = feature . candidate_c / temperature and targets y_c that sum t
     CE = log sum_c e^{s_c} - sum_c y_c s_c = log_partition - feature . (sum_c y_c candidate_c) / temperature:
 
 beside the partition it needs only the expected candidate under y, one vector per sample. The partition takes the
-candidates some at a time, and computes their logits again in the backward pass. Candidates come in parts, those of the
-batch and the queue, so that the queue need not be copied.
+candidates some at a time, and with it their mean under the softmax: that is its gradient, so the backward pass has
+nothing left to do. Candidates come in parts, those of the batch and the queue, so that the queue need not be copied.
 """
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 Candidates = tuple[Tensor, ...]
-"""Parts [C_i, D] without gradient, C candidates in all; they must not change before the backward pass."""
+"""Parts [C_i, D] without gradient, C candidates in all."""
 
 CHUNK = 4096
 """Candidates at a time: the logits of 64 samples are 1 MiB, which stays in a core's cache."""
@@ -32,9 +30,7 @@ def log_partition(features: Tensor, candidates: Candidates, temperature: Tensor)
 @torch.no_grad()
 def softmax_mean(features: Tensor, candidates: Candidates, temperature: Tensor) -> Tensor:
     """The mean candidate under softmax(feature . candidate / temperature): shapes as above -> [B, D]."""
-    scaled = features / temperature
-    partition = _LogPartition.apply(scaled, *candidates)
-    return sum(logits.sub_(partition[:, None]).exp_() @ chunk for logits, chunk in _logits(scaled, candidates))
+    return _partition_and_mean(features / temperature, candidates)[1]
 
 
 def weighted_sum(weights: Tensor, candidates: Candidates) -> Tensor:
@@ -49,23 +45,33 @@ def contrast(features: Tensor, expected: Tensor, candidates: Candidates, tempera
     return (partition - (features * expected).sum(dim=1) / temperature).mean()
 
 
-def _logits(scaled: Tensor, candidates: Candidates) -> Iterator[tuple[Tensor, Tensor]]:
-    for part in candidates:
-        for chunk in part.split(CHUNK):
-            yield scaled @ chunk.T, chunk
+def _partition_and_mean(scaled: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor]:
+    """The log-partition [B] and the mean candidate [B, D], in one pass over the candidates.
+
+    Sums of e^{logit} are kept relative to the highest logit so far, and shrunk when a higher one comes (Milakov and
+    Gimelshein 2018, "Online normalizer calculation for softmax").
+    """
+    highest = scaled.new_full((len(scaled), 1), -torch.inf)
+    partition, mean = torch.zeros_like(highest), torch.zeros_like(scaled)
+    for chunk in (chunk for part in candidates if len(part) for chunk in part.split(CHUNK)):
+        logits = scaled @ chunk.T
+        higher = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
+        shrink = (highest - higher).exp_()
+        weights = logits.sub_(higher).exp_()
+        partition.mul_(shrink).add_(weights.sum(dim=1, keepdim=True))
+        mean.mul_(shrink).addmm_(weights, chunk)
+        highest = higher
+    return (highest + partition.log()).squeeze(1), mean.div_(partition)
 
 
 class _LogPartition(torch.autograd.Function):
     @staticmethod
     def forward(ctx, scaled: Tensor, *candidates: Tensor) -> Tensor:
-        partition = torch.stack([logits.logsumexp(dim=1) for logits, _ in _logits(scaled, candidates)]).logsumexp(dim=0)
-        ctx.save_for_backward(scaled, partition, *candidates)
+        partition, mean = _partition_and_mean(scaled, candidates)
+        ctx.save_for_backward(mean)
         return partition
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        scaled, partition, *candidates = ctx.saved_tensors
-        total = torch.zeros_like(scaled)
-        for logits, chunk in _logits(scaled, candidates):
-            total.addmm_(logits.sub_(partition[:, None]).exp_(), chunk)
-        return total.mul_(gradient[:, None]), *(None for _ in candidates)
+        (mean,) = ctx.saved_tensors
+        return mean * gradient[:, None], *(None for _ in ctx.needs_input_grad[1:])

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tcl.models.dropout import dropout as drop
+
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     """softmax(queries keys^T / sqrt(h)) values, of R rows: queries [R, heads, L, h], keys and values [R, heads, N, h].
@@ -15,7 +17,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, d
     if queries.device.type != "cpu" or dropout == 0:
         return F.scaled_dot_product_attention(queries, keys, values, mask, dropout)
     # On a CPU torch has no fused kernel with dropout: it would take fp32 copies and look for rows without any key.
-    return F.dropout(attention_weights(queries, keys, mask), dropout) @ values
+    return drop(attention_weights(queries, keys, mask), dropout) @ values
 
 
 def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:

@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from tcl.models.attention import attend, attention_weights
+from tcl.models.dropout import Dropout
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(source_width, width)
         self.value = nn.Linear(source_width, width)
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def split_heads(self, x: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(width, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
         self.down = nn.Linear(config.intermediate_size, width)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,6 +145,8 @@ class FusionEncoder(nn.Module):
     def image_keys_values(self, image_tokens: Tensor, mask: Tensor | None = None) -> list[KeysValues]:
         """[I, N, image width] -> keys and values of each image for every layer. mask [I, N] (1 token, 0 padding)."""
         mask = None if mask is None else mask.bool()[:, None, None, :]
+        if torch.is_autocast_enabled(image_tokens.device.type):  # once, not for each of the linear layers that read them
+            image_tokens = image_tokens.to(torch.get_autocast_dtype(image_tokens.device.type))
         return [layer.cross_attention.keys_values(image_tokens, mask) for layer in self.layers]
 
     def forward(

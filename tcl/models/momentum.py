@@ -16,7 +16,6 @@ from tcl.data.batch import Batch
 from tcl.losses.cma import expected_candidates, shared_id_positives
 from tcl.losses.contrast import Candidates, weighted_sum
 from tcl.losses.lmi import pool_regions
-from tcl.losses.mlm import soft_labels
 from tcl.models.encoders import Encoders
 from tcl.models.global_batch import gather_rows, mean_over_processes, pad_to_longest, world
 from tcl.models.queue import FeatureQueue, IdQueue
@@ -52,8 +51,10 @@ class Targets:
     """Tokens of the text without [CLS] [C, L - 1, D] for LMI."""
     text_locals_mask: Tensor
     """[C, L - 1], 1 token, 0 padding."""
-    mlm_labels: Tensor | None
-    """Soft labels of the masked positions [M, V]; None: only the tokens themselves count."""
+    alpha: float
+    """Share of the soft targets, 0 to 1."""
+    mlm_logits: Tensor | None
+    """The teacher's at the masked positions [M, V]; None: only the tokens themselves count."""
     mlm_count: Tensor | None
     """Mean of M over the processes, scalar, which makes MLM a mean over the global batch; None: over this process."""
 
@@ -130,7 +131,7 @@ class Momentum(nn.Module):
         text_candidates = text_features, self.text_queue.features
 
         image_positives, text_positives = image[:, 0], text[:, 0]
-        i2t = t2i = mlm_labels = None
+        i2t = t2i = mlm_logits = None
         with torch.autocast(image.device.type, enabled=False):
             if batch_ids is not None:
                 positives = shared_id_positives(batch.image_ids, torch.cat([batch_ids, self.id_queue.ids]))
@@ -142,8 +143,7 @@ class Momentum(nn.Module):
         if distil_mlm:
             keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
             fused = encoders.fusion_encoder(masked_tokens, batch.attention_mask, keys_values)
-            logits = encoders.predict_tokens(fused, batch.mask_positions)
-            mlm_labels = soft_labels(logits, batch.mask_labels, alpha)
+            mlm_logits = encoders.predict_tokens(fused, batch.mask_positions)
         return Targets(
             image_candidates=image_candidates,
             text_candidates=text_candidates,
@@ -156,7 +156,8 @@ class Momentum(nn.Module):
             image_locals=image_locals,
             text_locals=text_locals,
             text_locals_mask=text_locals_mask,
-            mlm_labels=mlm_labels,
+            alpha=alpha,
+            mlm_logits=mlm_logits,
             mlm_count=mlm_count,
         )
 

@@ -127,8 +127,9 @@ class TCLStudent(nn.Module):
             losses["itm"], losses["itm_accuracy"] = image_text_matching(self.itm_head(pairs), labels)
         if weights.mlm_weight > 0:
             logits = encoders.predict_tokens(fused_masked, batch.mask_positions)
-            labels = batch.mask_labels if targets.mlm_labels is None else targets.mlm_labels
-            losses["mlm"] = masked_language_modelling(logits, labels, targets.mlm_count)
+            losses["mlm"] = masked_language_modelling(
+                logits, batch.mask_labels, targets.mlm_logits, targets.alpha, targets.mlm_count
+            )
         return Losses(**losses)
 
     def encode_texts(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from transformers.models.bert.modeling_bert import BertConfig, BertLayer
 
 from tcl.config import TextEncoderConfig
 from tcl.errors import InputError
+from tcl.models.dropout import Dropout
 
 
 class TextEncoder(nn.Module):
@@ -87,4 +88,8 @@ def lower_layers(model: PreTrainedModel, count: int) -> TextEncoder:
     bert.encoder.layer = bert.encoder.layer[:count]
     bert.config.num_hidden_layers = count
     bert.pooler = None
+    for parent in bert.modules():
+        for name, module in parent.named_children():
+            if type(module) is nn.Dropout:
+                setattr(parent, name, Dropout(module.p))
     return TextEncoder(bert)
