@@ -3,7 +3,8 @@
     python -m benchmarks.loader [--images FOLDER --samples 2000 --round_samples 300 --repeats 5 --workers '[0,1,2]']
 
 Both sides make the same views (their mean difference on 8-bit pixels is checked) and end in normalised float batches.
-On one core: each side once through `round_samples`, in turn, `repeats` times; then the time of each operation. With
+On one core: each side once through `round_samples`, in turn, `repeats` times, and what is left for the core where the
+device augments (augment.on_device), with the time that the device takes; then the time of each operation. With
 workers: our whole loader, which reads, shuffles, tokenises and masks texts besides, and a plain DataLoader. Prints
 tables and writes benchmarks/results/.
 """
@@ -28,21 +29,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import BertTokenizerFast
 
-from benchmarks.measure import interleaved, ratio, save
+from benchmarks.measure import device, interleaved, ratio, save
 from benchmarks.photographs import photographs, write_shards
 from benchmarks.textbook import loader as textbook
 from tcl.config import AugmentConfig, DataConfig, SourceConfig
-from tcl.data.augment import Augment, draw_view
+from tcl.data.augment import Augment, View, draw_view
+from tcl.data.batched_operations import take_steps
 from tcl.data.decode import decode_image
-from tcl.data.image_operations import Step
 from tcl.data.loader import train_loader
 from tcl.data.normalise import normalise, normalise_images
 from tcl.data.pair_reader import PairReader
 from tcl.data.read_shard import read_samples
+from tcl.data.view_step import Step
 
 SIZE, BATCH = 256, 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AUGMENT = Augment(AugmentConfig(), SIZE)
+CROP = Augment(AugmentConfig(on_device=True), SIZE)
 MAX_PIXELS = DataConfig().max_pixels
 LARGEST_DIFFERENCE = 1.5
 """Of 8-bit levels, in the mean over all views, that still counts as the same."""
@@ -72,17 +75,32 @@ def draw_two(key: str, width: int, height: int) -> list[list[Step]]:
 
 def our_batches(urls: list[str]) -> Iterator[list[Tensor]]:
     """Batches of first and of second views, [B, 3, SIZE, SIZE] float each, in the order of the shards."""
+    for views in _views(urls, AUGMENT):
+        yield [_batch([view.pixels for view in some]) for some in views]
+
+
+def cropped_batches(urls: list[str]) -> Iterator[list[tuple[Tensor, list[list[Step]]]]]:
+    """The same where the device augments: what the workers make, pixels [B, 3, SIZE, SIZE] uint8 and steps [B]."""
+    for views in _views(urls, CROP):
+        yield [(torch.stack([view.pixels for view in some]), [view.steps for view in some]) for some in views]
+
+
+def finish(batch: list[tuple[Tensor, list[list[Step]]]]) -> list[Tensor]:
+    """What the device makes of it."""
+    mean, std = torch.tensor(MEAN, device=device()), torch.tensor(STD, device=device())
+    return [normalise(take_steps(pixels.to(device()), steps), mean, std) for pixels, steps in batch]
+
+
+def _views(urls: list[str], augment: Augment) -> Iterator[list[tuple[View, ...]]]:
     samples = (sample for url in urls for sample in read_samples(url))
-    while batch := [_our_views(sample.fields["jpg"], sample.key) for sample in islice(samples, BATCH)]:
-        yield [
-            normalise(torch.stack(views), torch.tensor(MEAN), torch.tensor(STD)) for views in zip(*batch, strict=True)
-        ]
+    while batch := [_two_views(sample.fields["jpg"], sample.key, augment) for sample in islice(samples, BATCH)]:
+        yield list(zip(*batch, strict=True))
 
 
-def _our_views(content: bytes, key: str) -> list[Tensor]:
-    pixels = decode_image(content, max_pixels=MAX_PIXELS, min_side=AUGMENT.min_side)
+def _two_views(content: bytes, key: str, augment: Augment) -> list[View]:
+    pixels = decode_image(content, max_pixels=MAX_PIXELS, min_side=augment.min_side)
     rng = random.Random(key.rpartition("/")[2])
-    return [AUGMENT(pixels, rng) for _ in range(2)]
+    return [augment(pixels, rng) for _ in range(2)]
 
 
 def plain_batches(urls: list[str], workers: int = 0) -> DataLoader:
@@ -188,9 +206,12 @@ def main(
         sides = {
             "plain": lambda: [None for _ in plain_batches(some)],
             "ours": lambda: [None for _ in our_batches(some)],
+            "cropped": lambda: [None for _ in cropped_batches(some)],
         }
         seconds = interleaved(sides, repeats)
         speed = ratio(seconds, "plain", "ours")
+        cropped = next(cropped_batches(some))
+        on_device = statistics.median(interleaved({"device": lambda: finish(cropped)}, repeats)["device"]) / BATCH
         times = time_operations(some)
         scaling = [
             {
@@ -206,15 +227,17 @@ def main(
         f"two views of {SIZE} pixels from {len(contents)} images of {int(np.mean([len(c) for c in contents])):,} bytes"
     )
     for name, values in rate.items():
-        print(f"  {name:6s} {statistics.median(values):7.1f} samples a second on one core")
+        print(f"  {name:7s} {statistics.median(values):7.1f} samples a second on one core")
     print(f"  {speed['median']:.2f} times as fast (least {speed['least']:.2f}, most {speed['most']:.2f})")
     print(f"  mean difference {difference:.2f} of 255 levels")
+    print(f"  the rest of a sample whose views are only cropped takes {device()} {on_device * 1e3:.1f} ms")
     _print_times(times, of_round)
     _print_scaling(scaling, workers)
     options = {"images": "a folder" if images else "generated", "samples": samples, "round": of_round}
     measured = {
         "samples_per_second": rate,
         "ratio": speed,
+        "seconds_per_sample_on_device": on_device,
         "mean_difference_of_levels": difference,
         "milliseconds_per_sample": {
             side: {k: v / of_round * 1e3 for k, v in t.items()} for side, t in vars(times).items()

@@ -94,7 +94,12 @@ def _losses(result: dict) -> list[str]:
 
 def _loader(result: dict) -> list[str]:
     slow, fast = (statistics.median(result["samples_per_second"][side]) for side in ("plain", "ours"))
-    return [f"| loader, one core | {slow:.0f} samples/s | {fast:.0f} samples/s | {_times(result['ratio'])} | |"]
+    cropped = statistics.median(result["samples_per_second"]["cropped"])
+    return [
+        f"| loader, one core | {slow:.0f} samples/s | {fast:.0f} samples/s | {_times(result['ratio'])} | |",
+        f"| loader, one core, the rest on the device ({result['seconds_per_sample_on_device'] * 1e3:.1f} ms a sample "
+        f"there) | {slow:.0f} samples/s | {cropped:.0f} samples/s | {cropped / slow:.1f} | |",
+    ]
 
 
 def _sides(what: Callable[[dict], str], slow: str, fast: list[str]) -> Callable[[dict], list[str]]:

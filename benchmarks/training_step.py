@@ -39,7 +39,7 @@ def measure(size: Size, sides: dict, repeats: int) -> dict:
     """Seconds, ratios to the textbook, memory, losses and the share of the machine's peak, by side."""
     with Sides(sides, size) as running:
         losses = {name: running.ask(name, "losses") for name in sides}
-        running.in_turn("step", 1)
+        running.in_turn("step", 3)  # by then the allocator has what it needs
         seconds = running.in_turn("step", repeats)
         memory = {name: running.ask(name, "memory") for name in sides}
         peak = {name: running.ask(name, "peak") for name in sides}

@@ -122,6 +122,9 @@ class AugmentConfig:
     """Operations drawn by RandAugment per view, >= 0. Colour-destroying operations are never drawn."""
     randaugment_magnitude: int = 7
     """Strength of RandAugment, 0 to 10."""
+    on_device: bool = False
+    """Take all steps but the crop on the training device, in batches, instead of in the workers: for a GPU that few
+    CPU cores have to feed. Views are the same but for rounding."""
 
 
 @dataclass

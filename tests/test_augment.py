@@ -14,14 +14,14 @@ from tcl.config import AugmentConfig
 from tcl.data import image_operations as op
 from tcl.data import rand_augment
 from tcl.data.augment import Augment, draw_box, draw_color_jitter, draw_view, eval_transform
-from tcl.data.image_operations import Step
 from tcl.data.rand_augment import draw_rand_augment
+from tcl.data.view_step import Step
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
 
 def view(config: AugmentConfig, pixels: np.ndarray, seed: int = 0, size: int = 16) -> torch.Tensor:
-    return Augment(config, size)(pixels, random.Random(seed))
+    return Augment(config, size)(pixels, random.Random(seed)).pixels
 
 
 def pixels_of(size: tuple[int, int] = (16, 16)) -> np.ndarray:
@@ -101,7 +101,7 @@ def test_a_view_is_a_function_of_the_generator():
 def test_two_views_from_one_generator_differ():
     make, rng = Augment(AugmentConfig(), 16), random.Random(0)
     pixels = pixels_of((50, 40))
-    assert not make(pixels, rng).equal(make(pixels, rng))
+    assert not make(pixels, rng).pixels.equal(make(pixels, rng).pixels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (7, 5), (640, 480)])

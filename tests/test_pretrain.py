@@ -231,6 +231,17 @@ def test_memory_and_compile_options_change_no_number(arguments, tmp_path, option
     assert other == pytest.approx(plain, rel=1e-4)
 
 
+def test_a_run_may_augment_on_its_device(arguments, tmp_path):
+    """Same draws, same views but for rounding."""
+    common = ["--train.steps=2", "--train.log_every=1", "--eval.every=100", "--data.augment.randaugment_ops=2"]
+    common += ["--data.augment.flip_prob=0.5", "--data.augment.color_jitter_prob=0.8", "--data.augment.blur_prob=0.5"]
+    for name in ("true", "false"):
+        pretrain(configure(arguments, tmp_path / name, *common, f"--data.augment.on_device={name}"))
+    on_device, in_workers = ([row["loss"] for row in rows(tmp_path / d) if "loss" in row] for d in ("true", "false"))
+    assert on_device == pytest.approx(in_workers, rel=1e-3)
+    assert on_device != in_workers, "rounding does differ"
+
+
 def test_more_candidates_than_there_are_stop_the_run_at_its_start(arguments, tmp_path):
     with pytest.raises(
         InputError, match=r"^eval\.rerank_k: 65, but data\.val holds 64 images and 64 captions; .* 0 to 64$"

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,29 +16,41 @@ from torch import Tensor
 
 from tcl.config import AugmentConfig
 from tcl.data import image_operations as op
-from tcl.data.image_operations import Box, Step
+from tcl.data.image_operations import Box
 from tcl.data.normalise import normalise
 from tcl.data.rand_augment import draw_rand_augment
+from tcl.data.view_step import Step
 
 CROP_RATIO = (3 / 4, 4 / 3)
 BLUR_SIGMA = (0.1, 2.0)
 
 
+class View(NamedTuple):
+    """An augmented view of an image, or as much of it as a worker makes."""
+
+    pixels: Tensor
+    """[3, image_size, image_size] uint8."""
+    steps: list[Step]
+    """Those left to take (`tcl.data.batched_operations`): none, or with augment.on_device all but the crop."""
+
+
 class Augment:
     """Makes one randomly augmented view of an image; `min_side` is the smallest side that a crop of it can need.
 
-    Calling it maps an image of any size, [H, W, 3] uint8 RGB, to [3, image_size, image_size] uint8.
+    Calling it takes an image of any size, [H, W, 3] uint8 RGB.
     """
 
     def __init__(self, config: AugmentConfig, image_size: int):
         self.config, self.image_size = config, image_size
         self.min_side = math.ceil(image_size / math.sqrt(config.crop_scale[0] * CROP_RATIO[0]))
 
-    def __call__(self, pixels: np.ndarray, rng: random.Random) -> Tensor:
+    def __call__(self, pixels: np.ndarray, rng: random.Random) -> View:
         height, width, _ = pixels.shape
-        for operation, values in draw_view(self.config, self.image_size, width, height, rng):
+        steps = draw_view(self.config, self.image_size, width, height, rng)
+        here = 1 if self.config.on_device else len(steps)
+        for operation, values in steps[:here]:
             pixels = operation(pixels, *values)
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        return View(torch.from_numpy(pixels).permute(2, 0, 1), steps[here:])
 
 
 def draw_view(config: AugmentConfig, image_size: int, width: int, height: int, rng: random.Random) -> list[Step]:

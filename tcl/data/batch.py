@@ -1,11 +1,13 @@
 """What the loader hands to the training step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from tcl.data.view_step import Step
 
 AnyBatch = TypeVar("AnyBatch", "Batch", "QuestionBatch")
 
@@ -33,6 +35,9 @@ class Batch:
     image_ids: Tensor | None = None
     """[B] int64 >= 0: pairs with equal ids show the same image, and each other's texts are right for them. None: every
     pair is taken for itself, as in pre-training."""
+    image_steps: list[list[Step]] = field(default_factory=list)
+    """[B], what is left to do to each first view (`finish_views`), or none at all."""
+    image_aug_steps: list[list[Step]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -60,6 +65,8 @@ class QuestionBatch:
     """[M] int64, those successors."""
     keys: list[str]
     """'<shard name>/<sample key>' of each question."""
+    image_steps: list[list[Step]] = field(default_factory=list)
+    """[B], what is left to do to each view (`finish_views`), or none at all."""
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -5,7 +5,6 @@ several times as fast; `benchmarks/loader.py` has the figures and the tests the 
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -27,13 +26,6 @@ class Box(NamedTuple):
     top: int
     width: int
     height: int
-
-
-class Step(NamedTuple):
-    """One operation and the values it takes: operation(pixels, *values)."""
-
-    operation: Callable[..., np.ndarray]
-    values: tuple = ()
 
 
 def resized_crop(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:

@@ -5,11 +5,10 @@ import random
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config import DataConfig
-from tcl.data.augment import Augment
+from tcl.data.augment import Augment, View
 from tcl.data.batch import Batch
 from tcl.data.decode import EMPTY_CAPTION, BadSample, clean_captions, decode_image, image_bytes, json_of
 from tcl.data.masking import mask_tokens
@@ -18,10 +17,10 @@ from tcl.data.text import tokenize
 
 @dataclass
 class Pair:
-    """Two views of an image, [3, H, W] uint8 each, and one of its captions, cleaned."""
+    """Two views of an image, and one of its captions, cleaned."""
 
-    image: Tensor
-    image_aug: Tensor
+    image: View
+    image_aug: View
     caption: str
     key: str
     image_id: int | None
@@ -70,8 +69,8 @@ class PairReader:
             generator=torch.Generator().manual_seed(seed),
         )
         return Batch(
-            image=torch.stack([pair.image for pair in pairs]),
-            image_aug=torch.stack([pair.image_aug for pair in pairs]),
+            image=torch.stack([pair.image.pixels for pair in pairs]),
+            image_aug=torch.stack([pair.image_aug.pixels for pair in pairs]),
             input_ids=input_ids,
             attention_mask=attention_mask,
             masked_ids=masked.input_ids,
@@ -79,6 +78,8 @@ class PairReader:
             mask_labels=masked.labels,
             keys=[pair.key for pair in pairs],
             image_ids=torch.tensor([pair.image_id for pair in pairs]) if self.with_ids else None,
+            image_steps=[pair.image.steps for pair in pairs],
+            image_aug_steps=[pair.image_aug.steps for pair in pairs],
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config import DataConfig
-from tcl.data.augment import Augment
+from tcl.data.augment import Augment, View
 from tcl.data.batch import QuestionBatch
 from tcl.data.captions import clean_caption, encodable
 from tcl.data.decode import BadSample, decode_image, image_bytes, json_of
@@ -78,9 +78,9 @@ def tokenize_answers(
 
 @dataclass
 class Example:
-    """A question and its image [3, H, W] uint8."""
+    """A question and a view of its image."""
 
-    image: Tensor
+    image: View
     asked: Asked
     key: str
 
@@ -121,7 +121,7 @@ class QuestionReader:
         places = torch.arange(answer_ids.shape[1])
         positions = (places < lengths[:, None] - 1).flatten().nonzero().flatten()
         return QuestionBatch(
-            image=torch.stack([example.image for example in examples]),
+            image=torch.stack([example.image.pixels for example in examples]),
             input_ids=input_ids,
             attention_mask=attention_mask,
             answer_ids=answer_ids,
@@ -130,6 +130,7 @@ class QuestionReader:
             target_positions=positions,
             target_ids=answer_ids.flatten()[positions + 1],
             keys=[example.key for example in examples],
+            image_steps=[example.image.steps for example in examples],
         )
 
 

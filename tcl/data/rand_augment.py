@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 from tcl.data import image_operations as op
-from tcl.data.image_operations import Step
+from tcl.data.view_step import Step
 
 APPLY_PROBABILITY = 0.5
 """Of each operation drawn, as in the published code."""

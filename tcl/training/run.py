@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tcl.command_line import save_config
 from tcl.data.batch import Batch, QuestionBatch, to_device
+from tcl.data.batched_operations import finish_views
 from tcl.data.loader import TrainLoader, train_loader
 from tcl.data.normalise import normalise_images
 from tcl.errors import InputError, Preempted
@@ -211,7 +212,7 @@ def _next_batches(run: _Run) -> list[Batch | QuestionBatch]:
     """The batches of one optimiser step, on the device, their images as the encoder takes them."""
     device, count = run.accelerator.device, run.config.train.accumulate_steps
     arrived = [to_device(next(run.loader), device) for _ in range(count)]
-    return [normalise_images(batch, run.mean, run.std) for batch in arrived]
+    return [normalise_images(finish_views(batch), run.mean, run.std) for batch in arrived]
 
 
 def _evaluate(run: _Run, step: int, is_last: bool = False) -> float | None:
