@@ -39,7 +39,7 @@ BENCH := OMP_NUM_THREADS=$(or $(THREADS),1) $(BIN)/python -m
 bench: $(INSTALLED)
 	$(BENCH) benchmarks.training_step --size Ti --batch 64 --repeats 3
 	$(BENCH) benchmarks.training_step --size S --batch 8
-	$(BENCH) benchmarks.training_step --size B --batch 4 --repeats 3
+	$(BENCH) benchmarks.training_step --size B --batch 4 --repeats 3 --sides '[textbook,fp32,default]'
 	$(BENCH) benchmarks.step_parts
 	$(BENCH) benchmarks.losses
 	$(BENCH) benchmarks.loader $(if $(IMAGES),--images $(IMAGES))

@@ -211,7 +211,8 @@ def main(
         seconds = interleaved(sides, repeats)
         speed = ratio(seconds, "plain", "ours")
         cropped = next(cropped_batches(some))
-        on_device = statistics.median(interleaved({"device": lambda: finish(cropped)}, repeats)["device"]) / BATCH
+        finishing = interleaved({"device": lambda: finish(cropped)}, repeats)["device"]
+        on_device = statistics.median(finishing) / len(cropped[0][0])
         times = time_operations(some)
         scaling = [
             {
@@ -237,6 +238,7 @@ def main(
     measured = {
         "samples_per_second": rate,
         "ratio": speed,
+        "cropped_ratio": ratio(seconds, "plain", "cropped"),
         "seconds_per_sample_on_device": on_device,
         "mean_difference_of_levels": difference,
         "milliseconds_per_sample": {

@@ -32,10 +32,11 @@ def newest_results(folder: Path = RESULTS) -> dict[str, dict[str, dict]]:
 
 
 def render(results: dict[str, dict[str, dict]]) -> str:
-    """Markdown: a table for each device."""
+    """Markdown: for each device a table of comparisons, and what was measured of ours alone."""
     parts = []
     for device, by_name in results.items():
-        rows = [row for name, result in by_name.items() for row in _rows(name, result)]
+        rows = [row for name, result in by_name.items() for row in _first(ROWS, name, [])(result)]
+        alone = [_first(ALONE, name, "")(result) for name, result in by_name.items()]
         if not rows:
             continue
         machine = next(iter(by_name.values()))["machine"]
@@ -45,16 +46,16 @@ def render(results: dict[str, dict[str, dict]]) -> str:
             "median (least to most) over rounds in which both sides took turns:\n\n"
             "| what | textbook | ours | times as fast | memory |\n|---|---|---|---|---|\n" + "\n".join(rows)
         )
+        parts += filter(None, alone)
     if not any("NVIDIA" in device for device in results):
         parts.append(NO_GPU)
     return "\n\n".join(parts)
 
 
-def _rows(name: str, result: dict) -> list[str]:
-    for prefix, rows_of in ROWS.items():
-        if name == prefix or name.startswith(f"{prefix}-"):
-            return rows_of(result)
-    return []
+def _first(kinds: dict[str, Callable], name: str, nothing: object) -> Callable:
+    """What `kinds` has for the result `name`, or a function that gives `nothing`."""
+    fitting = (found for kind, found in kinds.items() if name == kind or name.startswith(f"{kind}-"))
+    return next(fitting, lambda result: nothing)
 
 
 def _times(ratio: dict[str, float]) -> str:
@@ -95,11 +96,13 @@ def _losses(result: dict) -> list[str]:
 def _loader(result: dict) -> list[str]:
     slow, fast = (statistics.median(result["samples_per_second"][side]) for side in ("plain", "ours"))
     cropped = statistics.median(result["samples_per_second"]["cropped"])
-    return [
-        f"| loader, one core | {slow:.0f} samples/s | {fast:.0f} samples/s | {_times(result['ratio'])} | |",
-        f"| loader, one core, the rest on the device ({result['seconds_per_sample_on_device'] * 1e3:.1f} ms a sample "
-        f"there) | {slow:.0f} samples/s | {cropped:.0f} samples/s | {cropped / slow:.1f} | |",
-    ]
+    rows = [f"| loader, one core | {slow:.0f} samples/s | {fast:.0f} samples/s | {_times(result['ratio'])} | |"]
+    if "CPU" not in result["machine"]["device"]:
+        rows.append(
+            f"| loader, one core, the rest on the GPU ({result['seconds_per_sample_on_device'] * 1e3:.1f} ms a sample) "
+            f"| {slow:.0f} samples/s | {cropped:.0f} samples/s | {_times(result['cropped_ratio'])} | |"
+        )
+    return rows
 
 
 def _sides(what: Callable[[dict], str], slow: str, fast: list[str]) -> Callable[[dict], list[str]]:
@@ -127,6 +130,76 @@ ROWS: dict[str, Callable[[dict], list[str]]] = {
     "vqa": _sides(lambda options: f"ranking {options['answers']:,} answers, k {options['k']}", "plain", ["ours"]),
 }
 """By the name of a result, or its beginning."""
+
+
+def _parts(result: dict) -> str:
+    options, whole = result["options"], result["whole"]
+    shares = sorted(result["parts"].items(), key=lambda part: -part[1])
+    return (
+        f"Where a step of ViT-{options['name']}/16 with {options['batch']} pairs goes, each part measured alone: "
+        + "; ".join(f"{name} {seconds / whole:.0%}" for name, seconds in shares)
+        + "."
+    )
+
+
+def _scale(result: dict) -> str:
+    rows = []
+    for varied, series in result["series"].items():
+        first, *_, last = series["points"]
+        ends = [series["points"][value] for value in (first, last)]
+        seconds = " to ".join(f"{statistics.median(end['seconds']):.2f}" for end in ends)
+        memory = " to ".join(f"{end['bytes'] / 2**30:.2f}" for end in ends)
+        slopes = series["slopes"]
+        rows.append(
+            f"| {varied} | {int(first):,} to {int(last):,} | {seconds} | {slopes['seconds']:.2f} | {memory} "
+            f"| {slopes['bytes']:.2f} |"
+        )
+    return (
+        "How a step grows, default settings; slopes are log-log, 1 in proportion, 2 as the square:\n\n"
+        "| what varies | from, to | seconds | slope | GiB | slope |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+    )
+
+
+def _processes(result: dict) -> str:
+    rows = []
+    for name, run in result["runs"].items():
+        costs = run["costs"]
+        rows.append(
+            f"| {name} | {costs['pairs_per_second']:.1f} | {costs['peak_bytes'] / 2**20:.0f} | {costs['added']:.2f} "
+            f"| {costs['added_with_thread']:.2f} | {costs['resume']:.2f} |"
+        )
+    return (
+        f"Processes on the CPU's cores, a small model, {result['pairs']} pairs a step over all of them:\n\n"
+        "| processes | pairs/s | MiB | a checkpoint adds, s | written by a thread | resuming, s |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(rows)
+    )
+
+
+def _long_run(result: dict) -> str:
+    return (
+        f"Over {result['options']['steps']:,} steps of a tiny model the last windows ran at {result['kept_speed']:.2f} "
+        f"of the speed of the first; memory changed by {result['grown_mib']:+.1f} MiB in the trainer and by "
+        f"{result['loaders_grown_mib']:+.1f} MiB in its loader."
+    )
+
+
+def _loader_scale(result: dict) -> str:
+    options, start = result["options"], result["start_up_seconds"]["with_sizes"]
+    return (
+        f"The loader lists {options['shards']:,} shards in {start['listed']:.2f} s and has a batch "
+        f"{start['first_batch']:.2f} s later; over {result['memory'][-1]['samples']:,} samples its memory changed by "
+        f"{result['grown_mib']:+.1f} MiB."
+    )
+
+
+ALONE: dict[str, Callable[[dict], str]] = {
+    "parts": _parts,
+    "scale": _scale,
+    "processes": _processes,
+    "long_run": _long_run,
+    "loader_scale": _loader_scale,
+}
+"""As above."""
 
 
 def in_readme(text: str) -> str:

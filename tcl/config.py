@@ -124,7 +124,7 @@ class AugmentConfig:
     """Strength of RandAugment, 0 to 10."""
     on_device: bool = False
     """Take all steps but the crop on the training device, in batches, instead of in the workers: for a GPU that few
-    CPU cores have to feed. Views are the same but for rounding."""
+    CPU cores have to feed. Views are the same but for rounding (`tcl.data.batched_operations`)."""
 
 
 @dataclass

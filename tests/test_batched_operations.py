@@ -16,6 +16,7 @@ from tcl.data.batch import QuestionBatch
 from tcl.data.batched_operations import OPERATIONS, finish_views, take_steps
 from tcl.data.view_step import Step
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LARGEST_DIFFERENCE = {op.hue: 6}
 """In levels, where 1 is not enough: workers turn colours in 8 bits."""
 RANGES = {
@@ -60,13 +61,14 @@ def values_of(operation, rng: random.Random) -> tuple:
     return (rng.randint(low, high) if isinstance(low, int) else rng.uniform(low, high),)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
-def test_an_operation_does_to_many_images_what_it_does_to_one(operation):
+def test_an_operation_does_to_many_images_what_it_does_to_one(operation, device):
     rng = random.Random(0)
     pixels = images() * 3
     steps = [Step(operation, values_of(operation, rng)) for _ in pixels]
     before = batch_of(pixels)
-    found = take_steps(before, [[step] for step in steps])
+    found = take_steps(before.to(device), [[step] for step in steps]).cpu()
     right = batch_of([operation(one, *step.values) for one, step in zip(pixels, steps, strict=True)])
     difference = (found.float() - right.float()).abs()
     assert found.dtype == torch.uint8 and before.equal(batch_of(pixels))

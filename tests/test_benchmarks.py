@@ -77,5 +77,47 @@ def test_the_report_takes_the_newest_result_of_each_kind(tmp_path):
     assert "No GPU was at hand" in report
 
 
+def test_what_has_no_other_side_follows_the_table(tmp_path):
+    comparison = {
+        "options": {"answers": 10, "k": 2},
+        "seconds": {"plain": [2.0], "ours": [1.0]},
+        "ratios": {"ours": {"median": 2.0, "least": 2.0, "most": 2.0}},
+    }
+    costs = {"pairs_per_second": 33.0, "peak_bytes": 2**30, "added": 0.5, "added_with_thread": 0.25, "resume": 1.5}
+    points = {"8": {"seconds": [1.0, 2.0, 3.0], "bytes": 2**30}, "64": {"seconds": [9.0], "bytes": 2**32}}
+    results = {
+        "vqa": comparison,
+        "parts-Ti-64": {"options": {"name": "Ti", "batch": 64}, "whole": 4.0, "parts": {"text": 1.0, "image": 2.0}},
+        "scale": {"series": {"pairs": {"points": points, "slopes": {"seconds": 0.98, "bytes": 1.02}}}},
+        "processes": {"pairs": 16, "runs": {"2, DDP": {"costs": costs}}},
+        "long_run": {"options": {"steps": 5000}, "kept_speed": 0.987, "grown_mib": 1.5, "loaders_grown_mib": -0.5},
+        "loader_scale": {
+            "options": {"shards": 10000},
+            "start_up_seconds": {"with_sizes": {"listed": 0.5, "first_batch": 0.25}},
+            "memory": [{"samples": 100_000}],
+            "grown_mib": -1.0,
+        },
+        "unknown": {},
+    }
+    for name, result in results.items():
+        (tmp_path / f"box-2026-01-01-{name}.json").write_text(
+            json.dumps({"machine": {"threads": 1, "torch": "2"}} | result)
+        )
+    report = render(newest_results(tmp_path))
+    places = [
+        report.find(piece)
+        for piece in (
+            "**2.0**",
+            "image 50%; text 25%.",
+            "| pairs | 8 to 64 | 2.00 to 9.00 | 0.98 | 1.00 to 4.00 | 1.02 |",
+            "| 2, DDP | 33.0 | 1024 | 0.50 | 0.25 | 1.50 |",
+            "Over 5,000 steps of a tiny model the last windows ran at 0.99 of the speed of the first",
+            "10,000 shards in 0.50 s and has a batch 0.25 s later; over 100,000 samples its memory changed by -1.0 MiB",
+            "No GPU was at hand",
+        )
+    ]
+    assert places[0] > 0 and min(places) == places[0] and max(places) == places[-1]
+
+
 def test_readme_quotes_the_committed_results():
     assert in_readme(Path("README.md").read_text()) == render(newest_results())

@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 from tiny import BERT, MODEL, VOCABULARY, random_batch, tiny_models
+from torch import nn
 
 from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
 from tcl.errors import InputError
+from tcl.models.dropout import Dropout
 from tcl.models.encoders import build_encoders
 from tcl.models.image_encoder import build_image_encoder
 from tcl.models.queue import FeatureQueue
@@ -47,13 +49,15 @@ def test_what_is_no_vit_with_cls_is_refused(name):
 @pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "electra"])
 def test_any_encoder_of_bert_layers(name):
     extra = {"embedding_size": 12} if name == "electra" else {}
-    encoders = build_encoders(with_text(name, **extra), VOCABULARY, pad_id=1)
+    encoders = build_encoders(with_text(name, hidden_dropout_prob=0.1, **extra), VOCABULARY, pad_id=1)
     ids, mask = torch.randint(5, VOCABULARY, (2, 6)), torch.ones(2, 6, dtype=torch.long)
     tokens = encoders.text_encoder(ids, mask)
     keys_values = encoders.fusion_encoder.image_keys_values(torch.randn(2, 5, 24))
     fused = encoders.fusion_encoder(tokens, mask, keys_values)
     logits = encoders.predict_tokens(fused, torch.tensor([1, 7]))
     assert tokens.shape == fused.shape == (2, 6, 16) and logits.shape == (2, VOCABULARY)
+    dropouts = [module for module in encoders.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+    assert all(isinstance(module, Dropout) for module in dropouts) and len(dropouts) > 4
 
 
 @pytest.mark.parametrize("name", ["roberta-prelayernorm", "distilbert", "gpt2", "no-such-type"])

@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from data_files import encode, write_tar
 from PIL import Image
 from safetensors.torch import load_file
+from torch._dynamo.utils import counters
 
 from tcl.command_line import parse_pretrain
 from tcl.config import PretrainConfig
@@ -226,7 +227,9 @@ def test_steps_that_stay_non_finite_stop_the_run_and_name_the_losses(arguments, 
 def test_memory_and_compile_options_change_no_number(arguments, tmp_path, option):
     common = ["--train.steps=2", "--train.log_every=1", "--eval.every=100"]
     pretrain(configure(arguments, tmp_path / "plain", *common))
+    counters.clear()
     pretrain(configure(arguments, tmp_path / "option", *common, option))
+    assert not counters["graph_break"], "a compiled layer is one graph"
     plain, other = ([row["loss"] for row in rows(tmp_path / d) if "loss" in row] for d in ("plain", "option"))
     assert other == pytest.approx(plain, rel=1e-4)
 

@@ -14,7 +14,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from tcl.data.image_operations import GREY, Box, Step
+from tcl.data.image_operations import GREY, Box
+from tcl.data.view_step import Step
 
 DrawViews = Callable[[str, int, int], list[list[Step]]]
 """(key, width, height) of an image -> the steps of each of its views."""

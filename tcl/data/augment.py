@@ -1,7 +1,7 @@
 """From a decoded image to the pixels of one view: augmented for training, resized for evaluation.
 
 What is random about a view is drawn first, as a list of steps, from a generator that the caller hands in; taking the
-steps is `tcl.data.image_operations`. So a view can be made again, here or by other means.
+steps is `tcl.data.image_operations`, here, or `tcl.data.batched_operations`, on the training device.
 """
 
 import math
@@ -37,7 +37,7 @@ class View(NamedTuple):
 class Augment:
     """Makes one randomly augmented view of an image; `min_side` is the smallest side that a crop of it can need.
 
-    Calling it takes an image of any size, [H, W, 3] uint8 RGB.
+    Calling it takes an image of any size, [H, W, 3] uint8 RGB, and the generator to draw from -> View.
     """
 
     def __init__(self, config: AugmentConfig, image_size: int):

@@ -38,6 +38,7 @@ class Batch:
     image_steps: list[list[Step]] = field(default_factory=list)
     """[B], what is left to do to each first view (`finish_views`), or none at all."""
     image_aug_steps: list[list[Step]] = field(default_factory=list)
+    """The same of the second views."""
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,7 +1,8 @@
 """The steps of all views of a batch, on the training device: `image_operations` for many images at a time.
 
 Images are [n, 3, H, W] uint8 RGB in, new ones out; a value comes as [n, 1, 1, 1] float, one for each image. Definitions
-are those of image_operations; results differ by a level or two, by rounding.
+are those of image_operations; results differ by rounding, an operation's by a level, hue's by up to six, and what
+autocontrast and equalize make of such a difference can be more.
 """
 
 import math
@@ -19,7 +20,7 @@ from tcl.data.image_operations import GREY, LUMA
 from tcl.data.view_step import Step
 
 AT_ONCE = 128
-"""Images that an operation takes at a time: 100 MB of floats at 256 pixels."""
+"""Images that an operation takes at a time: 100 MB as floats at 256 pixels, of which hue holds ten at once."""
 
 
 def finish_views(batch: AnyBatch) -> AnyBatch:

@@ -11,6 +11,7 @@ nothing left to do. Candidates come in parts, those of the batch and the queue, 
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Candidates = tuple[Tensor, ...]
 """Parts [C_i, D] without gradient, C candidates in all."""
@@ -53,7 +54,7 @@ def _partition_and_mean(scaled: Tensor, candidates: Candidates) -> tuple[Tensor,
     """
     highest = scaled.new_full((len(scaled), 1), -torch.inf)
     partition, mean = torch.zeros_like(highest), torch.zeros_like(scaled)
-    for chunk in (chunk for part in candidates if len(part) for chunk in part.split(CHUNK)):
+    for chunk in (chunk for part in candidates for chunk in part.split(CHUNK)):
         logits = scaled @ chunk.T
         higher = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
         shrink = (highest - higher).exp_()
@@ -72,6 +73,7 @@ class _LogPartition(torch.autograd.Function):
         return partition
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (mean,) = ctx.saved_tensors
         return mean * gradient[:, None], *(None for _ in ctx.needs_input_grad[1:])

@@ -16,7 +16,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     threshold = round(p * STEPS)
     if x.device.type != "cpu" or threshold in (0, STEPS):
         return F.dropout(x, p)
-    bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    bits = torch.randint(-(2**63), 2**63 - 1, ((x.numel() + 3) // 4,), device=x.device).view(torch.int16)
     keep = bits[: x.numel()].view(x.shape) >= threshold - STEPS // 2
     return x * keep.to(x.dtype).mul_(STEPS / (STEPS - threshold))
 

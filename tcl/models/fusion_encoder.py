@@ -145,9 +145,6 @@ class FusionEncoder(nn.Module):
     def image_keys_values(self, image_tokens: Tensor, mask: Tensor | None = None) -> list[KeysValues]:
         """[I, N, image width] -> keys and values of each image for every layer. mask [I, N] (1 token, 0 padding)."""
         mask = None if mask is None else mask.bool()[:, None, None, :]
-        device = image_tokens.device.type
-        if torch.is_autocast_enabled(device):  # once, instead of in each of the linear layers that read them
-            image_tokens = image_tokens.to(torch.get_autocast_dtype(device))
         return [layer.cross_attention.keys_values(image_tokens, mask) for layer in self.layers]
 
     def forward(

@@ -146,8 +146,9 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
     nonfinite_in_a_row = 0
     while step < run.total_steps:
         waiting = time.perf_counter()
-        batches = _next_batches(run)
+        arrived = [next(run.loader) for _ in range(config.train.accumulate_steps)]
         waited = time.perf_counter() - waiting
+        batches = [_on_device(run, batch) for batch in arrived]
         lr = learning_rate(step, run.total_steps, config.optim)
         ramp_steps = config.objective.alpha_ramp_epochs * run.steps_per_epoch
         result = train_step(
@@ -208,11 +209,9 @@ def _save(run: _Run, step: int, best_score: float | None, is_best: bool) -> Path
     return saved
 
 
-def _next_batches(run: _Run) -> list[Batch | QuestionBatch]:
-    """The batches of one optimiser step, on the device, their images as the encoder takes them."""
-    device, count = run.accelerator.device, run.config.train.accumulate_steps
-    arrived = [to_device(next(run.loader), device) for _ in range(count)]
-    return [normalise_images(finish_views(batch), run.mean, run.std) for batch in arrived]
+def _on_device(run: _Run, batch: Batch | QuestionBatch) -> Batch | QuestionBatch:
+    """`batch` on the device, its images as the encoder takes them."""
+    return normalise_images(finish_views(to_device(batch, run.accelerator.device)), run.mean, run.std)
 
 
 def _evaluate(run: _Run, step: int, is_last: bool = False) -> float | None:
