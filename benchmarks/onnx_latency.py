@@ -26,7 +26,6 @@ from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.hub import Pretrained, load_pretrained
 from tcl.checkpoints.onnx_export import export_onnx
 from tcl.checkpoints.onnx_graphs import Graphs, graphs_of
-from tcl.command_line import end_with_one_line
 from tcl.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.inference.onnx_towers import OnnxTowers, load_onnx
 
@@ -125,4 +124,4 @@ def time_graph(name: str, sides: list[Side], repeats: int) -> dict[str, list[flo
 if __name__ == "__main__":
     parser = jsonargparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_function_arguments(main)
-    end_with_one_line(lambda: main(**vars(parser.parse_args())))
+    main(**vars(parser.parse_args()))

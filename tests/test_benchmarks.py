@@ -1,5 +1,6 @@
 """What the benchmarks share, the report in README, and the guard against lost speed."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from benchmarks.check import lost
 from benchmarks.measure import ratio, slope
 from benchmarks.report import in_readme, newest_results, render
 from benchmarks.sides import PeakMemory, Sides
+
+
+@pytest.mark.parametrize("path", sorted(Path("benchmarks").rglob("*.py")), ids=str)
+def test_every_benchmark_can_be_imported(path):
+    importlib.import_module(".".join(path.with_suffix("").parts))
 
 
 def test_the_ratio_is_taken_round_by_round():
