@@ -131,6 +131,27 @@ def test_debug_shows_the_traceback_before_the_line(here, capsys):
     assert lines[-1].startswith("error: images[0]: 'dgo.jpg' is no file")
 
 
+def test_news_of_a_dead_loader_process_is_one_line_wherever_it_comes(capsys):
+    def working(arguments):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. \nmore")
+
+    with pytest.raises(SystemExit) as ended:
+        end_with_one_line(working, [])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: a loader process died: DataLoader worker (pid 7) is killed by signal: Killed. If memory ran out, use "
+        "fewer workers or smaller batches\n"
+    )
+
+
+def test_other_errors_of_a_program_keep_their_traceback():
+    def working(arguments):
+        raise RuntimeError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        end_with_one_line(working, [])
+
+
 def test_the_module_is_the_same_command():
     done = subprocess.run(
         [sys.executable, "-m", "tcl", "shrads"], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT

@@ -13,19 +13,32 @@ DEBUG = "--debug"
 def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str] | None = None) -> None:
     """Run `command` with `arguments` (default: those of the process), less --debug.
 
-    InputError is one line on stderr and exit code 2 (after its traceback, with --debug), being told to stop (and saved)
-    exit code 75, Ctrl-C 130.
+    InputError, or a dead loader process, is one line on stderr and exit code 2 (after its traceback, with --debug),
+    being told to stop (and saved) exit code 75, Ctrl-C 130.
     """
     given = sys.argv[1:] if arguments is None else arguments
     try:
         command([argument for argument in given if argument != DEBUG])
-    except InputError as error:
+    except (InputError, RuntimeError) as error:
+        line = _line(error)
+        if line is None:
+            raise
         if DEBUG in given:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except Preempted as told:
         print(told, file=sys.stderr)
         sys.exit(PREEMPTED_EXIT_CODE)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _line(error: InputError | RuntimeError) -> str | None:
+    if isinstance(error, InputError):
+        return str(error)
+    if "DataLoader worker" in str(error):
+        # The news is a signal, which torch raises wherever the main thread happens to be, not only in the loader.
+        first = str(error).splitlines()[0].strip()
+        return f"a loader process died: {first} If memory ran out, use fewer workers or smaller batches"
+    return None
