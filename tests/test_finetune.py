@@ -457,7 +457,8 @@ def test_vqa_trains_on_two_processes_as_on_one_that_accumulates(data, tmp_path, 
     if mode == "zero3":
         options.append("--train.deepspeed=configs/deepspeed/zero3.json")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "finetune.py"]
-    subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True)
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     found = [row for row in rows(tmp_path / mode) if "answer" in row]
     config, build = vqa(data, tmp_path / "one", *steps, "--train.accumulate_steps=2", "--data.workers=2")
     config.data.val = None
