@@ -1,0 +1,19 @@
+"""Names and texts from outside as a terminal may show them: on one line, and without a character that acts."""
+
+import unicodedata
+
+_ACTING = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+"""Unicode's categories of control and format characters, surrogates, unassigned ones, line and paragraph separators."""
+_JOINERS = "\u200c\u200d"
+"""Format characters that Persian words and many emoji are spelt with."""
+
+
+def shown(text: str) -> str:
+    r"""`text` with control characters, line breaks, turns of the writing direction and halves of surrogate pairs
+    spelt out (a line feed as \n); whatever else people write stays as it is."""
+    return text if text.isascii() and text.isprintable() else "".join(map(_spelt, text))
+
+
+def _spelt(character: str) -> str:
+    acts = unicodedata.category(character) in _ACTING and character not in _JOINERS
+    return character.encode("unicode_escape").decode() if acts else character
