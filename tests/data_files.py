@@ -75,7 +75,7 @@ def config(*shards: str | SourceConfig, **options) -> DataConfig:
     return DataConfig(**{"train": train, "workers": 0, "shuffle_buffer": 8, "max_bad_fraction": 1.0, **options})
 
 
-def loader(data: DataConfig, with_ids: bool = False, **options) -> TrainLoader:
-    reader = PairReader(data, Augment(data.augment, 16), TOKENIZER, mlm_probability=0.5, with_ids=with_ids)
+def loader(data: DataConfig, named_ids: bool = False, **options) -> TrainLoader:
+    reader = PairReader(data, Augment(data.augment, 16), TOKENIZER, mlm_probability=0.5, named_ids=named_ids)
     defaults = {"reader": reader, "batch_size": 4, "seed": 0, "rank": 0, "world_size": 1}
     return train_loader(data, **{**defaults, **options})

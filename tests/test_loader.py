@@ -70,7 +70,7 @@ def test_batch(shards):
 
 
 def test_images_are_normalised_by_hand(shards):
-    batch = next(loader(config(shards), with_ids=True))
+    batch = next(loader(config(shards), named_ids=True))
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     found = normalise_images(batch, torch.tensor(mean), torch.tensor(std))
     for name in ("image", "image_aug"):
@@ -85,7 +85,7 @@ def test_images_are_normalised_by_hand(shards):
 
 
 def test_batch_moves_between_devices(shards):
-    batch = next(loader(config(shards), with_ids=True))
+    batch = next(loader(config(shards), named_ids=True))
     moved = to_device(batch, "meta")
     assert all(getattr(moved, name).device.type == "meta" for name in TENSORS)
     assert moved.keys == batch.keys
@@ -93,7 +93,7 @@ def test_batch_moves_between_devices(shards):
 
 def test_pinning_reaches_every_tensor(shards, monkeypatch):
     """DataLoader pins what has a pin_memory method; without a GPU, a stand-in shows what it is called on."""
-    loaded = next(iter(loader(config(shards), with_ids=True)._stream))
+    loaded = next(iter(loader(config(shards), named_ids=True)._stream))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     pinned = loaded.pin_memory()
     assert all(getattr(pinned.batch, name).equal(getattr(loaded.batch, name) + 1) for name in TENSORS)
@@ -101,7 +101,7 @@ def test_pinning_reaches_every_tensor(shards, monkeypatch):
 
 
 def test_only_images_change_their_precision(shards):
-    batch = next(loader(config(shards), with_ids=True))
+    batch = next(loader(config(shards), named_ids=True))
     halved = images_to(batch, torch.bfloat16)
     assert halved.image.dtype == halved.image_aug.dtype == torch.bfloat16
     kept = [name for name in TENSORS if name not in ("image", "image_aug")]
@@ -115,11 +115,21 @@ def test_image_ids_are_equal_for_the_same_image_alone(tmp_path):
     also_named = [("d.jpg", same), ("d.json", b'{"caption": "a cat", "image_id": 7}')]
     entries = [*pair("a", image=same), *pair("b", image=same), *named, *also_named, *pair("e", image=other)]
     path = write_tar(tmp_path / "0.tar", entries)
-    batch = next(loader(config(str(path)), with_ids=True, batch_size=5))
+    batch = next(loader(config(str(path)), named_ids=True, batch_size=5))
     ids = dict(zip([key[-1] for key in batch.keys], batch.image_ids.tolist(), strict=True))
     assert ids["a"] == ids["b"] and ids["c"] == ids["d"]
     assert len({ids["a"], ids["c"], ids["e"]}) == 3 and min(ids.values()) >= 0
-    assert next(loader(config(str(path)))).image_ids is None
+
+
+def test_images_of_sources_that_number_them_alike_are_told_apart_by_their_bytes(tmp_path):
+    """Two sources may both have an image 7, and the same image may come from both."""
+    same, other = encode(noise(1)), encode(noise(2))
+    named = [("a.jpg", same), ("a.json", b'{"caption": "a dog", "image_id": 7}')]
+    also_named = [("b.jpg", other), ("b.json", b'{"caption": "a cat", "image_id": 7}')]
+    path = write_tar(tmp_path / "0.tar", [*named, *also_named, *pair("c", image=same)])
+    batch = next(loader(config(str(path)), batch_size=3))
+    ids = dict(zip([key[-1] for key in batch.keys], batch.image_ids.tolist(), strict=True))
+    assert ids["a"] == ids["c"] != ids["b"]
 
 
 # Splitting

@@ -265,6 +265,49 @@ def test_a_batch_of_one_image_has_no_negatives():
     assert not negatives.valid_texts.any() and not negatives.valid_images.any()
 
 
+def test_a_repeated_pair_is_right_for_itself():
+    """CMA and IMC by hand: both rows of an image share the weight of the right answer, and no queued row has any."""
+    student, teacher = tiny_models()
+    batch = random_batch(3)
+    batch.image_ids = torch.tensor([7, 3, 7])
+    temperature = student.temperature.detach()
+    targets = teacher(batch, temperature, 0.4)
+    right = torch.tensor([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0], [0.5, 0.0, 0.5]])
+    images, texts = targets.image_candidates[0], targets.text_candidates[0]
+    torch.testing.assert_close(targets.image_positives, right @ images)
+    all_texts = torch.cat(targets.text_candidates)
+    soft = (images @ all_texts.T / temperature).softmax(dim=1)
+    torch.testing.assert_close(targets.i2t, 0.4 * soft @ all_texts + 0.6 * right @ texts)
+    assert len(targets.to_enqueue(3)) == 2  # these queues remember no ids
+
+
+def test_ids_change_nothing_where_no_pair_comes_twice():
+    student, teacher = tiny_models()
+    batch = random_batch(5)
+    alone = teacher(batch, student.temperature.detach(), 0.4)
+    batch.image_ids = torch.tensor([5, 9, 2, 0, 2**63 - 1])
+    with_ids = teacher(batch, student.temperature.detach(), 0.4)
+    for name in ("image_positives", "text_positives", "i2t", "t2i"):
+        assert getattr(alone, name).equal(getattr(with_ids, name))
+    torch.manual_seed(0)
+    losses = student(random_batch(5), alone)
+    torch.manual_seed(0)
+    assert all(a.equal(b) for a, b in zip(losses, student(random_batch(5), with_ids), strict=True))
+
+
+def test_a_repeated_pair_is_never_its_own_negative():
+    """Three rows of one image and one of another: every negative is of the other image."""
+    student, teacher = tiny_models()
+    batch = random_batch(4)
+    batch.image_ids = torch.tensor([7, 7, 3, 7])
+    targets = teacher(batch, student.temperature.detach(), 0.0)
+    logits = torch.randn(4, 4)
+    for _ in range(50):
+        drawn = draw_batch_negatives(logits, logits, targets.first, targets.batch_ids)
+        for negatives in (drawn.images, drawn.texts):
+            assert (batch.image_ids[negatives] != batch.image_ids).all()
+
+
 def test_queued_ids_are_written_where_the_features_are():
     _, teacher = tiny_models(ObjectiveConfig(queue_size=5), with_ids=True)
     assert teacher.id_queue.ids.tolist() == [-100] * 5

@@ -34,7 +34,7 @@ class Batch:
     """'<shard name>/<sample key>' of each pair, for tests and messages."""
     image_ids: Tensor | None = None
     """[B] int64 >= 0: pairs with equal ids show the same image, and each other's texts are right for them. None: every
-    pair is taken for itself, as in pre-training."""
+    pair is taken for itself."""
     image_steps: list[list[Step]] = field(default_factory=list)
     """[B], what is left to do to each first view (`finish_views`), or none at all."""
     image_aug_steps: list[list[Step]] = field(default_factory=list)

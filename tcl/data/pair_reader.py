@@ -23,13 +23,14 @@ class Pair:
     image_aug: View
     caption: str
     key: str
-    image_id: int | None
+    image_id: int
 
 
 class PairReader:
     """Decodes pairs with two augmented views, and makes batches of them.
 
-    mlm_probability 0 to 1: share of tokens masked. with_ids: pairs know which image they show (`image_id_of`).
+    mlm_probability 0 to 1: share of tokens masked. named_ids: an "image_id" in the JSON says which image a pair shows,
+    else its bytes alone do, as where several sources number their images each for itself.
     """
 
     def __init__(
@@ -38,13 +39,13 @@ class PairReader:
         augment: Augment,
         tokenizer: PreTrainedTokenizerBase,
         mlm_probability: float,
-        with_ids: bool = False,
+        named_ids: bool = False,
     ):
         self.data = data
         self.augment = augment
         self.tokenizer = tokenizer
         self.mlm_probability = mlm_probability
-        self.with_ids = with_ids
+        self.named_ids = named_ids
 
     def read(self, fields: dict[str, bytes], key: str, rng: random.Random) -> Pair:
         """A sample's bytes by extension -> a pair; `rng` draws the caption and the views. BadSample: unusable."""
@@ -54,7 +55,7 @@ class PairReader:
         caption = rng.choice(captions)
         if not self.tokenizer.tokenize(caption):  # e.g. nothing but control characters
             raise BadSample(EMPTY_CAPTION)
-        image_id = image_id_of(fields, content) if self.with_ids else None
+        image_id = image_id_of(fields if self.named_ids else {}, content)
         return Pair(self.augment(pixels, rng), self.augment(pixels, rng), caption, key, image_id)
 
     def batch(self, pairs: list[Pair], seed: int) -> Batch:
@@ -77,7 +78,7 @@ class PairReader:
             mask_positions=masked.positions,
             mask_labels=masked.labels,
             keys=[pair.key for pair in pairs],
-            image_ids=torch.tensor([pair.image_id for pair in pairs]) if self.with_ids else None,
+            image_ids=torch.tensor([pair.image_id for pair in pairs]),
             image_steps=[pair.image.steps for pair in pairs],
             image_aug_steps=[pair.image_aug.steps for pair in pairs],
         )

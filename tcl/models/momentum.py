@@ -36,7 +36,9 @@ class Targets:
     first: int
     """Which of the C rows belongs to sample 0 of this process."""
     batch_ids: Tensor | None
-    """Image ids of the C rows, where the batch has any."""
+    """Image ids of the C rows; None: each shows an image of its own."""
+    queues_have_ids: bool
+    """Do the queues remember which image a row shows?"""
     image_positives: Tensor
     """The right image candidate of each sample, or the mean of several [B, D]."""
     text_positives: Tensor
@@ -62,7 +64,7 @@ class Targets:
         """What `Momentum.enqueue` takes, of this process' B samples."""
         own = slice(self.first, self.first + B)
         features = self.image_candidates[0][own], self.text_candidates[0][own]
-        return features if self.batch_ids is None else (*features, self.batch_ids[own])
+        return (*features, self.batch_ids[own]) if self.queues_have_ids else features
 
 
 @torch.no_grad()
@@ -79,8 +81,9 @@ def follow(teacher: nn.Module, student: Iterable[list[Tensor]], momentum: float)
 class Momentum(nn.Module):
     """Momentum copies of `student` (its `Encoders`) and one queue for each modality.
 
-    with_ids: batches have image ids, and the queues remember them. Stays in train mode while training: its dropout is
-    the second view of a text.
+    Pairs of a batch with equal image ids are right for each other: the same pair may come twice. with_ids: the queues
+    remember the ids, and so are all pairs of an image, as in fine-tuning on retrieval. Stays in train mode while
+    training: its dropout is the second view of a text.
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class Momentum(nn.Module):
         text = encoders.project_text(text_tokens)
         image_locals = pool_regions(image[:, 1:], encoders.image_encoder.grid, self.lmi_regions)
         batch_wide = [image[:, 0], text[:, 0], image_locals, text[:, 1:], batch.attention_mask[:, 1:]]
-        batch_wide += [] if self.id_queue is None else [batch.image_ids]
+        batch_wide += [] if batch.image_ids is None else [batch.image_ids]
         first, mlm_count = 0, None
         if self.objective.global_negatives:
             batch_wide = [gather_rows(rows) for rows in batch_wide]
@@ -134,9 +137,10 @@ class Momentum(nn.Module):
         i2t = t2i = mlm_logits = None
         with torch.autocast(image.device.type, enabled=False):
             if batch_ids is not None:
-                positives = shared_id_positives(batch.image_ids, torch.cat([batch_ids, self.id_queue.ids]))
-                image_positives = weighted_sum(positives, image_candidates)
-                text_positives = weighted_sum(positives, text_candidates)
+                known = [batch_ids] if self.id_queue is None else [batch_ids, self.id_queue.ids]
+                positives = shared_id_positives(batch.image_ids, torch.cat(known))
+                image_positives = weighted_sum(positives, image_candidates[: len(known)])
+                text_positives = weighted_sum(positives, text_candidates[: len(known)])
             if self.objective.cma_weight > 0:
                 i2t = expected_candidates(image[:, 0], text_candidates, text_positives, temperature, alpha)
                 t2i = expected_candidates(text[:, 0], image_candidates, image_positives, temperature, alpha)
@@ -149,6 +153,7 @@ class Momentum(nn.Module):
             text_candidates=text_candidates,
             first=first,
             batch_ids=batch_ids,
+            queues_have_ids=self.id_queue is not None,
             image_positives=image_positives,
             text_positives=text_positives,
             i2t=i2t,
