@@ -55,4 +55,5 @@ def random_batch(B: int, seed: int) -> Batch:
         mask_positions=torch.cat([torch.arange(B) * L + i for i in range(1, 1 + MASKED)]),
         mask_labels=torch.zeros(B * MASKED, dtype=torch.long),
         keys=[str(i) for i in range(B)],
+        image_ids=torch.arange(B) + B * seed,
     )
