@@ -1,0 +1,53 @@
+"""Exported models, one file of which is damaged, removed or swapped for something else."""
+
+import shutil
+import warnings
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+
+from tcl.checkpoints.build import build_student
+from tcl.checkpoints.export_format import ExportConfig
+from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
+from tcl.checkpoints.initial import initial_weights
+from tests.data_files import TOKENIZER
+from tests.fuzz.case import Wrong
+from tests.fuzz.folders import spoil_a_file
+from tests.tiny import MODEL
+
+
+def prepare(folder: Path) -> list[Path]:
+    """A model of each kind."""
+    found = []
+    for kind in ("tcl", "vqa"):
+        torch.manual_seed(0)
+        student = build_student(ExportConfig(kind, MODEL, decoder_layers=2), TOKENIZER)
+        answers = ["yes", "a red mat"] if kind == "vqa" else None
+        save_pretrained(Pretrained(student, TOKENIZER, kind, MODEL, 20, 10, answers, card="# A card\n"), folder / kind)
+        found.append(folder / kind)
+    return found
+
+
+def mutate(good: list[Path], rng: Random, folder: Path) -> None:
+    chosen = rng.choice(good)
+    shutil.copytree(chosen, folder / chosen.name)
+    spoil_a_file(folder / chosen.name, rng)
+
+
+def read(good: list[Path], folder: Path) -> None:
+    warnings.simplefilter("ignore")
+    (export,) = folder.iterdir()
+    (original,) = (path for path in good if path.name == export.name)
+    for load in (lambda path: load_pretrained(str(path)).student.state_dict(), lambda path: initial_weights(str(path))):
+        require_same(load(export), load(original))
+
+
+def require_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Wrong: a damaged file was loaded, and what came of it is not what was saved."""
+    if found.keys() != expected.keys():
+        raise Wrong(f"other tensors: {sorted(found.keys() ^ expected.keys())[:3]}")
+    for name, tensor in found.items():
+        if not tensor.equal(expected[name]):
+            raise Wrong(f"{name} is not what was saved")

@@ -1,0 +1,54 @@
+"""The text and JSON files of samples: captions, questions, answers, ids."""
+
+import json
+from pathlib import Path
+from random import Random
+
+from tcl.config import DataConfig
+from tcl.data.augment import Augment
+from tcl.data.decode import BadSample
+from tcl.data.pair_reader import PairReader
+from tcl.data.questions import QuestionReader
+from tests.data_files import JPEG, NO_AUGMENT, TOKENIZER
+from tests.fuzz.case import Wrong
+from tests.fuzz.mutate import NAMES, damage, spoil
+
+DATA = DataConfig(augment=NO_AUGMENT)
+
+
+def prepare(folder: Path) -> list[dict[str, object]]:
+    """By extension, what is text, or stands for JSON."""
+    asked = {"question": "what colour is the mat?", "answers": ["red"] * 3 + ["blue"], "question_id": 7}
+    return [
+        {"txt": "a photo of a dog\n\na red mat\r\n"},
+        {"json": {"captions": ["a dog", "a red mat", ""], "image_id": 3, "caption_ids": ["a", "b", "c"]}},
+        {"json": {"caption": "a dog", "image_id": "x"}, "txt": "a cat"},
+        {"json": asked | {"question_type": "what colour", "answer_type": "other"}},
+    ]
+
+
+def mutate(good: list[dict[str, object]], rng: Random, folder: Path) -> None:
+    """sample.json and sample.txt, or one of them, in `folder`."""
+    for extension, value in rng.choice(good).items():
+        if extension == "txt":
+            value = rng.choice((value, rng.choice(NAMES), value * 20_000))
+            content = value.encode("utf-8", "surrogatepass")
+        else:
+            content = json.dumps(spoil(value, rng) if rng.random() < 0.8 else value).encode()
+        (folder / f"sample.{extension}").write_bytes(damage(content, rng) if rng.random() < 0.5 else content)
+
+
+def read(good: list[dict[str, object]], folder: Path) -> None:
+    fields = {path.suffix[1:]: path.read_bytes() for path in folder.glob("sample.*")} | {"jpg": JPEG}
+    augment = Augment(NO_AUGMENT, 16)
+    readers = (PairReader(DATA, augment, TOKENIZER, 0.5), QuestionReader(DATA, augment, TOKENIZER, 10))
+    for reader in (*readers, PairReader(DATA, augment, TOKENIZER, 0.5, True)):
+        try:
+            example = reader.read(fields, "0.tar/sample", Random(0))
+        except BadSample as cause:
+            if len(str(cause)) > 200:
+                raise Wrong(f"a cause to count by: {str(cause)[:300]!r}") from cause
+            continue
+        batch = reader.batch([example], seed=0)
+        if not batch.attention_mask[:, 1:].any() or batch.input_ids.shape[1] > DATA.max_tokens:
+            raise Wrong(f"tokens {batch.input_ids.tolist()}")
