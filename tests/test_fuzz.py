@@ -39,7 +39,7 @@ def swell(folder: Path) -> None:
         (lambda folder: sys.exit(2), "SystemExit"),
         (lambda folder: os.kill(os.getpid(), signal.SIGSEGV), "crashed: SIGSEGV"),
         (lambda folder: (folder / MARKER).touch(), "a command was run"),
-        (swell, "took 3,"),
+        (swell, "took "),
     ],
 )
 def test_what_a_reader_must_not_do_is_told(read, said, tmp_path):
