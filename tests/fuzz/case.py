@@ -1,5 +1,6 @@
 """Mutated inputs, read in a process of its own: what they must not do is raise, hang, crash, swell or run commands."""
 
+import faulthandler
 import os
 import resource
 import select
@@ -55,6 +56,7 @@ def _in_child(read: Callable[[Path], None], folders: list[Path], sending: int) -
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
     address_space = _pages(0) * resource.getpagesize() + 2 * MEMORY_BYTES  # the machine is spared the worst
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    faulthandler.disable()
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
