@@ -235,7 +235,7 @@ def test_long_lines_cost_themselves_alone(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("\n".join([long, lines[0], long, lines[1], long]))
     rows = list(read_rows("jsonl", tmp_path / "file"))
     assert [(row.where, row.problem) for row in rows if row.problem] == [
-        (f"line {number}", "line is not JSON") for number in (1, 3, 5)
+        (f"line {number}", "more than 1 MiB of text") for number in (1, 3, 5)
     ]
     assert [row.image for row in rows if row.problem is None] == ["a.jpg", "b.jpg"]
 

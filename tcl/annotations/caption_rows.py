@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tcl.annotations.json_file import read_json, read_json_lines
+from tcl.annotations.json_file import BadLine, read_json, read_json_lines
 from tcl.annotations.recognise import structure_of
-from tcl.annotations.row import BAD_JSON, NO_IMAGE_KEY, Row, id_key, is_id, objects_in
+from tcl.annotations.row import NO_IMAGE_KEY, Row, id_key, is_id, objects_in
 from tcl.data.decode import EMPTY_CAPTION, NOT_TEXT
 from tcl.errors import InputError
 
@@ -24,7 +24,10 @@ LIKE_CAPTIONS = ("text", "txt", "sentence", "sentences", "description", "title",
 def jsonl_rows(path: Path) -> Iterator[Row]:
     """Rows of lines {"image", "captions" or "caption"}. InputError: see read_json_lines."""
     lines = read_json_lines(path, "jsonl")
-    return (Row(where, None, problem=BAD_JSON) if item is None else caption_row(where, item) for where, item in lines)
+    return (
+        Row(where, None, problem=item.cause) if isinstance(item, BadLine) else caption_row(where, item)
+        for where, item in lines
+    )
 
 
 def json_rows(path: Path) -> Iterator[Row]:

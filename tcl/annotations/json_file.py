@@ -7,10 +7,12 @@ import select
 import stat
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from tcl.annotations.recognise import is_one_value, structure_of
+from tcl.annotations.row import BAD_JSON, TOO_MUCH_TEXT
 from tcl.errors import InputError
 
 LARGEST_JSON = 4 * 2**30
@@ -19,6 +21,14 @@ LONGEST_LINE = 8 * 2**20
 """Bytes of a line; longer ones are passed over."""
 PIPE_SECONDS = 5
 """A named pipe that nobody has begun to write to is taken for empty after this long."""
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line that holds no JSON."""
+
+    cause: str
+
 
 _CHUNK = 2**20
 _BOM = b"\xef\xbb\xbf"
@@ -85,8 +95,8 @@ def _whole(file: BinaryIO, path: Path, structure: str, field: str) -> object:
         ) from error
 
 
-def read_json_lines(path: Path, structure: str) -> Iterator[tuple[str, object | None]]:
-    """'line 3' and what that line holds, None where it is not JSON; blank lines are passed over.
+def read_json_lines(path: Path, structure: str) -> Iterator[tuple[str, object | BadLine]]:
+    """'line 3' and what that line holds, or why it holds nothing; blank lines are passed over.
 
     InputError, at once: unreadable, empty, or one JSON value.
     """
@@ -100,7 +110,7 @@ def read_json_lines(path: Path, structure: str) -> Iterator[tuple[str, object | 
     raise InputError(f"annotations: {path} is one JSON object, not a row per line; is it --from {better}?")
 
 
-def read_lines_or_json(path: Path, structure: str) -> tuple[Iterator[tuple[str, object | None]] | None, object]:
+def read_lines_or_json(path: Path, structure: str) -> tuple[Iterator[tuple[str, object | BadLine]] | None, object]:
     """The rows of a file with one per line, as read_json_lines gives them, or else None and the file's one JSON value.
 
     InputError: unreadable, empty, a list that is not JSON.
@@ -111,20 +121,20 @@ def read_lines_or_json(path: Path, structure: str) -> tuple[Iterator[tuple[str, 
     file.seek(0)
     if first == b"":
         raise InputError(f"annotations: {path} is empty; give a {structure} file with rows")
-    row = None if first is None else _parse(first)
+    row = _parse(first)
     if _starts_with_list(file) or (isinstance(row, dict) and is_one_value(row)):
         return None, _whole(file, path, structure, "annotations")
-    if row is None and os.fstat(file.fileno()).st_size <= LARGEST_JSON:
+    if isinstance(row, BadLine) and os.fstat(file.fileno()).st_size <= LARGEST_JSON:
         try:  # the first line of an object over several lines, or a damaged row
             return None, _loads(file.read())
         except (ValueError, RecursionError, MemoryError):
             file.seek(0)
 
-    def lines() -> Iterator[tuple[str, object | None]]:
+    def lines() -> Iterator[tuple[str, object | BadLine]]:
         with file:
             for number, line in numbered_lines(file):
                 if line is None or line.strip():
-                    yield f"line {number}", None if line is None else _parse(line)
+                    yield f"line {number}", _parse(line)
 
     return lines(), None
 
@@ -156,11 +166,13 @@ def _starts_with_list(file: BinaryIO) -> bool:
     return start.startswith(b"[")
 
 
-def _parse(line: bytes) -> object | None:
+def _parse(line: bytes | None) -> object | BadLine:
+    if line is None:
+        return BadLine(TOO_MUCH_TEXT)
     try:
         return _loads(line)
     except (ValueError, RecursionError, MemoryError):
-        return None
+        return BadLine(BAD_JSON)
 
 
 def _loads(content: bytes) -> object:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tcl.annotations.image_name import BY_ID, checked_template, image_path
-from tcl.annotations.json_file import read_lines_or_json
+from tcl.annotations.json_file import BadLine, read_lines_or_json
 from tcl.annotations.question_row import answers_of, question_row, without_duplicates
 from tcl.annotations.recognise import structure_of
-from tcl.annotations.row import BAD_JSON, NO_IMAGE_KEY, Row
+from tcl.annotations.row import NO_IMAGE_KEY, Row
 from tcl.errors import InputError
 
 IMAGE_IDS = ("image_id", "imageId")
@@ -58,8 +58,8 @@ def _mistaken(content: object) -> str:
 
 
 def _row(where: str, item: object, template: str, unanswered: bool) -> Row:
-    if item is None:
-        return Row(where, None, problem=BAD_JSON)
+    if isinstance(item, BadLine):
+        return Row(where, None, problem=item.cause)
     if not isinstance(item, dict):
         return Row(where, None, problem=NO_IMAGE_KEY)
     image = item.get("image")
