@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -249,3 +250,58 @@ def test_halves_of_surrogate_pairs_stay_as_json(tmp_path):
     assert made.samples == 1
     stored = (tmp_path / "out" / "000000.tar").read_bytes()
     assert rb'{"captions": ["half \udc00"], "image": "a.jpg", "image_id": "\ud800"}' in stored
+
+
+@pytest.mark.parametrize(
+    "structure, content, message",
+    [
+        ("jsonl", b"image,caption\na.jpg,x\n", "holds no JSON; is it --from csv or tsv"),
+        ("vqa", b"image,caption\na.jpg,x\n", "holds no JSON; is it --from csv or tsv"),
+        ("jsonl", json.dumps(CAPTIONS[0]).encode("utf-16"), "is not UTF-8"),
+        ("jsonl", b"\x1f\x8b\x08\x00", r"is compressed \(gzip\)"),
+        ("json", b"PK\x03\x04" + bytes(20), r"is compressed \(zip\)"),
+        ("json", b'{"image": "a"}\n{"image": "b"}', "is not JSON .*; for a row per line use --from jsonl$"),
+        ("coco", b'{"question": "a"}\n{"question": "b"}', "is not JSON .*; for a row per line use --from vqa$"),
+        ("vqa", b'[{"question": "a"', "is not JSON .*; give a whole vqa file$"),
+        ("vqa", b'{"a": 1, "data": [5]}', "is one JSON object, not a row per line; give rows"),
+        ("vqa", b'{"annotations": [{"answers": []}]}', "is it --from vqa_v2"),
+    ],
+)
+def test_other_files_are_named_in_one_line(tmp_path, structure, content, message):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_rows(structure, tmp_path / "file")
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_may_begin_with_the_letters_of_an_archive(tmp_path):
+    (tmp_path / "file").write_text("PK,image,caption\n1,a.jpg,x\n")
+    assert [row.image for row in read_rows("csv", tmp_path / "file")] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("structure", ["jsonl", "json", "csv", "vqa"])
+def test_devices_and_pipes_that_nobody_writes_to_end(tmp_path, monkeypatch, structure):
+    monkeypatch.setattr(json_file, "PIPE_SECONDS", 0)
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"annotations: .*full is a device, not a file"):
+        read_rows(structure, tmp_path / "full")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"annotations: .*pipe is empty"):
+        read_rows(structure, tmp_path / "pipe")
+
+
+def test_a_pipe_is_read_to_its_end():
+    reading, writing = os.pipe()
+    with open(writing, "w") as pipe:
+        pipe.write("".join(json.dumps(row) + "\n" for row in CAPTIONS))
+    assert [row.image for row in read_rows("jsonl", Path(f"/dev/fd/{reading}"))] == ["a.jpg", "b.jpg"]
+    os.close(reading)
+
+
+def test_a_file_too_large_for_one_value_is_not_read(tmp_path):
+    with (tmp_path / "file").open("wb") as file:
+        file.write(b"[")
+        file.truncate(2**33)
+    for structure in ("json", "coco", "vqa"):
+        with pytest.raises(InputError, match=r"is larger than 4 GiB; write a row per line|is not UTF-8"):
+            read_rows(structure, tmp_path / "file")

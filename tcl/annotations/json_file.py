@@ -8,6 +8,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,18 +23,17 @@ LONGEST_LINE = 8 * 2**20
 PIPE_SECONDS = 5
 """A named pipe that nobody has begun to write to is taken for empty after this long."""
 
+_CHUNK = 2**20
+_BOM = b"\xef\xbb\xbf"
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh91AY": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd"}
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
+
 
 @dataclass(frozen=True)
 class BadLine:
     """A line that holds no JSON."""
 
     cause: str
-
-
-_CHUNK = 2**20
-_BOM = b"\xef\xbb\xbf"
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"PK": "zip", b"(\xb5": "zstd"}
-_WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 
 def open_annotations(path: Path, structure: str, field: str = "annotations") -> BinaryIO:
@@ -50,10 +50,11 @@ def open_annotations(path: Path, structure: str, field: str = "annotations") -> 
         file = _copy_of_pipe(path, field) if stat.S_ISFIFO(kind) else path.open("rb")
     except OSError as error:
         raise InputError(f"{field}: {path} cannot be read ({error.strerror}); give a {structure} file") from error
-    start = file.read(2)
+    start = file.read(8)
     file.seek(0)
-    if start in _COMPRESSED:
-        raise InputError(f"{field}: {path} is compressed ({_COMPRESSED[start]}); unpack it first")
+    packed = next((name for mark, name in _COMPRESSED.items() if start.startswith(mark)), None)
+    if packed is not None:
+        raise InputError(f"{field}: {path} is compressed ({packed}); unpack it first")
     if not start:
         raise InputError(f"{field}: {path} is empty; give a {structure} file with rows")
     return file
@@ -90,9 +91,14 @@ def _whole(file: BinaryIO, path: Path, structure: str, field: str) -> object:
     except MemoryError:
         raise InputError(f"{field}: {path} does not fit into memory; write a row per line as for jsonl") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{field}: {path} is not JSON ({error}); for a row per line use --from jsonl or vqa"
-        ) from error
+        raise InputError(f"{field}: {path} is not JSON ({error}); {_advice(content, structure)}") from error
+
+
+def _advice(content: bytes, structure: str) -> str:
+    first = _parse(content[:LONGEST_LINE].removeprefix(_BOM).lstrip().partition(b"\n")[0])
+    if isinstance(first, dict):
+        return f"for a row per line use --from {'vqa' if 'question' in first else 'jsonl'}"
+    return f"give a whole {structure} file"
 
 
 def read_json_lines(path: Path, structure: str) -> Iterator[tuple[str, object | BadLine]]:
@@ -117,26 +123,28 @@ def read_lines_or_json(path: Path, structure: str) -> tuple[Iterator[tuple[str, 
     """
     file = open_annotations(path, structure)
     check_utf8(file, path)
-    first = next((line for _, line in numbered_lines(file) if line is None or line.strip()), b"")
+    lines = [line for _, line in islice(_not_blank(file), 2)]
     file.seek(0)
-    if first == b"":
+    if not lines:
         raise InputError(f"annotations: {path} is empty; give a {structure} file with rows")
-    row = _parse(first)
+    if all(line is not None and line.strip()[:1].isalnum() and isinstance(_parse(line), BadLine) for line in lines):
+        raise InputError(f"annotations: {path} holds no JSON; is it --from csv or tsv?")
+    row = _parse(lines[0])
     if _starts_with_list(file) or (isinstance(row, dict) and is_one_value(row)):
         return None, _whole(file, path, structure, "annotations")
-    if isinstance(row, BadLine) and os.fstat(file.fileno()).st_size <= LARGEST_JSON:
+    only_one_is_bad = len(lines) == 2 and isinstance(_parse(lines[1]), dict)
+    if isinstance(row, BadLine) and not only_one_is_bad and os.fstat(file.fileno()).st_size <= LARGEST_JSON:
         try:  # the first line of an object over several lines, or a damaged row
             return None, _loads(file.read())
         except (ValueError, RecursionError, MemoryError):
             file.seek(0)
 
-    def lines() -> Iterator[tuple[str, object | BadLine]]:
+    def rows() -> Iterator[tuple[str, object | BadLine]]:
         with file:
-            for number, line in numbered_lines(file):
-                if line is None or line.strip():
-                    yield f"line {number}", _parse(line)
+            for number, line in _not_blank(file):
+                yield f"line {number}", _parse(line)
 
-    return lines(), None
+    return rows(), None
 
 
 def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
@@ -150,6 +158,10 @@ def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
         while line and not line.endswith(b"\n"):
             line = file.readline(_CHUNK)
         yield number, None
+
+
+def _not_blank(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    return ((number, line) for number, line in numbered_lines(file) if line is None or line.strip())
 
 
 def check_utf8(file: BinaryIO, path: Path) -> None:
