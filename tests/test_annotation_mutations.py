@@ -214,6 +214,7 @@ def test_public_questions_as_samples(tmp_path):
 
 def test_a_list_without_any_answers_is_a_test_split(tmp_path):
     content = [{"question_id": i, "question": "what?", "image": "a.jpg"} for i in range(2)]
+    content[1]["answers"] = []
     rows = list(read_rows("vqa", write(tmp_path / "file", content, "ALBEF")))
     assert [row.sample["answers"] for row in rows] == [[], []]
     rows = list(read_rows("vqa", write(tmp_path / "file", [*content, ASKED | {"question_id": 9}], "ALBEF")))

@@ -30,7 +30,7 @@ def vqa_rows(path: Path, image_name: str | None) -> Iterator[Row]:
     items = _items(content)
     if items is None:
         raise InputError(f"annotations: {path} {_mistaken(content)}")
-    unanswered = not any(isinstance(item, dict) and _first(item, ANSWERS) is not None for _, item in items)
+    unanswered = not any(isinstance(item, dict) and any(item.get(name) for name in ANSWERS) for _, item in items)
     return without_duplicates(_row(where, item, template, unanswered) for where, item in items)
 
 
