@@ -113,6 +113,7 @@ def test_long_lines_are_counted_and_the_others_stay(tmp_path, monkeypatch, rest)
         (b"image,caption\n", {"delimiter": '"'}, "delimiter: '\"' is not possible"),
         (b"image,caption\n", {"delimiter": ", "}, "delimiter: ', ' is not possible"),
         (b'{"image": "a.jpg", "caption": "x"}\n', {}, "is JSON, not a table; use --from jsonl or json"),
+        (b'\n[{"image": "a.jpg", "caption": "x"}]', {}, "is JSON, not a table; use --from jsonl or json"),
         (b"image,caption\n", {"split": "train"}, "split: 'train' means nothing to --from csv"),
     ],
 )

@@ -1,6 +1,7 @@
 """Rows of tables with a caption a line: csv and tsv of `tcl shards`."""
 
 import csv
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -23,6 +24,9 @@ SUFFIXES = {".tsv": "\t", ".tab": "\t"}
 LINES_OF_FIELD = 100
 """How far the closing quote of a field may be away; a quote that is never closed costs its own line alone."""
 
+_JSON = re.compile(rb'(\xef\xbb\xbf)?\s*(\{\s*"|\[\s*[\[{"])')
+_START_BYTES = 1024
+
 Record = tuple[str, list[str] | str]
 """'line 3' and its columns, or the cause for which it has none."""
 
@@ -38,6 +42,8 @@ def csv_rows(path: Path, image_column: str | None, caption_column: str | None, d
     csv.field_size_limit(2 * LONGEST_LINE)
     file = open_annotations(path, "csv")
     check_utf8(file, path)
+    if _JSON.match(file.peek(_START_BYTES)):
+        raise InputError(f"annotations: {path} is JSON, not a table; use --from jsonl or json")
     records = _records(file, mark)
     first = next(records, None)
     if first is None:
@@ -71,8 +77,6 @@ def _column(path: Path, header: list[str], field: str, name: str) -> int:
         return header.index(name)
     if name.isdecimal() and 1 <= int(name[:9]) <= len(header):
         return int(name[:9]) - 1
-    if header[0][:1] in ("{", "["):
-        raise InputError(f"annotations: {path} is JSON, not a table; use --from jsonl or json")
     columns = ", ".join(header)
     if len(header) == 1:
         other = next((mark for mark in "\t;|," if mark in columns), None)

@@ -23,9 +23,9 @@ and for questions about images, a sample per question:
     vqa_v2    the questions of VQA v2, with its annotations as --answers; without them, as for its test, "answers" is []
     vg_qa     question_answers.json of Visual Genome, [{"id": 1, "qas": [{"qa_id", "question", "answer"}, ...]}, ...]
 Paths are relative to --images; those that leave it, by links too, are skipped (give the folder that links lead to).
-Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2 and vg_qa name by an id
-have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A line may have 8 MiB, the
-JSON of a sample 1 MiB.
+Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2 and vg_qa name by an
+id have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A line may have 8 MiB,
+the JSON of a sample 1 MiB.
 
 The JSON of a sample is {"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers",
 "question_id", "image"}, plus the types. Images that decode are stored byte for byte, unless --max_side shrinks them.
