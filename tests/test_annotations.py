@@ -76,7 +76,7 @@ def test_karpathy(tmp_path, capsys):
         ("image 4", "e.jpg", "empty caption"),
         ("image 6", "f.jpg", "empty caption"),
         ("image 7", "f.jpg", "caption in JSON is not text"),
-        ("image 8", "f.jpg", "caption in JSON is not text"),
+        ("image 8", "f.jpg", "empty caption"),
         ("image 9", None, 'no "image"'),
         ("image 10", "f.jpg", 'no "cocoid" or "imgid"'),
         ("image 11", None, 'no "split"'),
@@ -107,7 +107,6 @@ def test_vqa(tmp_path):
         ({key: good[key] for key in ("question_id", "image", "question")}, "no answers"),
         ({**good, "answers": "dog"}, "answers are not a list of texts"),
         ({**good, "answers": ["dog", 2]}, "answers are not a list of texts"),
-        ({key: good[key] for key in ("image", "question", "answers")}, 'no "question_id"'),
         ({**good, "question_id": ""}, 'no "question_id"'),
         ({**good, "question_id": True}, 'no "question_id"'),
         ({**good, "question_id": [5]}, 'no "question_id"'),
@@ -117,10 +116,11 @@ def test_vqa(tmp_path):
         ('{"question_id": 7', "line is not JSON"),
         ({**good, "question_id": 7, "image": "gone.jpg"}, "missing image file"),
     ]
-    lines = [good, named, *(item for item, _ in bad), repaired | {"question_type": None}]
+    without = {key: good[key] for key in ("question", "answers", "image")}
+    lines = [good, named, *(item for item, _ in bad), repaired | {"question_type": None}, without]
     annotations = write_lines(tmp_path / "train.jsonl", lines)
     samples, skipped = made(tmp_path, "vqa", annotations, ["sub/a.jpg", "b.jpg"])
-    assert samples == [good, named, repaired]
+    assert samples == [good, named, repaired, without]
     assert [(where, cause) for where, _, cause in skipped] == [
         (f"line {i}", cause) for i, (_, cause) in enumerate(bad, start=3)
     ]
@@ -268,9 +268,9 @@ SPLIT = {"split": "train"}
         ("vqa", {}, "\n", "annotations: .* is empty; give a vqa file"),
         ("vqa", {}, json.dumps(QUESTIONS), "is one JSON object, not a row per line; is it --from vqa_v2"),
         ("vqa", {}, json.dumps(QUESTIONS, indent=1), "is it --from vqa_v2"),
-        ("vqa", {}, json.dumps(GENOME), "starts with a list, not with a row; use --from vg_qa"),
+        ("vqa", {}, json.dumps(GENOME), "starts with a list, not with a row; is it --from vg_qa"),
         ("vqa", SPLIT, "{}", "split: 'train' means nothing to --from vqa; it is for karpathy alone"),
-        ("vqa", {"image_name": "{}.jpg"}, "{}", "image_name: '{}.jpg' .* for vqa_v2 and vg_qa alone"),
+        ("coco", {"image_name": "{}.jpg"}, "{}", "image_name: '{}.jpg' .* for vqa, vqa_v2 and vg_qa alone"),
         ("coco", SPLIT, "{}", "split: 'train' means nothing to --from coco"),
         ("vg_qa", {"answers": Path("answers.json")}, "[]", "answers: 'answers.json' .* for vqa_v2 alone"),
         ("vqa_v2", {}, json.dumps(ANNOTATIONS), 'no list "questions"; give the VQA v2 file of questions'),

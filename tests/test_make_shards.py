@@ -273,7 +273,7 @@ COCO = '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id
         ("jsonl", json.dumps(json.loads(COCO), indent=1), "--from coco"),
         ("json", JSONL, "is it jsonl"),
         ("json", JSONL * 2, "--from jsonl"),
-        ("json", COCO, "or coco"),
+        ("json", COCO, "is it --from coco"),
         ("json", "[]", "no usable one among 0"),
         ("coco", JSONL, '"images" and "annotations"'),
         ("coco", LIST, '"images" and "annotations"'),
@@ -332,8 +332,8 @@ def test_numbers(text, number):
 
 
 def test_unknown_structure(tmp_path):
-    with pytest.raises(InputError, match="from: 'csv'"):
-        read_rows("csv", tmp_path)
+    with pytest.raises(InputError, match="from: 'xml'"):
+        read_rows("xml", tmp_path)
 
 
 def test_out_in_use_is_kept_unless_overwritten(tmp_path, images, capsys):

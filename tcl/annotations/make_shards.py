@@ -51,6 +51,7 @@ def make_shards(
     max_side: int | None = None,
     quality: int = 90,
     max_pixels: int = 100_000_000,
+    max_image_bytes: int = 100_000_000,
     workers: int = 2,
     overwrite: bool = False,
 ) -> Report:
@@ -58,16 +59,17 @@ def make_shards(
 
     images: folder that relative image paths start from. shard_size: samples per shard (default 1000), or shard_bytes:
     largest size of a shard in bytes, not both. max_side: larger images are shrunk to this many pixels on their longer
-    side and stored upright, as RGB JPEG of `quality` (1 to 95); default: none. max_pixels: larger images are skipped.
-    workers: processes. overwrite: replace an `out` that is there.
+    side and stored upright, as RGB JPEG of `quality` (1 to 95); default: none. max_pixels, max_image_bytes: larger
+    images are skipped. workers: processes. overwrite: replace an `out` that is there.
     InputError: an impossible value, an `out` that is in use or cannot be written, no usable row.
     """
-    _check_options(shard_size, shard_bytes, max_side, quality, max_pixels, workers)
+    limits = {"max_pixels": max_pixels, "max_image_bytes": max_image_bytes}
+    _check_options(shard_size, shard_bytes, quality, limits | {"max_side": max_side, "workers": workers})
     out, images = Path(out).resolve(), Path(images)
     if not images.is_dir():
         raise InputError(f"images: {images} is no folder; give the one that image paths start from")
     _check_out(out, images, overwrite)
-    pack = partial(pack_row, images=images, max_side=max_side, quality=quality, max_pixels=max_pixels)
+    pack = partial(pack_row, images=images, max_side=max_side, quality=quality, **limits)
     unfinished = out.with_name(out.name + ".partial")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -85,11 +87,12 @@ def make_shards(
     return report
 
 
-def _check_options(shard_size, shard_bytes, max_side, quality, max_pixels, workers) -> None:
+def _check_options(
+    shard_size: int | None, shard_bytes: int | None, quality: int, counts: dict[str, int | None]
+) -> None:
     if shard_size is not None and shard_bytes is not None:
         raise InputError(f"shard_size: {shard_size} and shard_bytes: {shard_bytes} are both given; give one of them")
-    counts = {"shard_size": shard_size, "shard_bytes": shard_bytes, "max_side": max_side}
-    for name, value in (counts | {"max_pixels": max_pixels, "workers": workers}).items():
+    for name, value in (counts | {"shard_size": shard_size, "shard_bytes": shard_bytes}).items():
         if value is not None and value < 1:
             raise InputError(f"{name}: {value} is not possible; accepted: an integer >= 1")
     if not 1 <= quality <= 95:

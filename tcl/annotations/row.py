@@ -1,15 +1,17 @@
-"""What a row of an annotation file is to `tcl shards`, and reading the JSON that rows come from."""
+"""What a row of an annotation file is to `tcl shards`."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from tcl.errors import InputError
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 BAD_JSON = "line is not JSON"
 NO_IMAGE_KEY = 'no "image"'
+TOO_MUCH_TEXT = "more than 1 MiB of text"
 """Causes of a skipped row."""
+
+LARGEST_SAMPLE = 2**20
+"""Bytes of a sample's JSON: a thousand times what captions need, and nothing that could fill a training process."""
 
 
 @dataclass(frozen=True)
@@ -28,61 +30,12 @@ class Row:
     """Why the row cannot be used, where that is known already."""
 
 
-def read_json(path: Path, structure: str, field: str = "annotations") -> object:
-    """The JSON of a whole file, given as option `field`. InputError: unreadable, empty, not JSON."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{field}: {path} cannot be read ({error.strerror}); give a {structure} file") from error
-    if not content.strip():
-        raise InputError(f"{field}: {path} is empty; give a {structure} file with rows")
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{field}: {path} is not JSON ({error}); for a row per line use --from jsonl or vqa"
-        ) from error
-
-
-def read_json_lines(path: Path, structure: str, if_list: str, if_object: str) -> Iterator[tuple[str, object | None]]:
-    """'line 3' and what that line holds, None where it is not JSON; blank lines are passed over.
-
-    if_list, if_object: the structures to suggest for a file that is one JSON list or object. InputError, at once:
-    unreadable, empty, or such a file.
-    """
-    try:
-        with path.open("rb") as file:
-            first = next((line.strip() for line in file if line.strip()), None)
-    except OSError as error:
-        raise InputError(f"annotations: {path} cannot be read ({error.strerror}); give a {structure} file") from error
-    if first is None:
-        raise InputError(f"annotations: {path} is empty; give a {structure} file with rows")
-    if first.startswith(b"["):
-        raise InputError(f"annotations: {path} starts with a list, not with a row; use --from {if_list}")
-    if first == b"{" or _is_whole_file(_parse(first)):
-        raise InputError(f"annotations: {path} is one JSON object, not a row per line; is it --from {if_object}?")
-
-    def lines() -> Iterator[tuple[str, object | None]]:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"line {number}", _parse(line)
-
-    return lines()
-
-
-def _is_whole_file(parsed: object) -> bool:
-    """Files of other structures are one object that holds its rows in lists; a row names its image."""
-    if not isinstance(parsed, dict) or "image" in parsed:
-        return False
-    return any(isinstance(parsed.get(name), list) for name in ("images", "annotations", "questions"))
-
-
-def _parse(line: bytes) -> object | None:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+def bounded(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, those whose JSON is larger than LARGEST_SAMPLE as unusable ones."""
+    for row in rows:
+        if row.problem is None and len(json.dumps(row.sample)) > LARGEST_SAMPLE:
+            row = replace(row, sample={}, problem=TOO_MUCH_TEXT)
+        yield row
 
 
 def objects_in(content: object, name: str) -> list[dict] | None:
@@ -91,6 +44,13 @@ def objects_in(content: object, name: str) -> list[dict] | None:
     return [item if isinstance(item, dict) else {} for item in found] if isinstance(found, list) else None
 
 
-def id_key(value: object) -> str:
-    """Ids are compared as JSON: whatever a file holds there can be looked up, and 1 is not "1"."""
-    return json.dumps(value)
+def is_id(value: object) -> bool:
+    """Whether a number, or a text that is not empty."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and bool(value))
+
+
+def id_key(value: object) -> str | None:
+    """Ids are compared as JSON: 1 is not "1". None for what is none, of which no two are the same."""
+    return json.dumps(value) if is_id(value) else None

@@ -6,15 +6,26 @@
     jsonl     a line {"image": path, "captions": [...]} or {"image": path, "caption": "..."} per sample
     json      a list [{"image": path, "caption": "..." or [...]}], as ALBEF and TCL use them; rows that name the same
               image are not merged, each is a sample
-    coco      a COCO captions file; one sample per image with all its captions
+    csv       a table with a line per sample, as in
+                  image,caption
+                  a.jpg,"a dog, running"
+              --image_column and --caption_column name other columns or, in a table without a first line of names,
+              count them from 1; --delimiter another mark than a comma; rows are not merged, as in json
+    tsv       the same with tabs, which csv too expects of files called .tsv
+    folder    no --annotations: in --images and the folders in it, a.txt beside a.jpg; each of its lines is a caption
+    coco      a COCO captions file, {"images": [...], "annotations": [...]}; one sample per image with all its captions
     karpathy  a Karpathy split file, such as dataset_coco.json; as coco, for the images of --split train,restval
 and for questions about images, a sample per question:
-    vqa       a line {"question_id", "image": path, "question", "answers": [...]} per question, perhaps with
-              "question_type" and "answer_type"
+    vqa       a line {"question_id": 1, "image": path, "question": "...", "answers": ["...", ...]} per question, or a
+              list of them as ALBEF, TCL and VizWiz have it, {"data": [...]} as TextVQA, {"1": {...}} as GQA. Answers
+              may be objects {"answer": "..."}, or one "answer"; images may be named by "image_id"; "question_id",
+              "question_type" and "answer_type" may be missing. A list without any answers is a test split
     vqa_v2    the questions of VQA v2, with its annotations as --answers; without them, as for its test, "answers" is []
-    vg_qa     question_answers.json of Visual Genome
-Paths are relative to --images and may not leave it; absolute ones are taken as they are. vqa_v2 and vg_qa name images
-by number, which --image_name turns into a path.
+    vg_qa     question_answers.json of Visual Genome, [{"id": 1, "qas": [{"qa_id", "question", "answer"}, ...]}, ...]
+Paths are relative to --images; those that leave it, by links too, are skipped (give the folder that links lead to).
+Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2 and vg_qa name by an
+id have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A line may have 8 MiB,
+the JSON of a sample 1 MiB.
 
 The JSON of a sample is {"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers",
 "question_id", "image"}, plus the types. Images that decode are stored byte for byte, unless --max_side shrinks them.
@@ -33,16 +44,24 @@ from tcl.annotations.make_shards import Report, make_shards
 from tcl.annotations.read_rows import IMAGE_NAME_HELP, STRUCTURES, read_rows
 from tcl.commands.parser import command_parser
 from tcl.errors import InputError
+from tcl.shown import shown
+
+_COLUMNS = ("image_column", "caption_column", "delimiter")
+_READING = ("structure", "annotations", "split", "answers", "image_name", *_COLUMNS)
+"""The options that say how rows are read; the others say what becomes of them."""
 
 
 def parser() -> argparse.ArgumentParser:
     """What `tcl shards --help` lists."""
     options = command_parser("tcl shards", __doc__)
-    options.add_argument("--from", dest="structure", choices=STRUCTURES, required=True)
-    options.add_argument("--annotations", type=Path, required=True, metavar="FILE")
+    options.add_argument("--from", dest="structure", choices=tuple(STRUCTURES), required=True)
+    options.add_argument("--annotations", type=Path, metavar="FILE")
     options.add_argument("--split", metavar="NAMES", help="karpathy: splits to take, such as train,restval")
     options.add_argument("--answers", type=Path, metavar="FILE", help="vqa_v2: annotations of the questions")
     options.add_argument("--image_name", metavar="TEMPLATE", help=IMAGE_NAME_HELP)
+    options.add_argument("--image_column", metavar="NAME", help="csv, tsv: column of image paths (default image)")
+    options.add_argument("--caption_column", metavar="NAME", help="csv, tsv: column of captions (default caption)")
+    options.add_argument("--delimiter", metavar="MARK", help="csv, tsv: what is between columns, such as ';' or tab")
     options.add_argument("--images", type=Path, required=True, metavar="DIR")
     options.add_argument("--out", type=Path, required=True, metavar="DIR")
     options.add_argument("--shard_size", type=int, metavar="N", help="samples per shard (default 1000)")
@@ -50,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--max_side", type=int, metavar="PIXELS", help="shrink images whose longer side exceeds this")
     options.add_argument("--quality", type=int, default=90, help="JPEG quality of shrunk images (default 90)")
     options.add_argument("--max_pixels", default="100e6", help="larger images are skipped (default 100e6)")
+    options.add_argument("--max_image_bytes", default="100e6", help="larger image files are skipped (default 100e6)")
     options.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     options.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
     return options
@@ -58,10 +78,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: impossible options, and all that read_rows and make_shards raise."""
     options = vars(parser().parse_args(arguments))
-    options["max_pixels"] = parse_number("max_pixels", options["max_pixels"])
-    if options["shard_bytes"] is not None:
-        options["shard_bytes"] = parse_number("shard_bytes", options["shard_bytes"])
-    reading = {name: options.pop(name) for name in ("structure", "annotations", "split", "answers", "image_name")}
+    for name in ("max_pixels", "max_image_bytes", "shard_bytes"):
+        if options[name] is not None:
+            options[name] = parse_number(name, options[name])
+    reading = {name: options.pop(name) for name in _READING} | {"images": options["images"]}
     for path in (reading["annotations"], reading["answers"]):
         if path is not None and path.resolve().is_relative_to(options["out"].resolve()):
             raise InputError(f"out: {options['out']} would replace {path}; name another folder")
@@ -73,7 +93,7 @@ def print_report(report: Report) -> None:
     """What was written, and how many rows were skipped for which cause."""
     print(f"{report.samples:,} samples in {report.shards:,} shards; skipped {len(report.skipped):,} rows")
     for cause, count in report.causes.items():
-        print(f"{count:10,}  {cause}")
+        print(f"{count:10,}  {shown(cause)}")
     if report.blank_captions:
         print(f"{report.blank_captions:10,}  blank captions dropped from rows that have others")
 

@@ -1,0 +1,35 @@
+"""Which structure a JSON value has, for the advice that `tcl shards` gives where --from names another one."""
+
+
+def structure_of(content: object) -> str | None:
+    """One of tcl.annotations.read_rows.STRUCTURES; None where the value has none of them."""
+    if isinstance(content, list):
+        return _of_rows([item for item in content if isinstance(item, dict)])
+    if not isinstance(content, dict):
+        return None
+    if isinstance(content.get("questions"), list) or _holds(content, "annotations", "answers"):
+        return "vqa_v2"
+    if isinstance(content.get("images"), list):
+        return "karpathy" if _holds(content, "images", "split") else "coco"
+    return "vqa" if is_one_value(content) and not isinstance(content.get("annotations"), list) else None
+
+
+def _holds(content: dict, name: str, field: str) -> bool:
+    found = content.get(name)
+    return isinstance(found, list) and any(isinstance(item, dict) and field in item for item in found)
+
+
+def _of_rows(rows: list[dict]) -> str | None:
+    for structure, named in (("vg_qa", "qas"), ("vqa", "question"), ("json", "image")):
+        if any(named in row for row in rows):
+            return structure
+    return None
+
+
+def is_one_value(content: dict) -> bool:
+    """Whether an object is a whole file of annotations rather than a row, which names its image."""
+    if "image" in content:
+        return False
+    if any(isinstance(content.get(name), list) for name in ("images", "annotations", "questions", "data")):
+        return True
+    return any(isinstance(item, dict) and "question" in item for item in content.values())
