@@ -4,7 +4,10 @@ import importlib
 
 _MODULES = {"TCL": "tcl.inference.model", "TCLForVQA": "tcl.inference.vqa"}
 
-__all__ = ["TCL", "TCLForVQA"]
+__version__ = "0.1.0"
+"""Of the package, too: pyproject.toml reads it here."""
+
+__all__ = ["TCL", "TCLForVQA", "__version__"]
 
 
 def __getattr__(name: str) -> type:

@@ -23,7 +23,7 @@ from tcl.training.dry_run import dry_run
 from tcl.training.evaluate import evaluate_only
 from tcl.training.pretrain import build_pretraining
 from tcl.training.run import train
-from tools.train_tokenizer import train_tokenizer
+from tcl.data.vocabulary import train_tokenizer
 
 ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "white": (250, 250, 250)}

@@ -23,7 +23,7 @@ from tcl.training import run
 from tcl.training.dry_run import dry_run
 from tcl.training.pretrain import build_pretraining
 from tcl.training.task import Evaluation
-from tools.train_tokenizer import train_tokenizer
+from tcl.data.vocabulary import train_tokenizer
 
 ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "white": (250, 250, 250)}

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from tcl.data.text import load_tokenizer
 from tcl.errors import InputError
-from tools.train_tokenizer import SPECIAL_TOKENS, learn_vocabulary, train_tokenizer
+from tcl.data.vocabulary import SPECIAL_TOKENS, learn_vocabulary, train_tokenizer
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 
+from tcl import __version__
 from tcl.commands import COMMANDS
 from tcl.commands.one_line import end_with_one_line
 from tcl.errors import InputError
@@ -16,8 +17,9 @@ HELP = "\n".join(
         "",
         *(f"  {name:{WIDTH}}  {does}" for name, does in COMMANDS.items()),
         "",
-        "tcl COMMAND --help lists the options of a command; --debug shows the traceback",
-        "of an error. On several processes: accelerate launch -m tcl pretrain ...",
+        "tcl COMMAND --help lists the options of a command, --debug shows the traceback",
+        "of an error, tcl --version the version. On several processes:",
+        "accelerate launch -m tcl pretrain ...",
     ]
 )
 
@@ -31,6 +33,9 @@ def run(arguments: list[str]) -> None:
     """The command that arguments[0] names, with the others. InputError: there is none of that name."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
+        return
+    if arguments[0] in ("-V", "--version"):
+        print(f"tcl {__version__}")
         return
     name, *others = arguments
     if name not in COMMANDS:
