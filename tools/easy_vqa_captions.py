@@ -2,7 +2,7 @@
 
     python tools/easy_vqa_captions.py --questions easy_vqa/train.jsonl --out data/easy_vqa/captions.jsonl
 
-The lines it writes are what `tcl shards` --from jsonl takes. A picture whose colour or shape no question tells
+The lines it writes are what `tcl shards --from jsonl` takes. A picture whose colour or shape no question tells
 gets no line.
 """
 

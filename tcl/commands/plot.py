@@ -1,6 +1,6 @@
 """Draw the curves of a run: losses, ITM accuracy, and what its evaluations found.
 
-    tcl plot runs/pretrain --out curves.png
+tcl plot runs/pretrain --out curves.png
 """
 
 import argparse

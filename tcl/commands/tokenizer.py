@@ -19,7 +19,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--shards", required=True, metavar="PATTERN", help="a glob, a brace range or a URL")
     options.add_argument("--out", type=Path, required=True, metavar="DIR", help="a tokenizer that is there is replaced")
     options.add_argument("--vocab_size", type=int, default=8000, metavar="N", help="tokens at most (default 8000)")
-    options.add_argument("--max_texts", type=int, default=1_000_000, metavar="N", help="to learn from (default 1000000)")
+    options.add_argument(
+        "--max_texts", type=int, default=1_000_000, metavar="N", help="to learn from (default 1000000)"
+    )
     options.add_argument("--max_words", type=int, default=30, metavar="N", help="read of a text (default 30)")
     return options
 

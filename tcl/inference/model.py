@@ -26,11 +26,11 @@ from tcl.inference.texts import list_texts, tokenize_texts
 class TCL(ModelHubMixin):
     """A pre-trained or retrieval model, ready to use; `docs/python.md` shows every method.
 
-    Images are paths, PIL images or lists of them, texts strings or lists of them; n is their number, 1 for a single
-    one. Every method works in batches, shows a progress bar where it takes long, and refuses what it cannot use with
-    tcl.errors.InputError, one line that names it: a path that is no image, more than 100 million pixels, a text
-    without words or with more than 1,000. Texts are cleaned as in training and cut to `pretrained.max_words` words and
-    `pretrained.max_tokens` tokens, with a UserWarning.
+    Images are paths, bytes, opened files, PIL images, numpy arrays, tensors (tcl.inference.arrays) or lists of them, texts
+    strings or lists of them; n is their number, 1 for a single one. Every method works in batches, shows a progress bar
+    where it takes long, and refuses what it cannot use with tcl.errors.InputError, one line that names it: a path that is
+    no image, more than 100 million pixels, a text without words or with more than 1,000. Texts are cleaned as in training
+    and cut to `pretrained.max_words` words and `pretrained.max_tokens` tokens, with a UserWarning.
     """
 
     _hub_mixin_config: dict = {}  # noqa: RUF012  else the mixin would copy the whole model into it
@@ -109,14 +109,18 @@ class TCL(ModelHubMixin):
     def match(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
         """Does each text belong to its image? Probabilities float32 [n], 0 to 1, of n pairs.
 
-        InputError: not as many texts as images.
+        One text is paired with each of n images, and one image with each of n texts. InputError: not as many texts as
+        images, and neither of them is one.
         """
         images, texts = list_images(images), list_texts(texts)
-        if len(images) != len(texts):
+        if len(images) == 1 < len(texts):
+            return self.match_grid(images, texts)[0]
+        if len(texts) not in (1, len(images)):
             raise InputError(
-                f"texts: {len(texts)} for {len(images)} images; give one for each, or use match_grid for all pairs"
+                f"texts: {len(texts)} for {len(images)} images; give one for each, or one for all, or use match_grid for "
+                f"all pairs"
             )
-        ids, mask = self._tokenize(texts)
+        ids, mask = (tensor.expand(len(images), -1) for tensor in self._tokenize(texts))
         return match_probabilities(
             match_one_to_one(self.student, self._encode(images), ids, mask, self.hardware)
         ).numpy()
