@@ -190,8 +190,9 @@ class TrainConfig:
     """Of the student's and teacher's forward pass. auto: bf16 autocast where the hardware multiplies bf16 fast, else
     fp32. Losses, teacher weights and optimiser state are always fp32."""
     deepspeed: str | None = None
-    """A DeepSpeed configuration to shard the training with: a JSON file, or one of the package by its name (zero1, zero2,
-    zero3, zero2_offload, zero3_offload); None: plain DDP, or what `accelerate launch --config_file` chose. Batch, accumulation and clipping are taken from this configuration."""
+    """A DeepSpeed configuration to shard the training with: a JSON file, or the name of one that ships with the package
+    (zero1, zero2, zero3, zero2_offload, zero3_offload); None: plain DDP, or what `accelerate launch --config_file`
+    chose. Batch, accumulation and clipping are taken from this configuration."""
     process_timeout: int = 1800
     """Seconds after which a process that waits for another one gives up, >= 1. Longer than the slowest evaluation."""
     activation_checkpointing: bool = False

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from tcl.checkpoints.hub import load_pretrained, save_pretrained
 from tcl.command_line import parse_pretrain
 from tcl.config import ImageEncoderConfig
+from tcl.data.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tcl.tasks.command_line import parse_finetune
 from tcl.training.dry_run import dry_run
 from tcl.training.evaluate import evaluate_only
 from tcl.training.pretrain import build_pretraining
 from tcl.training.run import train
-from tcl.data.vocabulary import train_tokenizer
 
 ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "white": (250, 250, 250)}

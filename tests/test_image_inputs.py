@@ -162,7 +162,7 @@ RANGE = "accepted: floats from 0 to 1, not normalised, or uint8 from 0 to 255"
 )
 def test_what_could_mean_two_things_or_nothing_is_one_line(image, said, monkeypatch):
     monkeypatch.setattr(images_module, "MAX_BYTES", 10**6)
-    with pytest.raises(InputError, match="^images") as refused:
+    with pytest.raises(InputError, match=r"^images") as refused:
         read(image)
     assert len(str(refused.value).splitlines()) == 1
     assert refused.match(rf"^(images\[0\]: )?.*{said}")

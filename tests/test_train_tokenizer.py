@@ -7,8 +7,8 @@ from data_files import JPEG, write_tar
 from transformers import AutoTokenizer
 
 from tcl.data.text import load_tokenizer
-from tcl.errors import InputError
 from tcl.data.vocabulary import SPECIAL_TOKENS, learn_vocabulary, train_tokenizer
+from tcl.errors import InputError
 
 
 @pytest.fixture

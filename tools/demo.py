@@ -16,11 +16,11 @@ from pathlib import Path
 import yaml
 
 from tcl.data.questions import load_question_set
+from tcl.data.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_baseline
-from tools.make_demo_data import make_demo_data
 from tcl.training.curves import LOSSES, plot_run, read_metrics
-from tcl.data.vocabulary import train_tokenizer
+from tools.make_demo_data import make_demo_data
 
 PRETRAIN, FINETUNE = Path("configs/pretrain/demo.yaml"), Path("configs/finetune/demo_vqa.yaml")
 SCENES, HELD_OUT = 20000, 500

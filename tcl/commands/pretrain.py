@@ -1,7 +1,7 @@
 """Pre-train TCL: `accelerate launch -m tcl pretrain --preset tcl_4m [--train.steps 100 ...]`.
 
-`tcl pretrain ...` runs one process; --preset takes a configuration of the package, --config a file of yours; `--help` lists every option; `--dry_run` prints what the run would be, reads the
-first batch of every source, and trains nothing.
+`tcl pretrain ...` runs one process; --preset takes a configuration of the package, --config a file of yours; `--help`
+lists every option; `--dry_run` prints what the run would be, reads the first batch of every source, and trains nothing.
 """
 
 from jsonargparse import ArgumentParser

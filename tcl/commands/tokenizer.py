@@ -2,8 +2,8 @@
 
     tcl tokenizer --shards 'data/train/*.tar' --out data/tokenizer
 
-The folder it writes is what --model.text.tokenizer takes: a lower-casing WordPiece vocabulary, as BERT's. The same shards
-always give the same one.
+The folder it writes is what --model.text.tokenizer takes: a lower-casing WordPiece vocabulary, as BERT's. The same
+shards always give the same one.
 """
 
 import argparse

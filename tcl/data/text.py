@@ -3,10 +3,14 @@
 import re
 
 import torch
+from tokenizers import decoders
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tcl.errors import InputError
+
+_ENDS = ("@@", "</w>")
+"""Marks behind a token: that its word goes on, that it ends here."""
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
@@ -52,6 +56,25 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_tokens: i
         input_ids[row, : 1 + len(tokens)] = torch.tensor([tokenizer.cls_token_id, *tokens])
         attention_mask[row, : 1 + len(tokens)] = 1
     return input_ids, attention_mask
+
+
+def words_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """Each token as people write it, without the marks by which BPE and Unigram vocabularies note spaces.
+
+    As transformers' token_str, less spaces around it: a piece within a word of WordPiece keeps its ##. What is nothing but
+    space is one space, or a line feed.
+    """
+    words = [tokenizer.decode([number]) for number in ids]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and backend.decoder is None:  # then decoding leaves tokens as they are
+        of_bytes = decoders.ByteLevel() if "\u0120" in backend.get_vocab() else None
+        words = [of_bytes.decode([word]) if of_bytes else word.replace("\u2581", " ") for word in words]
+    return [_without_ends(word).strip() or word or " " for word in words]
+
+
+def _without_ends(word: str) -> str:
+    end = next((end for end in _ENDS if word.endswith(end) and word != end), "")
+    return word.removesuffix(end)
 
 
 def join_tokens(text: str) -> str:

@@ -56,9 +56,9 @@ def _to_uint8(values: np.ndarray, what: str) -> np.ndarray:
     if values.dtype.kind != "f":
         raise InputError(f"{what}; accepted: uint8 from 0 to 255, or floats from 0 to 1")
     least, most = float(values.min()), float(values.max())
-    if not (0 <= least and most <= 1):  # NaN too
+    if not (least >= 0 and most <= 1):  # NaN too
         raise InputError(
-            f"{what} goes from {least:.4g} to {most:.4g}; accepted: floats from 0 to 1, not normalised, or uint8 from 0 "
-            f"to 255"
+            f"{what} goes from {least:.4g} to {most:.4g}; accepted: floats from 0 to 1, not normalised, or uint8 from "
+            f"0 to 255"
         )
     return np.rint(values.astype(np.float32) * 255).astype(np.uint8)

@@ -1,6 +1,6 @@
 """The configurations that ship with the package: whole runs (pretrain, finetune), DeepSpeed's and accelerate's.
 
-In a checkout configs/ leads here. `tcl pretrain --preset tcl_4m` takes pretrain/tcl_4m.yaml from wherever the package is.
+In a checkout configs/ leads here. `tcl pretrain --preset tcl_4m` takes pretrain/tcl_4m.yaml wherever the package is.
 """
 
 import difflib

@@ -35,8 +35,8 @@ def read_metrics(run: Path) -> tuple[list[dict], int]:
 def plot_run(run: Path, out: Path | None = None) -> Path:
     """Losses, ITM accuracy beside its prior, and recalls or accuracy against the step; returns the picture's path.
 
-    out: RUN/curves.png where not given. InputError: as `read_metrics`, another suffix than SUFFIXES, an `out` that cannot
-    be written.
+    out: RUN/curves.png where not given. InputError: as `read_metrics`, another suffix than SUFFIXES, an `out` that
+    cannot be written.
     """
     out = out or run / "curves.png"
     if out.suffix.lower() not in SUFFIXES:
