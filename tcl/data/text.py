@@ -8,23 +8,29 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tcl.errors import InputError
+from tcl.hub_access import hub_or_cache
 
+WAY_OUT = (
+    "train one with `tcl tokenizer`, or name a folder that holds tokenizer.json, or a hub id such as bert-base-uncased"
+)
 _ENDS = ("@@", "</w>")
 """Marks behind a token: that its word goes on, that it ends here."""
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of config field model.text.tokenizer.
+    """The tokenizer of config field model.text.tokenizer: a folder, or a hub id (from the local cache where the hub
+    does not answer at once).
 
-    InputError: it cannot be loaded, or has no [CLS], padding or [MASK] token.
+    InputError: it cannot be loaded, has no words, or no [CLS], padding or [MASK] token.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... with messages of many lines
-        raise InputError(
-            f"model.text.tokenizer: {name_or_path!r} cannot be loaded ({_first_line(error)}); name a hub id such as "
-            f"bert-base-uncased or a local folder with tokenizer.json"
-        ) from error
+    with hub_or_cache(name_or_path) as silent:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+        except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... with messages of many lines
+            why = f"no folder here, nor in the local cache; {silent}" if silent else _first_line(error)
+            raise InputError(f"model.text.tokenizer: {name_or_path!r} cannot be loaded ({why}); {WAY_OUT}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # so transformers answers where there is no vocabulary
+        raise InputError(f"model.text.tokenizer: {name_or_path!r} has no vocabulary; {WAY_OUT}")
     missing = [name for name in ("cls", "pad", "mask") if getattr(tokenizer, f"{name}_token_id") is None]
     if missing:
         raise InputError(
@@ -61,8 +67,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_tokens: i
 def words_of(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     """Each token as people write it, without the marks by which BPE and Unigram vocabularies note spaces.
 
-    As transformers' token_str, less spaces around it: a piece within a word of WordPiece keeps its ##. What is nothing but
-    space is one space, or a line feed.
+    As transformers' token_str, less spaces around it: a piece within a word of WordPiece keeps its ##. What is nothing
+    but space is one space, or a line feed.
     """
     words = [tokenizer.decode([number]) for number in ids]
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -31,7 +31,8 @@ class TCL(ModelHubMixin):
     texts strings or lists of them; n is their number, 1 for a single one. Every method works in batches, shows a
     progress bar where it takes long, and refuses what it cannot use with tcl.errors.InputError, one line that names it:
     a path that is no image, more than 100 million pixels, a text without words or with more than 1,000. Texts are
-    cleaned as in training and cut to `pretrained.max_words` words and `pretrained.max_tokens` tokens, with a UserWarning.
+    cleaned as in training and cut to `pretrained.max_words` words and `pretrained.max_tokens` tokens, with a
+    UserWarning.
     """
 
     _hub_mixin_config: dict = {}  # noqa: RUF012  else the mixin would copy the whole model into it
