@@ -19,6 +19,7 @@ from tcl.data.questions import load_question_set
 from tcl.data.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_baseline
+from tcl.shown import shown
 from tcl.training.curves import LOSSES, plot_run, read_metrics
 from tools.make_demo_data import make_demo_data
 
@@ -88,7 +89,7 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         sys.exit(2)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)

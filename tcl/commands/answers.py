@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from tcl.commands.parser import command_parser
-from tcl.shown import shown
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,4 +26,4 @@ def main(arguments: list[str]) -> None:
     given = vars(parser().parse_args(arguments))
     from tcl.data.collect_answers import make_answer_list
 
-    print(shown(make_answer_list(**given)))
+    say(make_answer_list(**given))

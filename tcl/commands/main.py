@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import sys
 
 from tcl import __version__
 from tcl.commands import COMMANDS
@@ -25,7 +26,8 @@ HELP = "\n".join(
 
 
 def main() -> None:
-    """The entry point."""
+    """The entry point. Of a name that the terminal has no letters for, the numbers of its characters are shown."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does by itself
     end_with_one_line(run)
 
 

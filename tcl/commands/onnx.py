@@ -14,6 +14,7 @@ from pathlib import Path
 from tcl.commands.model_options import add_model_source
 from tcl.commands.parser import command_parser
 from tcl.config import DataConfig
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,6 +46,6 @@ def main(arguments: list[str]) -> None:
     if given.shards is not None:
         data = load_retrieval_set(given.shards, max_words=pretrained.max_words, max_pixels=DataConfig.max_pixels)
         for note in cut_rerank_k(given.rerank_k, data, "rerank_k"):
-            print(note)
+            say(note)
     export_onnx(pretrained, given.out, int8=given.int8)
     report_onnx(pretrained, given.out, int8=given.int8, data=data, rerank_k=given.rerank_k)

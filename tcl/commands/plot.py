@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from tcl.commands.parser import command_parser
-from tcl.shown import shown
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
     from tcl.training.curves import plot_run, read_metrics
 
-    print(shown(str(plot_run(given.run, given.out))))
+    say(str(plot_run(given.run, given.out)))
     damaged = read_metrics(given.run)[1]
     if damaged:
-        print(f"left out: {damaged:,} lines of metrics.jsonl that are no rows of a run")
+        say(f"left out: {damaged:,} lines of metrics.jsonl that are no rows of a run")

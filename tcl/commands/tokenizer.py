@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from tcl.commands.parser import command_parser
-from tcl.shown import shown
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,4 +31,4 @@ def main(arguments: list[str]) -> None:
     given = vars(parser().parse_args(arguments))
     from tcl.data.vocabulary import train_tokenizer
 
-    print(shown(train_tokenizer(**given)))
+    say(train_tokenizer(**given))
