@@ -7,7 +7,7 @@ _MODULES = {"TCL": "tcl.inference.model", "TCLForVQA": "tcl.inference.vqa"}
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""
 
-__all__ = ["TCL", "TCLForVQA", "__version__"]
+__all__ = ["TCL", "TCLForVQA"]
 
 
 def __getattr__(name: str) -> type:
