@@ -41,6 +41,17 @@ def test_deterministic_and_replaces_only_a_tokenizer(shards, tmp_path):
         train_tokenizer(shards, tmp_path / "mine")
 
 
+def test_an_export_is_more_than_a_tokenizer(shards, tmp_path):
+    export = tmp_path / "export"
+    train_tokenizer(shards, export, vocab_size=200)
+    (export / "model.safetensors").write_bytes(b"weeks of training")
+    with pytest.raises(
+        InputError, match=r"^out: .*export exists and is not a tokenizer alone; remove it or name another"
+    ):
+        train_tokenizer(shards, export, vocab_size=200)
+    assert (export / "model.safetensors").read_bytes() == b"weeks of training"
+
+
 def test_nothing_to_learn_from(tmp_path):
     write_tar(tmp_path / "000000.tar", [("1.jpg", JPEG), ("2.jpg", JPEG)])
     with pytest.raises(InputError, match="holds no text"):

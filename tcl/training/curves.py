@@ -78,7 +78,8 @@ def _row(line: str) -> dict | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """One that can be drawn: neither infinite nor NaN, nor an integer beyond all floats."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _with(rows: Iterable[dict], name: str) -> list[dict]:
