@@ -52,9 +52,10 @@ def test_presets_are_the_configurations_of_a_checkout():
 def test_links_of_the_readme_lead_somewhere_from_anywhere():
     """Package indexes show it without the files beside it."""
     source = re.search(r'^Source = "(.+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)[1]
-    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
-    assert links
-    for link in links:
+    page = (ROOT / "README.md").read_text()
+    named = dict(re.findall(r"^\[(\w+)\]: (\S+)$", page, flags=re.MULTILINE))
+    assert named and set(re.findall(r"\]\[(\w+)\]", page)) <= named.keys()
+    for link in [*named.values(), *re.findall(r"\]\(([^)]+)\)", page)]:
         assert link.startswith(f"{source}/blob/main/") and (ROOT / link.removeprefix(f"{source}/blob/main/")).is_file()
 
 
