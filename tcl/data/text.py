@@ -29,14 +29,14 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
         except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... with messages of many lines
             why = f"no folder here, nor in the local cache; {silent}" if silent else _first_line(error)
             raise InputError(f"model.text.tokenizer: {name_or_path!r} cannot be loaded ({why}); {WAY_OUT}") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # so transformers answers where there is no vocabulary
-        raise InputError(f"model.text.tokenizer: {name_or_path!r} has no vocabulary; {WAY_OUT}")
     missing = [name for name in ("cls", "pad", "mask") if getattr(tokenizer, f"{name}_token_id") is None]
     if missing:
         raise InputError(
             f"model.text.tokenizer: {name_or_path!r} has no {', '.join(missing)} token; use the tokenizer of a "
             f"BERT-like model"
         )
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # so transformers answers where there is no vocabulary
+        raise InputError(f"model.text.tokenizer: {name_or_path!r} has no vocabulary; {WAY_OUT}")
     return tokenizer
 
 
