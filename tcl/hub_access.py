@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 
 from huggingface_hub import constants, get_session, is_offline_mode
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 SECONDS = 5
 """In which the hub has to answer a first question. Its client would go on trying for a minute, for each file."""
@@ -24,6 +26,15 @@ def hub_or_cache(name: str) -> Iterator[str | None]:
         yield silent
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether the hub could have a model of that name: not one that is a path for certain."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def why_silent() -> str | None:

@@ -113,6 +113,18 @@ def test_what_lies_here_asks_nothing(hub, tmp_path):
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["/data/nothing", "./tokenizer", "data/mine/tokenizer", "a" * 5000, "", "to\nken\0izer"]
+)
+def test_what_can_only_be_a_path_asks_nothing(hub, name):
+    asked = hub(404)
+    with pytest.raises(
+        InputError, match=r"^model\.text\.tokenizer: .* cannot be loaded \(there is no such folder\); train"
+    ):
+        load_tokenizer(name)
+    assert asked == []
+
+
 def test_what_the_cache_holds_is_taken_where_the_hub_does_not_answer(hub, tmp_path):
     hub(503)
     state = tmp_path / "cache" / "models--somebody--words"

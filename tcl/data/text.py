@@ -1,5 +1,6 @@
 """From strings to token ids, and back."""
 
+import os
 import re
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tcl.errors import InputError
-from tcl.hub_access import hub_or_cache
+from tcl.hub_access import hub_or_cache, is_hub_id
 
 WAY_OUT = (
     "train one with `tcl tokenizer`, or name a folder that holds tokenizer.json, or a hub id such as bert-base-uncased"
@@ -23,6 +24,10 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 
     InputError: it cannot be loaded, has no words, or no [CLS], padding or [MASK] token.
     """
+    if not os.path.exists(name_or_path) and not is_hub_id(name_or_path):
+        raise InputError(
+            f"model.text.tokenizer: {name_or_path!r} cannot be loaded (there is no such folder); {WAY_OUT}"
+        )
     with hub_or_cache(name_or_path) as silent:
         try:
             tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
