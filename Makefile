@@ -3,18 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+NEWEST := .venv-newest
 
-.PHONY: help install demo test test-slow bench bench-check lint format clean
+.PHONY: help install demo test test-slow test-newest bench bench-check lint format clean
 
 help:
 	@echo "make demo       generate scenes, pre-train a small TCL, fine-tune it on questions (7 to 10 minutes on 2 cores)"
 	@echo "make test       lint and test (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the longer proofs: DeepSpeed, 20 kills, torch.compile (about 25 minutes)"
+	@echo "make test-newest  make test with the newest versions that pip resolves, in $(NEWEST)"
 	@echo "make bench      every benchmark on this machine, into benchmarks/results (about an hour on 2 cores)"
 	@echo "make bench-check  has a change cost speed? (3 minutes)"
 	@echo "make install    set up $(VENV) (the other commands do it themselves)"
 	@echo "make format     format the code"
-	@echo "make clean      remove $(VENV) and the demo"
+	@echo "make clean      remove $(VENV), $(NEWEST) and the demo"
 
 install: $(INSTALLED)
 
@@ -32,6 +34,14 @@ test: lint
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# What a user's `pip install` gets today: whatever pyproject.toml allows, without constraints. Others' releases may break
+# it, so that it is no part of .ci/run; it is run before an issue is called resolved.
+test-newest:
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"
+	$(NEWEST)/bin/python -m pip freeze --exclude-editable
+	$(NEWEST)/bin/python -m pytest -m "not slow"
 
 # One thread: cores that are shared, or halves of one, wait for each other, and both sides would measure that.
 BENCH := OMP_NUM_THREADS=$(or $(THREADS),1) $(BIN)/python -m
@@ -65,4 +75,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(NEWEST) demo

@@ -4,6 +4,9 @@ import importlib
 
 _MODULES = {"TCL": "tcl.inference.model", "TCLForVQA": "tcl.inference.vqa"}
 
+__version__ = "0.1.0"
+"""Of the package, too: pyproject.toml reads it here."""
+
 __all__ = ["TCL", "TCLForVQA"]
 
 

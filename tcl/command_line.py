@@ -15,6 +15,7 @@ from tcl.errors import InputError
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 EPILOG = (
+    "--preset NAME is the --config of a configuration that ships with the package. "
     "--dry_run prints what the run would be and reads a batch of every source; --debug shows the traceback of an error."
 )
 

@@ -39,7 +39,7 @@ class TextEncoderConfig:
     """True: weights from `name`; a path: weights from that folder; False: random. Only a hub id or folder has
     weights to load."""
     tokenizer: str = "bert-base-uncased"
-    """Hub id or local folder of the tokenizer. tools/train_tokenizer.py makes one from your own captions."""
+    """Hub id or local folder of the tokenizer. `tcl tokenizer` makes one from your own captions."""
     fusion_layers: int | None = None
     """How many upper layers become the fusion encoder, 1 to layers - 1. Default: half of them, as in the paper."""
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -190,8 +190,9 @@ class TrainConfig:
     """Of the student's and teacher's forward pass. auto: bf16 autocast where the hardware multiplies bf16 fast, else
     fp32. Losses, teacher weights and optimiser state are always fp32."""
     deepspeed: str | None = None
-    """A DeepSpeed configuration (configs/deepspeed/*.json) to shard the training with; None: plain DDP, or what
-    `accelerate launch --config_file` chose. Batch, accumulation and clipping are taken from this configuration."""
+    """A DeepSpeed configuration to shard the training with: a JSON file, or the name of one that ships with the package
+    (zero1, zero2, zero3, zero2_offload, zero3_offload); None: plain DDP, or what `accelerate launch --config_file`
+    chose. Batch, accumulation and clipping are taken from this configuration."""
     process_timeout: int = 1800
     """Seconds after which a process that waits for another one gives up, >= 1. Longer than the slowest evaluation."""
     activation_checkpointing: bool = False

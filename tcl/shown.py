@@ -14,6 +14,11 @@ def shown(text: str) -> str:
     return text if text.isascii() and text.isprintable() else "".join(map(_spelt, text))
 
 
+def say(line: str) -> None:
+    """Print a line in which names and texts from outside may stand."""
+    print(shown(line))
+
+
 def _spelt(character: str) -> str:
     acts = unicodedata.category(character) in _ACTING and character not in _JOINERS
     return character.encode("unicode_escape").decode() if acts else character

@@ -6,7 +6,7 @@ import pytest
 
 from tcl.config import PretrainConfig, TrainConfig
 from tcl.errors import InputError
-from tcl.training.accelerator import build_accelerator
+from tcl.training.accelerator import _read_settings, _settings_file, build_accelerator
 
 
 @pytest.mark.parametrize(
@@ -14,10 +14,10 @@ from tcl.training.accelerator import build_accelerator
     [
         (
             None,
-            r"^train\.deepspeed: .*deepspeed\.json cannot be read \(No such file or directory\); try configs/deepsp",
+            r"^train\.deepspeed: .*deepspeed\.json cannot be read \(No such file or directory\); try zero2, which",
         ),
         ("{", r"^train\.deepspeed: .*deepspeed\.json is not JSON \(.*\)$"),
-        ("[]", r'^train\.deepspeed: .* has no "zero_optimization"; start from one of configs/deepspeed/\*\.json$'),
+        ("[]", r'^train\.deepspeed: .* has no "zero_optimization"; start from one of those in tcl/presets/deepspeed$'),
         ('{"bf16": {}}', r'^train\.deepspeed: .* has no "zero_optimization"; '),
     ],
 )
@@ -27,6 +27,19 @@ def test_unusable_deepspeed_settings(tmp_path, content, said):
         path.write_text(content)
     with pytest.raises(InputError, match=said):
         build_accelerator(PretrainConfig(output_dir=str(tmp_path), train=TrainConfig(deepspeed=str(path))))
+
+
+@pytest.mark.parametrize("said", ["zero2", "configs/deepspeed/zero2.json"])
+def test_settings_of_the_package_by_name_and_by_path(said):
+    assert _read_settings(_settings_file(said))["zero_optimization"]["stage"] == 2
+
+
+def test_a_name_that_no_settings_have(tmp_path):
+    with pytest.raises(
+        InputError,
+        match=r"^train\.deepspeed: there is no preset 'zero4'; did you mean zero\d\? accepted: zero1, zero2, ",
+    ):
+        build_accelerator(PretrainConfig(output_dir=str(tmp_path), train=TrainConfig(deepspeed="zero4")))
 
 
 def test_deepspeed_that_is_not_installed(tmp_path, monkeypatch):

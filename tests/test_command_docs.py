@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from accelerate.state import AcceleratorState
-from data_files import noise
+from data_files import JPEG, noise, write_tar
 from safetensors.numpy import load_file
 from tiny_pretrained import tiny_tcl, tiny_vqa
 
@@ -37,6 +37,9 @@ def folder(tmp_path, monkeypatch):
     rows = [{"image": name, "captions": ["a dog on mat", "a cat"]} for name in PHOTOS] * 3
     Path("train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     Path("queries.txt").write_text("a dog\na cat\n")
+    Path("data/questions").mkdir(parents=True)
+    asked = json.dumps({"question": "what is it?", "answers": ["Dog", "cat", "dog"]}).encode()
+    write_tar(Path("data/questions/000000.tar"), [("1.jpg", JPEG), ("1.json", asked)])
     Path("answers.txt").write_text("red\nblue\n")
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
@@ -80,6 +83,8 @@ def test_the_page_about_the_command_line(folder, capsys):
     assert np.load("photos.npy").shape == (4, 8) and np.load("captions.npy").shape == (18, 8)
     train = load_file("train.safetensors")
     assert len(json.loads(train["ids"].tobytes())) == len(train["embeddings"]) == 9
+    assert Path("data/tokenizer/tokenizer.json").is_file() and Path("curves.png").is_file()
+    assert Path("data/answers.txt").read_text() == "dog\ncat\n"
     assert np.load("queries.npy").shape == (2, 8) and Path("where.png").is_file()
     assert "_tcl" in Path("tcl.bash").read_text() and "compdef" in Path("_tcl").read_text()
     assert any(line.startswith("0.") and line.endswith("  photos/cat.jpg  a cat") for line in said)
@@ -89,10 +94,11 @@ def test_the_page_about_the_command_line(folder, capsys):
 def test_the_readme(folder, capsys):
     own_data = ("--images images/", "<run or checkpoint>")
     lines = [line for line in commands_of("README.md") if not any(part in line for part in own_data)]
-    assert len(lines) == 7
+    assert len(lines) == 10
     Path("data/mine").mkdir(parents=True)
     Path("data/train").symlink_to(folder / "data" / "mine" / "train")
     for line in lines:
         run_line(line)
     assert Path("runs/my/checkpoints/step_00000001").is_dir()
+    assert Path("data/mine/tokenizer/tokenizer.json").is_file() and Path("runs/my/curves.png").is_file()
     assert Path("exports/mine/README.md").is_file() and Path("photos.npy").is_file() and Path("where.png").is_file()

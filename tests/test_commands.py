@@ -1,6 +1,7 @@
 """The command `tcl`: its help, what its subcommands print and write, and the one line that each mistake gets."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from launching import ENVIRONMENT
 from PIL import Image
 from tiny_pretrained import tiny_tcl, tiny_vqa
 
+import tcl
 from tcl import TCL, TCLForVQA
 from tcl.commands import COMMANDS
 from tcl.commands.main import run
@@ -45,6 +47,13 @@ def test_the_help_fits_a_screen_and_names_every_command(capsys):
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
     run([])
     assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_said_once(option, capsys):
+    run([option])
+    assert capsys.readouterr().out == f"tcl {tcl.__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", tcl.__version__)
 
 
 def test_every_command_has_help(capsys):
@@ -84,6 +93,27 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
         ("pretrian", "tcl: there is no command 'pretrian'; did you mean pretrain?"),
         ("--vresion", "tcl: there is no command '--vresion'; accepted: pretrain, "),
         ("pretrain --train.stepz 3", "config: unrecognized arguments: --train.stepz 3; `tcl pretrain --help` lists"),
+        ("pretrain --preset tcl_4n", "preset: there is no preset 'tcl_4n'; did you mean tcl_4m? accepted: demo, "),
+        ("finetune --preset=vqa_v3 --init x", "preset: there is no preset 'vqa_v3'; did you mean vqa_v2? accepted: "),
+        ("evaluate --preset", "preset: which one? accepted: daquar, demo_vqa, easy_vqa, retrieval_coco, "),
+        ("pretrain --preset --dry_run", "preset: which one? accepted: demo, easy_vqa, flickr8k_cpu, tcl_4m"),
+        ("tokenizer --shards nowhere/*.tar --out t", "shards 'nowhere/*.tar': no file matches nowhere/*.tar"),
+        (
+            "tokenizer --shards x.tar --out t --vocab_size 3",
+            "vocab_size: 3 is not possible; accepted: an integer >= 100",
+        ),
+        (
+            "tokenizer --shards x.tar --out tcl",
+            "out: tcl exists and is not a tokenizer alone; remove it or name another",
+        ),
+        ("answers --shards nowhere.tar --out a.txt", "shards 'nowhere.tar': "),
+        ("answers --shards x.tar --out a.txt --size 0", "size: 0 is not possible; accepted: an integer >= 1"),
+        (
+            "answers --shards x.tar --out a.txt --size many",
+            "size: invalid int value: 'many'; `tcl answers --help` lists",
+        ),
+        ("plot tcl", "run: tcl/metrics.jsonl does not exist; name the output_dir of a run"),
+        ("plot tcl --out a.jpeg", "out: a.jpeg ends in .jpeg; accepted: .png, .svg, .pdf"),
         ("finetune --task vga", "task: 'vga' is not possible; accepted: retrieval, vqa"),
         ("evaluate --task vqa --inti x", "config: unrecognized arguments: --inti x; `tcl evaluate --task vqa --help`"),
         ("shards --from xml", "from: invalid choice: 'xml' "),

@@ -50,6 +50,7 @@ def complete(request, tmp_path_factory):
 
 def test_commands(complete):
     assert complete("tcl", "") == list(COMMANDS)
+    assert {"tokenizer", "answers", "plot"} <= set(complete("tcl", ""))
     assert complete("tcl", "e") == ["evaluate", "export", "encode", "explain"]
 
 
@@ -65,6 +66,10 @@ def test_values(complete):
     assert complete("tcl", "shards", "--from", "vq") == ["vqa", "vqa_v2"]
     assert complete("tcl", "encode", "m", "--precision", "") == ["auto", "bf16", "fp32"]
     assert complete("tcl", "completion", "") == ["bash", "zsh"]
+    assert complete("tcl", "pretrain", "--preset", "t") == ["tcl_4m"]
+    assert (
+        complete("tcl", "finetune", "--preset", "vqa") == complete("tcl", "evaluate", "--preset", "vqa") == ["vqa_v2"]
+    )
 
 
 def test_files_where_nothing_is_known(complete):
@@ -72,7 +77,7 @@ def test_files_where_nothing_is_known(complete):
 
 
 def test_options_are_those_of_the_parsers_and_of_both_tasks():
-    assert {"--help", "--debug", "--config", "--data.train", "--dry_run"} <= set(options_of("pretrain"))
+    assert {"--help", "--debug", "--config", "--data.train", "--dry_run", "--preset"} <= set(options_of("pretrain"))
     assert {"--answers.max_tokens", "--objective.queue_size", "--eval_only"} <= set(options_of("finetune"))
     assert "--eval_only" not in options_of("evaluate")
     assert options_of("export") == ["--help", "--debug", "--revision", "--with_teacher"]

@@ -424,8 +424,8 @@ def test_the_command_line_of_the_docstring(tmp_path, images, monkeypatch, capsys
     assert Path("shards/train/000000.tar").exists()
 
 
-def test_the_script_needs_only_the_package(tmp_path, images):
-    """As a script it finds tcl, which is installed, but no other file of tools/."""
+def test_the_command_needs_only_the_package(tmp_path, images):
+    """Nothing else of a checkout."""
     annotations = tmp_path / "rows.jsonl"
     annotations.write_text(JSONL)
     root = Path(__file__).resolve().parents[1]
@@ -433,6 +433,5 @@ def test_the_script_needs_only_the_package(tmp_path, images):
     (tmp_path / "path" / "tcl").symlink_to(root / "tcl")
     options = ["--from", "jsonl", "--annotations", "rows.jsonl", "--images", "images", "--out", "out"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "path")}
-    script = [sys.executable, str(root / "tools" / "make_shards.py"), *options]
-    subprocess.run(script, check=True, cwd=tmp_path, env=environment)
+    subprocess.run([sys.executable, "-m", "tcl", "shards", *options], check=True, cwd=tmp_path, env=environment)
     assert len(read(tmp_path / "out")) == 1

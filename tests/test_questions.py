@@ -10,11 +10,11 @@ from data_files import NO_AUGMENT, TOKENIZER, config, encode, noise, write_tar
 
 from tcl.data import questions
 from tcl.data.augment import Augment
+from tcl.data.collect_answers import make_answer_list
 from tcl.data.decode import CORRUPT_IMAGE, NOT_JSON, BadSample
 from tcl.data.questions import QuestionReader, load_question_set, tokenize_answers
 from tcl.errors import InputError
 from tools.easy_vqa_captions import easy_vqa_captions
-from tools.make_answer_list import make_answer_list
 
 PAD, CLS, SEP = TOKENIZER.pad_token_id, TOKENIZER.cls_token_id, TOKENIZER.sep_token_id
 

@@ -7,8 +7,8 @@ from data_files import JPEG, write_tar
 from transformers import AutoTokenizer
 
 from tcl.data.text import load_tokenizer
+from tcl.data.vocabulary import SPECIAL_TOKENS, learn_vocabulary, train_tokenizer
 from tcl.errors import InputError
-from tools.train_tokenizer import SPECIAL_TOKENS, learn_vocabulary, train_tokenizer
 
 
 @pytest.fixture
@@ -39,6 +39,17 @@ def test_deterministic_and_replaces_only_a_tokenizer(shards, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match="is not a tokenizer"):
         train_tokenizer(shards, tmp_path / "mine")
+
+
+def test_an_export_is_more_than_a_tokenizer(shards, tmp_path):
+    export = tmp_path / "export"
+    train_tokenizer(shards, export, vocab_size=200)
+    (export / "model.safetensors").write_bytes(b"weeks of training")
+    with pytest.raises(
+        InputError, match=r"^out: .*export exists and is not a tokenizer alone; remove it or name another"
+    ):
+        train_tokenizer(shards, export, vocab_size=200)
+    assert (export / "model.safetensors").read_bytes() == b"weeks of training"
 
 
 def test_nothing_to_learn_from(tmp_path):

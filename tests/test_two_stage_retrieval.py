@@ -11,7 +11,6 @@ from benchmarks.textbook.retrieval import rerank_query_by_query
 from tcl.config import EvalConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
 from tcl.data.augment import eval_transform
 from tcl.data.retrieval_set import RetrievalSet
-from tcl.errors import InputError
 from tcl.evaluation import retrieval
 from tcl.evaluation.candidates import rank_again, rank_by_embedding, relevance
 from tcl.evaluation.match_pairs import image_logits, read_texts, split_by_tokens
@@ -199,8 +198,22 @@ def test_embeddings_alone():
     assert found.images.candidates.shape == (6, 10) and found.captions.candidates.shape == (12, 6)
 
 
-def test_more_candidates_than_there_are():
-    with pytest.raises(
-        InputError, match=r"^eval\.rerank_k: 7, but data\.val holds 6 images and 12 captions; .*0 to 6$"
-    ):
-        retrieval.check_rerank_k(7, small_set())
+@pytest.mark.parametrize("k", [7, 12, 128])
+def test_more_candidates_than_there_are_is_all_of_them(k):
+    """Both directions score every pair: the same matrix, whose rows and columns give the recalls."""
+    student, _ = tiny_models()
+    data = small_set()
+    found = evaluate(student, data, rerank_k=k)
+    assert found.images.candidates.shape == (6, min(k, 12)) and found.captions.candidates.shape == (12, 6)
+    by_caption = torch.zeros(12, 6).scatter(1, found.captions.candidates, found.captions.scores)
+    torch.testing.assert_close(found.images.scores, by_caption.T.gather(1, found.images.candidates))
+    right = {caption: [image for image, other in data.pairs if other == caption] for caption in range(12)}
+    first = [max(by_caption[caption][images]) >= max(by_caption[caption]) for caption, images in right.items()]
+    assert found.metrics["rerank_t2i_r1"] == pytest.approx(100 * sum(map(bool, first)) / 12)
+
+
+def test_a_note_says_that_there_are_fewer_candidates():
+    assert retrieval.cut_rerank_k(6, small_set(), "eval.rerank_k") == []
+    assert retrieval.cut_rerank_k(7, small_set(), "eval.rerank_k") == [
+        "eval.rerank_k: 7, of 6 images and 12 captions; ITM orders 7 captions of each image, 6 images of each caption"
+    ]

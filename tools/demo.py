@@ -16,11 +16,12 @@ from pathlib import Path
 import yaml
 
 from tcl.data.questions import load_question_set
+from tcl.data.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_baseline
+from tcl.shown import shown
+from tcl.training.curves import LOSSES, plot_run, read_metrics
 from tools.make_demo_data import make_demo_data
-from tools.plot_run import LOSSES, plot_run, read_metrics
-from tools.train_tokenizer import train_tokenizer
 
 PRETRAIN, FINETUNE = Path("configs/pretrain/demo.yaml"), Path("configs/finetune/demo_vqa.yaml")
 SCENES, HELD_OUT = 20000, 500
@@ -35,15 +36,15 @@ def main() -> None:
     started = time.perf_counter()
     make_demo_data(Path("demo/data"), train=SCENES, val=HELD_OUT, image_size=config["model"]["image"]["image_size"])
     if not tokenizer.exists():
-        train_tokenizer("demo/data/{vqa_train,train}/*.tar", tokenizer, max_texts=TEXTS)
+        print(train_tokenizer("demo/data/{vqa_train,train}/*.tar", tokenizer, max_texts=TEXTS))
     # Matrix products of this size gain little from a core that the loader also wants, and wait for it.
     threads = max(1, (os.cpu_count() or 1) - config["data"]["workers"])
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     for command, path in (("pretrain.py", PRETRAIN), ("finetune.py", FINETUNE)):
         subprocess.run([sys.executable, command, "--config", str(path)], check=True, env=environment)
     print()
-    print_table(read_metrics(run))
-    print_answers(read_metrics(Path(questions["output_dir"])), questions["data"])
+    print_table(read_metrics(run)[0])
+    print_answers(read_metrics(Path(questions["output_dir"]))[0], questions["data"])
     checkpoint = sorted((run / "checkpoints").iterdir())[-1]
     print(f"\ncurves      {plot_run(run)}\ngallery     {run / 'results' / 'gallery.html'}\nmodel       {checkpoint}")
     print(f"time        {(time.perf_counter() - started) / 60:.1f} minutes")
@@ -88,7 +89,7 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         sys.exit(2)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)

@@ -2,7 +2,7 @@
 
     python tools/easy_vqa_captions.py --questions easy_vqa/train.jsonl --out data/easy_vqa/captions.jsonl
 
-The lines it writes are what tools/make_shards.py --from jsonl takes. A picture whose colour or shape no question tells
+The lines it writes are what `tcl shards --from jsonl` takes. A picture whose colour or shape no question tells
 gets no line.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import jsonargparse
 
 from tcl.errors import InputError
+from tcl.shown import say, shown
 
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
@@ -45,7 +46,7 @@ def easy_vqa_captions(questions: Path, out: Path) -> None:
         out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error.strerror}); name another file") from error
-    print(f"{out}: captions of {len(lines):,} of {len(known):,} pictures")
+    say(f"{out}: captions of {len(lines):,} of {len(known):,} pictures")
 
 
 def _told(question: str, answer: str) -> dict[str, str]:
@@ -71,5 +72,5 @@ if __name__ == "__main__":
     try:
         easy_vqa_captions(**vars(arguments))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         sys.exit(2)

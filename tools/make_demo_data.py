@@ -22,6 +22,7 @@ import jsonargparse
 from tcl.data.seeding import seed_of
 from tcl.data.shard_writer import ShardWriter
 from tcl.errors import InputError
+from tcl.shown import say, shown
 from tools.demo_questions import ANSWERS, make_question_sample
 from tools.demo_scenes import Scene, draw_scene, place, render
 
@@ -107,7 +108,7 @@ def make_demo_data(
     record = out / "demo_data.json"
     found = _read_record(record)
     if found == made_with:
-        print(f"{out} is there already")
+        say(f"{out} is there already")
         return
     without_questions = found == {name: made_with[name] for name in FORMER_RECORD}
     if out.exists() and not without_questions and not (overwrite and record.is_file()):
@@ -117,7 +118,7 @@ def make_demo_data(
         _write(out, made_with, workers)
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error.strerror}); name another folder") from error
-    print(f"{out}: {train} training and {val} validation scenes, {vqa_train} and {vqa_val} questions")
+    say(f"{out}: {train} training and {val} validation scenes, {vqa_train} and {vqa_val} questions")
 
 
 def _read_record(path: Path) -> dict | None:
@@ -169,5 +170,5 @@ if __name__ == "__main__":
     try:
         make_demo_data(**vars(arguments))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         sys.exit(2)

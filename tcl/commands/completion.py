@@ -13,6 +13,11 @@ from types import ModuleType
 from tcl.commands import COMMANDS
 from tcl.commands.one_line import DEBUG
 from tcl.commands.parser import command_parser
+from tcl.commands.presets import PRESET
+from tcl.presets import preset_names
+
+PRESETS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "finetune"}
+"""Of which kind those of a command are."""
 
 BASH = """\
 _tcl() {{
@@ -81,7 +86,8 @@ def options_of(command: str) -> list[str]:
 
 def values_of(command: str) -> dict[str, list[str]]:
     """What may follow an option, or the command itself, where that can be listed."""
-    return {
+    presets = {PRESET: preset_names(PRESETS[command])} if command in PRESETS else {}
+    return presets | {
         before: [str(choice) for choice in action.choices]
         for action in _actions(command)
         if action.choices

@@ -18,6 +18,7 @@ from tcl.checkpoints.typed_section import decode
 from tcl.commands.parser import command_parser
 from tcl.config import ModelConfig
 from tcl.errors import InputError
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,10 +48,10 @@ def main(arguments: list[str]) -> None:
         from tcl.checkpoints.convert import export_published
 
         count = export_published(options.source, options.out, with_teacher=options.with_teacher)
-        print(f"{options.out}: {count:,} tensors under the published names")
+        say(f"{options.out}: {count:,} tensors under the published names")
         return
     for line in [*convert(options).lines(), f"{options.out}: an export; {REPORT} lists every tensor"]:
-        print(line)
+        say(line)
 
 
 def refuse_useless(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from tcl.commands.model_options import add_model_options, load_model
 from tcl.commands.parser import command_parser
 from tcl.errors import InputError
+from tcl.shown import say
 
 if TYPE_CHECKING:
     from tcl.inference.embed_stream import EmbeddedStream
@@ -54,9 +55,9 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"nothing that can be used: {causes or 'there is nothing'}; give images or texts")
     listed = write_embeddings(embedded, given.out)
     rows, dim = embedded.embeddings.shape
-    print(f"{given.out}: {rows:,} embeddings of {dim} numbers")
+    say(f"{given.out}: {rows:,} embeddings of {dim} numbers")
     if listed is not None:
-        print(f"skipped {len(embedded.skipped):,} ({causes}); {listed} lists them")
+        say(f"skipped {len(embedded.skipped):,} ({causes}); {listed} lists them")
 
 
 def embed_images(given: argparse.Namespace) -> "EmbeddedStream":

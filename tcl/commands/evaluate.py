@@ -1,4 +1,4 @@
-"""Evaluate on a task, training nothing: `tcl evaluate --config configs/finetune/vqa_v2.yaml --init runs/vqa`.
+"""Evaluate on a task, training nothing: `tcl evaluate --preset vqa_v2 --init runs/vqa`.
 
 --init is a run, a checkpoint or an export, --data.val the shards; what is found is printed and left in
 <output_dir>/results. `--task vqa --help` lists every option of a task (retrieval or vqa).
@@ -9,9 +9,10 @@ import importlib
 from jsonargparse import ArgumentParser
 
 from tcl.commands import finetune
+from tcl.commands.presets import PRESET
 from tcl.commands.pretrain import DRY_RUN
 
-FLAGS = (DRY_RUN,)
+FLAGS = (DRY_RUN, PRESET)
 """Taken beside the options of the parser."""
 
 

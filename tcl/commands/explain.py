@@ -11,6 +11,7 @@ from pathlib import Path
 from tcl.commands.model_options import add_model_options, load_model
 from tcl.commands.parser import command_parser
 from tcl.errors import InputError
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,4 +35,4 @@ def main(arguments: list[str]) -> None:
 
     heat = load_model(TCL, given).explain(given.image, given.text, layer=given.layer)
     heat.save(given.out, given.word)
-    print(f"{given.out}: {' '.join(f'{i}:{word}' for i, word in enumerate(heat.words))}")
+    say(f"{given.out}: {' '.join(f'{i}:{word}' for i, word in enumerate(heat.words))}")

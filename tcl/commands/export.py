@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tcl.commands.model_options import add_model_source
 from tcl.commands.parser import command_parser
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,4 +30,4 @@ def main(arguments: list[str]) -> None:
     pretrained = load_pretrained(given.model, revision=given.revision, with_teacher=given.with_teacher)
     save_pretrained(pretrained, given.out)
     parameters = sum(parameter.numel() for parameter in pretrained.student.parameters())
-    print(f"{given.out}: a {pretrained.kind} model of {parameters:,} parameters; README.md is its card")
+    say(f"{given.out}: a {pretrained.kind} model of {parameters:,} parameters; README.md is its card")

@@ -1,18 +1,19 @@
-"""Fine-tune: `accelerate launch -m tcl finetune --config configs/finetune/vqa_v2.yaml --init runs/tcl_4m`.
+"""Fine-tune: `accelerate launch -m tcl finetune --preset vqa_v2 --init runs/tcl_4m`.
 
-`tcl finetune ...` runs one process; `--task vqa --help` lists every option of a task (retrieval or vqa); `--eval_only`
-evaluates the weights of --init and trains nothing, as `tcl evaluate` does; `--dry_run` prints what the run would be and
-reads one batch of every source.
+`tcl finetune ...` runs one process; --preset takes a configuration of the package, --config a file of yours;
+`--task vqa --help` lists every option of a task (retrieval or vqa); `--eval_only` evaluates the weights of --init and
+trains nothing, as `tcl evaluate` does; `--dry_run` prints what the run would be and reads one batch of every source.
 """
 
 import importlib
 
 from jsonargparse import ArgumentParser
 
+from tcl.commands.presets import PRESET, with_presets
 from tcl.commands.pretrain import DRY_RUN
 
 EVAL_ONLY = "--eval_only"
-FLAGS = (DRY_RUN, EVAL_ONLY)
+FLAGS = (DRY_RUN, EVAL_ONLY, PRESET)
 """Taken beside the options of the parser."""
 
 
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> None:
         return
     from tcl.tasks.command_line import parse_finetune
 
+    arguments = with_presets("finetune", arguments)
     options = [argument for argument in arguments if argument not in FLAGS]
     config, build = parse_finetune(options, trains=EVAL_ONLY not in arguments)
     if DRY_RUN in arguments:

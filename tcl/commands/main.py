@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
+import sys
 
+from tcl import __version__
 from tcl.commands import COMMANDS
 from tcl.commands.one_line import end_with_one_line
 from tcl.errors import InputError
@@ -16,14 +18,16 @@ HELP = "\n".join(
         "",
         *(f"  {name:{WIDTH}}  {does}" for name, does in COMMANDS.items()),
         "",
-        "tcl COMMAND --help lists the options of a command; --debug shows the traceback",
-        "of an error. On several processes: accelerate launch -m tcl pretrain ...",
+        "tcl COMMAND --help lists the options of a command, --debug shows the traceback",
+        "of an error, tcl --version the version. On several processes:",
+        "accelerate launch -m tcl pretrain ...",
     ]
 )
 
 
 def main() -> None:
-    """The entry point."""
+    """The entry point. Of a name that the terminal has no letters for, the numbers of its characters are shown."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does by itself
     end_with_one_line(run)
 
 
@@ -31,6 +35,9 @@ def run(arguments: list[str]) -> None:
     """The command that arguments[0] names, with the others. InputError: there is none of that name."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
+        return
+    if arguments[0] in ("-V", "--version"):
+        print(f"tcl {__version__}")
         return
     name, *others = arguments
     if name not in COMMANDS:

@@ -10,6 +10,7 @@ import json
 
 from tcl.commands.model_options import add_model_options, load_model
 from tcl.commands.parser import command_parser
+from tcl.shown import say, shown
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +37,6 @@ def main(arguments: list[str]) -> None:
     if given.json:
         print(json.dumps(pairs, indent=1))
         return
-    width = max(map(len, given.images))
+    width = max(len(shown(image)) for image in given.images)
     for pair in pairs:
-        print(f"{pair['match']:.3f}  {pair['image']:{width}}  {pair['text']}")
+        say(f"{pair['match']:.3f}  {shown(pair['image']):{width}}  {pair['text']}")

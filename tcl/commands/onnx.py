@@ -14,6 +14,7 @@ from pathlib import Path
 from tcl.commands.model_options import add_model_source
 from tcl.commands.parser import command_parser
 from tcl.config import DataConfig
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,13 +38,14 @@ def main(arguments: list[str]) -> None:
     from tcl.config_checks import check_at_least
     from tcl.data.retrieval_set import load_retrieval_set
     from tcl.evaluation.onnx_report import report_onnx
-    from tcl.evaluation.retrieval import check_rerank_k
+    from tcl.evaluation.retrieval import cut_rerank_k
 
     check_at_least(1, {"rerank_k": given.rerank_k})
     pretrained = load_pretrained(given.model, revision=given.revision)
     data = None
     if given.shards is not None:
         data = load_retrieval_set(given.shards, max_words=pretrained.max_words, max_pixels=DataConfig.max_pixels)
-        check_rerank_k(given.rerank_k, data)
+        for note in cut_rerank_k(given.rerank_k, data, "rerank_k"):
+            say(note)
     export_onnx(pretrained, given.out, int8=given.int8)
     report_onnx(pretrained, given.out, int8=given.int8, data=data, rerank_k=given.rerank_k)

@@ -1,13 +1,15 @@
-"""Pre-train TCL: `accelerate launch -m tcl pretrain --config configs/pretrain/tcl_4m.yaml [--train.steps 100 ...]`.
+"""Pre-train TCL: `accelerate launch -m tcl pretrain --preset tcl_4m [--train.steps 100 ...]`.
 
-`tcl pretrain ...` runs one process; `--help` lists every option; `--dry_run` prints what the run would be, reads the
-first batch of every source, and trains nothing.
+`tcl pretrain ...` runs one process; --preset takes a configuration of the package, --config a file of yours; `--help`
+lists every option; `--dry_run` prints what the run would be, reads the first batch of every source, and trains nothing.
 """
 
 from jsonargparse import ArgumentParser
 
+from tcl.commands.presets import PRESET, with_presets
+
 DRY_RUN = "--dry_run"
-FLAGS = (DRY_RUN,)
+FLAGS = (DRY_RUN, PRESET)
 """Taken beside the options of the parser."""
 
 
@@ -23,6 +25,7 @@ def main(arguments: list[str]) -> None:
     """Train, or dry_run."""
     from tcl.command_line import parse_pretrain
 
+    arguments = with_presets("pretrain", arguments)
     config = parse_pretrain([argument for argument in arguments if argument not in FLAGS])
     # torch and the models: only once the options are right
     if DRY_RUN in arguments:

@@ -44,7 +44,7 @@ from tcl.annotations.make_shards import Report, make_shards
 from tcl.annotations.read_rows import IMAGE_NAME_HELP, STRUCTURES, read_rows
 from tcl.commands.parser import command_parser
 from tcl.errors import InputError
-from tcl.shown import shown
+from tcl.shown import say
 
 _COLUMNS = ("image_column", "caption_column", "delimiter")
 _READING = ("structure", "annotations", "split", "answers", "image_name", *_COLUMNS)
@@ -91,11 +91,11 @@ def main(arguments: list[str]) -> None:
 
 def print_report(report: Report) -> None:
     """What was written, and how many rows were skipped for which cause."""
-    print(f"{report.samples:,} samples in {report.shards:,} shards; skipped {len(report.skipped):,} rows")
+    say(f"{report.samples:,} samples in {report.shards:,} shards; skipped {len(report.skipped):,} rows")
     for cause, count in report.causes.items():
-        print(f"{count:10,}  {shown(cause)}")
+        say(f"{count:10,}  {cause}")
     if report.blank_captions:
-        print(f"{report.blank_captions:10,}  blank captions dropped from rows that have others")
+        say(f"{report.blank_captions:10,}  blank captions dropped from rows that have others")
 
 
 def parse_number(name: str, text: str) -> int:

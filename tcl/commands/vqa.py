@@ -11,6 +11,7 @@ from pathlib import Path
 from tcl.commands.model_options import add_model_options, load_model
 from tcl.commands.parser import command_parser
 from tcl.errors import InputError
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,4 +33,5 @@ def main(arguments: list[str]) -> None:
     from tcl.inference.vqa import TCLForVQA
 
     candidates = None if given.answers is None else read_answer_list(given.answers, "answers")
-    print(*load_model(TCLForVQA, given).answer(given.image, given.questions, candidates), sep="\n")
+    for answer in load_model(TCLForVQA, given).answer(given.image, given.questions, candidates):
+        say(answer)

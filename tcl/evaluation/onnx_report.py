@@ -11,6 +11,7 @@ from tcl.errors import InputError
 from tcl.evaluation.onnx_agreement import TOLERANCE, largest_differences, torch_recalls
 from tcl.evaluation.onnx_retrieval import onnx_recalls
 from tcl.inference.onnx_towers import load_onnx
+from tcl.shown import say
 
 REPORT = "onnx_report.json"
 SHOWN = ("i2t_r1", "t2i_r1", "rerank_i2t_r1", "rerank_t2i_r1")
@@ -58,10 +59,10 @@ def print_report(report: Report, data: RetrievalSet | None, out: Path) -> None:
     """A line for each precision, and a table of R@1."""
     for precision, differences in report.largest_differences.items():
         listed = ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())
-        print(f"{precision}: {report.megabytes[precision]:.1f} MB; largest differences from torch: {listed}")
+        say(f"{precision}: {report.megabytes[precision]:.1f} MB; largest differences from torch: {listed}")
     if data is not None:
-        print(f"R@1 of {len(data.images)} images x {len(data.captions)} texts, %")
-        print(" " * 8 + "".join(f"{name:>15s}" for name in SHOWN))
+        say(f"R@1 of {len(data.images)} images x {len(data.captions)} texts, %")
+        say(" " * 8 + "".join(f"{name:>15s}" for name in SHOWN))
         for name, recalls in report.recalls.items():
-            print(f"  {name:6s}" + "".join(f"{recalls[shown]:15.1f}" for shown in SHOWN))
-    print(f"{out}: for onnxruntime; {REPORT} has all figures")
+            say(f"  {name:6s}" + "".join(f"{recalls[shown]:15.1f}" for shown in SHOWN))
+    say(f"{out}: for onnxruntime; {REPORT} has all figures")

@@ -24,7 +24,7 @@ BATCH = 32
 def onnx_recalls(towers: OnnxTowers, data: RetrievalSet, rerank_k: int) -> dict[str, float]:
     """What `rank_metrics` reports, from the embeddings, and with the prefix rerank_ after ITM.
 
-    rerank_k: candidates of each query that ITM orders, >= 1; it must have passed `check_rerank_k`.
+    rerank_k: candidates of each query that ITM orders, >= 1; as many as there are, where they are fewer.
     """
     count, captions = len(data.images), len(data.captions)
     image_features = torch.cat([features for _, features in _encode_images(towers, data, range(count))])
@@ -32,8 +32,9 @@ def onnx_recalls(towers: OnnxTowers, data: RetrievalSet, rerank_k: int) -> dict[
     of_images, of_captions = torch.tensor(data.pairs).T
     captions_of = relevance(of_images, of_captions, count)
     images_of = relevance(of_captions, of_images, captions)
-    by_image = rank_by_embedding(image_features, text_features, captions_of, rerank_k)
-    by_caption = rank_by_embedding(text_features, image_features, images_of, rerank_k)
+    of_image, of_caption = min(rerank_k, captions), min(rerank_k, count)
+    by_image = rank_by_embedding(image_features, text_features, captions_of, of_image)
+    by_caption = rank_by_embedding(text_features, image_features, images_of, of_caption)
     metrics = rank_metrics(by_image.ranks, by_caption.ranks)
 
     def match(
@@ -43,16 +44,16 @@ def onnx_recalls(towers: OnnxTowers, data: RetrievalSet, rerank_k: int) -> dict[
         for tokens, texts in zip(images, texts_of_image, strict=True):
             yield _match_image(towers, tokens, [text_tokens[text_numbers[text]] for text in texts.tolist()])
 
-    of_queries = (torch.arange(queries).repeat_interleave(rerank_k) for queries in (count, captions))
-    images_queried, captions_queried = of_queries
+    images_queried = torch.arange(count).repeat_interleave(of_image)
+    captions_queried = torch.arange(captions).repeat_interleave(of_caption)
     scores = match_each_pair(
         torch.cat([images_queried, by_caption.candidates.flatten()]),
         torch.cat([by_image.candidates.flatten(), captions_queried]),
         match,
     )
-    of_image, of_caption = scores.split([count * rerank_k, captions * rerank_k])
-    by_image = rank_again(by_image, of_image.view(count, rerank_k), captions_of, captions)
-    by_caption = rank_again(by_caption, of_caption.view(captions, rerank_k), images_of, count)
+    image_scores, caption_scores = scores.split([count * of_image, captions * of_caption])
+    by_image = rank_again(by_image, image_scores.view(count, of_image), captions_of, captions)
+    by_caption = rank_again(by_caption, caption_scores.view(captions, of_caption), images_of, count)
     reranked = rank_metrics(by_image.ranks, by_caption.ranks)
     return metrics | {f"rerank_{name}": value for name, value in reranked.items()}
 

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from tcl.config import EvalConfig
 from tcl.data.retrieval_set import RetrievalSet
-from tcl.errors import InputError
 from tcl.evaluation.candidates import Ranked, rank_again, rank_by_embedding, relevance
 from tcl.evaluation.decoded_images import decoded_batches
 from tcl.evaluation.match_pairs import TextStates, image_logits, read_texts
@@ -50,7 +49,7 @@ def evaluate_retrieval(
 
     `workers` (>= 0) processes decode images.
 
-    config.rerank_k must have passed `check_rerank_k`.
+    config.rerank_k may be more than there are candidates: ITM orders all of them then.
     """
     was_training = student.training
     student.eval()
@@ -83,14 +82,16 @@ def evaluate_retrieval(
         student.train(was_training)
 
 
-def check_rerank_k(k: int, data: RetrievalSet) -> None:
-    """InputError: eval.rerank_k larger than the number of images or captions."""
-    fewest = min(len(data.images), len(data.captions))
-    if k > fewest:
-        raise InputError(
-            f"eval.rerank_k: {k}, but data.val holds {len(data.images)} images and {len(data.captions)} captions; "
-            f"accepted: 0 to {fewest}"
-        )
+def cut_rerank_k(k: int, data: RetrievalSet, field: str) -> list[str]:
+    """A note, naming the option `field`, where k (>= 0) is more than there are images or captions: all of them are
+    ordered then."""
+    images, captions = len(data.images), len(data.captions)
+    if k <= min(images, captions):
+        return []
+    return [
+        f"{field}: {k:,}, of {images:,} images and {captions:,} captions; ITM orders {min(k, captions):,} captions of "
+        f"each image, {min(k, images):,} images of each caption"
+    ]
 
 
 def _cut(ranked: Ranked, k: int) -> Ranked:

@@ -22,7 +22,7 @@ class Guess:
     """One token of the vocabulary."""
 
     word: str
-    """A word, or a piece of one ("##ing")."""
+    """As people write it; WordPiece's pieces within a word keep their mark ("##ing")."""
     probability: float
     """0 to 1, among the whole vocabulary."""
 

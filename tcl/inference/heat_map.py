@@ -24,7 +24,7 @@ class HeatMap:
     image: Image.Image
     """RGB, which the map covers from edge to edge."""
     words: list[str]
-    """The W tokens of the text, without [CLS]."""
+    """The W tokens of the text, without [CLS], as people write them."""
     of_words: np.ndarray
     """[W, rows, columns] float32, >= 0: the map of each token."""
 

@@ -1,8 +1,13 @@
-"""Images as people have them, paths or Pillow images, to pixels for the image encoder."""
+"""Images as people have them to pixels for the image encoder.
+
+A path; the bytes of an image file, or such a file opened for reading; a Pillow image; a numpy array or a torch tensor
+(tcl.inference.arrays says of which shape and range).
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -13,49 +18,104 @@ from tqdm import tqdm
 from tcl.config import DataConfig
 from tcl.data.decode import BadSample, decode_image, upright_rgb
 from tcl.errors import InputError
+from tcl.inference.arrays import ArrayLike, is_several, rgb_of
 from tcl.inference.hardware import Hardware
 from tcl.models.image_encoder import ImageEncoder
 from tcl.progress import QUIET_SECONDS
 
-ImageLike = Image.Image | str | os.PathLike[str]
+Encoded = bytes | bytearray | memoryview
+"""The content of an image file."""
+ImageLike = str | os.PathLike[str] | Encoded | BinaryIO | Image.Image | ArrayLike
 MAX_PIXELS = DataConfig.max_pixels
 """Images with more pixels are refused before they are decoded: a small file can claim to be enormous."""
+MAX_BYTES = 2**30
+"""Of a file: no more is read of one that never ends."""
+CHUNK = 2**20
+ONE_OF = "a path, bytes, a file opened with 'rb', a PIL image, a numpy array or a tensor"
 
 
 def list_images(images: ImageLike | Iterable[ImageLike], name: str = "images") -> list[ImageLike]:
-    """One image or several as a list. InputError: none at all, or something that is neither a path nor an image."""
-    if isinstance(images, Image.Image | str | os.PathLike):
-        return [images]
+    """One image or several as a list, in which opened files have become their bytes.
+
+    InputError: none at all, something that is no ImageLike, an opened file that cannot be read.
+    """
+    if isinstance(images, np.ndarray | Tensor) and is_several(images):
+        images = list(images)
+    elif _is_one(images):
+        return [_at_hand(images, f"{name}[0]")]
     if not isinstance(images, Iterable):
-        raise InputError(f"{name}: a {type(images).__name__} is no image; give a path, a PIL image, or a list of them")
+        raise InputError(f"{name}: a {type(images).__name__} is no image; give {ONE_OF}, or a list of them")
     listed = list(images)
     if not listed:
         raise InputError(f"{name}: there are none; give at least one")
     for i, image in enumerate(listed):
-        if not isinstance(image, Image.Image | str | os.PathLike):
-            raise InputError(f"{name}[{i}]: a {type(image).__name__} is no image; give a path or a PIL image")
+        if not _is_one(image):
+            raise InputError(f"{name}[{i}]: a {type(image).__name__} is no image; give {ONE_OF}")
+        listed[i] = _at_hand(image, f"{name}[{i}]")
     return listed
+
+
+def _is_one(image: object) -> bool:
+    return isinstance(image, Image.Image | str | os.PathLike | Encoded | np.ndarray | Tensor) or hasattr(image, "read")
+
+
+def _at_hand(image: ImageLike, name: str) -> ImageLike:
+    """A file is read now, from its beginning where it has one: it may be closed, or at its end, when it is needed."""
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if not hasattr(image, "read"):
+        return image
+    try:
+        if hasattr(image, "seekable") and image.seekable():
+            image.seek(0)
+        return _read_at_most(image)
+    except Exception as error:  # of whatever library the file is
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: the file cannot be read ({said}); give one opened with 'rb'") from error
 
 
 def read_image(image: ImageLike, name: str) -> np.ndarray:
     """[H, W, 3] uint8 RGB, upright, as in training. InputError: no such file, no image, damaged, over MAX_PIXELS."""
     accepted = f"give a JPEG, PNG, WebP, GIF, BMP or TIFF of at most {MAX_PIXELS:,} pixels"
+    if isinstance(image, np.ndarray | Tensor):
+        return rgb_of(image, name, MAX_PIXELS)
+    if isinstance(image, Image.Image):
+        return _read_pillow(image, name, accepted)
+    what = f"{len(image):,} bytes" if isinstance(image, bytes) else repr(str(image))
     try:
-        if not isinstance(image, Image.Image):
-            path = Path(image)
-            if not path.is_file():
-                raise InputError(f"{name}: {str(path)!r} is no file; {accepted}")
-            return decode_image(path.read_bytes(), max_pixels=MAX_PIXELS)
-        pixels = image.width * image.height
-        if not 0 < pixels <= MAX_PIXELS:
-            raise InputError(f"{name}: a PIL image of {image.width} x {image.height} pixels; {accepted}")
+        if not isinstance(image, bytes) and not Path(image).is_file():  # a device may never end
+            raise InputError(f"{name}: {what} is no file; {accepted}")
+        content = image if isinstance(image, bytes) else _read_path(Path(image))
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{name}: {what} cannot be used: over {MAX_BYTES:,} bytes; {accepted}")
+        return decode_image(content, max_pixels=MAX_PIXELS)
+    except BadSample as problem:
+        raise InputError(f"{name}: {what} cannot be used: {problem}; {accepted}") from problem
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: {what} cannot be read ({' '.join(str(error).split())}); {accepted}") from error
+
+
+def _read_path(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return _read_at_most(file)
+
+
+def _read_at_most(file: BinaryIO) -> bytes:
+    """All of it, or somewhat more than MAX_BYTES."""
+    content = bytearray()
+    while len(content) <= MAX_BYTES and (some := file.read(CHUNK)):
+        content += some
+    return bytes(content)
+
+
+def _read_pillow(image: Image.Image, name: str, accepted: str) -> np.ndarray:
+    if not 0 < image.width * image.height <= MAX_PIXELS:
+        raise InputError(f"{name}: a PIL image of {image.width} x {image.height} pixels; {accepted}")
+    try:
         image.load()  # until now it may be no more than an opened file
         return upright_rgb(image)
-    except BadSample as problem:
-        raise InputError(f"{name}: {str(path)!r} cannot be used: {problem}; {accepted}") from problem
     except (OSError, ValueError, SyntaxError) as error:
-        what = "a PIL image" if isinstance(image, Image.Image) else repr(str(image))
-        raise InputError(f"{name}: {what} cannot be read ({' '.join(str(error).split())}); {accepted}") from error
+        raise InputError(f"{name}: a PIL image cannot be read ({' '.join(str(error).split())}); {accepted}") from error
 
 
 def read_pixels(

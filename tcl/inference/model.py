@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
 from tcl.data.augment import eval_transform
+from tcl.data.text import words_of
 from tcl.errors import InputError
 from tcl.inference.embed import ROOM_FOR_TOKENS, Embedded, embed_images, embed_texts
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
@@ -26,11 +27,12 @@ from tcl.inference.texts import list_texts, tokenize_texts
 class TCL(ModelHubMixin):
     """A pre-trained or retrieval model, ready to use; `docs/python.md` shows every method.
 
-    Images are paths, PIL images or lists of them, texts strings or lists of them; n is their number, 1 for a single
-    one. Every method works in batches, shows a progress bar where it takes long, and refuses what it cannot use with
-    tcl.errors.InputError, one line that names it: a path that is no image, more than 100 million pixels, a text
-    without words or with more than 1,000. Texts are cleaned as in training and cut to `pretrained.max_words` words and
-    `pretrained.max_tokens` tokens, with a UserWarning.
+    Images are paths, bytes, opened files, PIL images, numpy arrays, tensors (tcl.inference.arrays) or lists of them,
+    texts strings or lists of them; n is their number, 1 for a single one. Every method works in batches, shows a
+    progress bar where it takes long, and refuses what it cannot use with tcl.errors.InputError, one line that names it:
+    a path that is no image, more than 100 million pixels, a text without words or with more than 1,000. Texts are
+    cleaned as in training and cut to `pretrained.max_words` words and `pretrained.max_tokens` tokens, with a
+    UserWarning.
     """
 
     _hub_mixin_config: dict = {}  # noqa: RUF012  else the mixin would copy the whole model into it
@@ -109,14 +111,18 @@ class TCL(ModelHubMixin):
     def match(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
         """Does each text belong to its image? Probabilities float32 [n], 0 to 1, of n pairs.
 
-        InputError: not as many texts as images.
+        One text is paired with each of n images, and one image with each of n texts. InputError: not as many texts as
+        images, and neither of them is one.
         """
         images, texts = list_images(images), list_texts(texts)
-        if len(images) != len(texts):
+        if len(images) == 1 < len(texts):
+            return self.match_grid(images, texts)[0]
+        if len(texts) not in (1, len(images)):
             raise InputError(
-                f"texts: {len(texts)} for {len(images)} images; give one for each, or use match_grid for all pairs"
+                f"texts: {len(texts)} for {len(images)} images; give one for each, or one for all, or use match_grid "
+                f"for all pairs"
             )
-        ids, mask = self._tokenize(texts)
+        ids, mask = (tensor.expand(len(images), -1) for tensor in self._tokenize(texts))
         return match_probabilities(
             match_one_to_one(self.student, self._encode(images), ids, mask, self.hardware)
         ).numpy()
@@ -171,9 +177,9 @@ class TCL(ModelHubMixin):
         tokens, probabilities = fill_masks(
             self.student.encoders, self._encode(list_images([image], "image"), "image"), ids, masks, k, self.hardware
         )
-        words = self.pretrained.tokenizer.convert_ids_to_tokens
+        tokenizer = self.pretrained.tokenizer
         return [
-            [Guess(word, p) for word, p in zip(words(row), of_row, strict=True)]
+            [Guess(word, p) for word, p in zip(words_of(tokenizer, row), of_row, strict=True)]
             for row, of_row in zip(tokens.tolist(), probabilities.tolist(), strict=True)
         ]
 
@@ -192,7 +198,7 @@ class TCL(ModelHubMixin):
             tokens = self.student.encoders.image_encoder(self.transform(shown)[None].to(self.hardware.device))
         contributions = grad_cam(self.student, tokens, ids.to(self.hardware.device), layer)[1:]
         grid = self.student.encoders.image_encoder.grid
-        words = self.pretrained.tokenizer.convert_ids_to_tokens(ids[0, 1:].tolist())
+        words = words_of(self.pretrained.tokenizer, ids[0, 1:].tolist())
         return HeatMap(Image.fromarray(shown), words, contributions.unflatten(1, grid).cpu().numpy())
 
     def _embed_query(self, query: Embedded | ImageLike | Iterable[ImageLike] | Iterable[str]) -> Embedded:

@@ -29,8 +29,8 @@ Answer = Callable[[list[KeysValues]], list[str]]
 class TCLForVQA(ModelHubMixin):
     """A model fine-tuned on visual question answering, ready to use; `docs/python.md` shows it.
 
-    Images are paths or PIL images. What cannot be used is refused with tcl.errors.InputError, one line that names it,
-    as by tcl.TCL; questions are cleaned and cut as there.
+    Images are what they are to tcl.TCL. What cannot be used is refused with tcl.errors.InputError, one line that names
+    it, as by tcl.TCL; questions are cleaned and cut as there.
     """
 
     _hub_mixin_config: dict = {}  # noqa: RUF012  else the mixin would copy the whole model into it

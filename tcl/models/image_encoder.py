@@ -1,5 +1,7 @@
 """Image encoder: any timm ViT with a [CLS] token, giving all its tokens after the final norm."""
 
+from contextlib import nullcontext
+
 import timm
 import torch
 from timm.data import resolve_model_data_config
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 
 from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
+from tcl.hub_access import hub_or_cache
 
 
 class ImageEncoder(nn.Module):
@@ -44,7 +47,8 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     if isinstance(config.pretrained, str):
         arguments["pretrained_cfg_overlay"] = {"file": config.pretrained}
     try:
-        vit = timm.create_model(config.name, pretrained=bool(config.pretrained), **arguments)
+        with hub_or_cache(config.name) if config.pretrained is True else nullcontext():
+            vit = timm.create_model(config.name, pretrained=bool(config.pretrained), **arguments)
     except Exception as error:  # timm raises whatever the constructor of the named model raises
         raise InputError(
             f"model.image: timm cannot build {config.name!r} with {arguments} (pretrained={config.pretrained!r}): "

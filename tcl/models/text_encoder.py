@@ -14,6 +14,7 @@ from transformers.models.bert.modeling_bert import BertConfig, BertLayer
 
 from tcl.config import TextEncoderConfig
 from tcl.errors import InputError
+from tcl.hub_access import hub_or_cache
 from tcl.models.dropout import Dropout
 
 
@@ -46,7 +47,8 @@ def load_masked_lm(config: TextEncoderConfig, vocab_size: int, pad_id: int) -> P
     try:
         if config.pretrained:
             options = {"attn_implementation": "sdpa", "trust_remote_code": False}
-            model = AutoModelForMaskedLM.from_pretrained(source, **options, **config.overrides)
+            with hub_or_cache(source):
+                model = AutoModelForMaskedLM.from_pretrained(source, **options, **config.overrides)
         else:
             sizes = {"vocab_size": vocab_size, "pad_token_id": pad_id, **config.overrides}
             model = AutoModelForMaskedLM.from_config(_architecture(config.name, sizes), attn_implementation="sdpa")
@@ -67,7 +69,8 @@ def load_masked_lm(config: TextEncoderConfig, vocab_size: int, pad_id: int) -> P
 def _architecture(name: str, sizes: dict) -> PreTrainedConfig:
     if name in CONFIG_MAPPING and not Path(name).is_dir():
         return AutoConfig.for_model(name, **sizes)
-    return AutoConfig.from_pretrained(name, trust_remote_code=False, **sizes)
+    with hub_or_cache(name):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, **sizes)
 
 
 def _require_bert_layers(model: PreTrainedModel, source: str) -> PreTrainedModel:

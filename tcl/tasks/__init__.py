@@ -2,7 +2,7 @@
 
 To add one: a file here with `Config` (a dataclass with a field `task`, and what tcl.training.task.RunConfig asks for),
 `check(config, trains)` (InputError for impossible values) and `build(config, accelerator) -> Task`; its name in TASKS;
-a YAML file in configs/finetune/.
+a YAML file in tcl/presets/finetune/.
 """
 
 TASKS = ("retrieval", "vqa")

@@ -161,6 +161,9 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         candidates = _closed_list(config.answers) if config.answers.list is not None else None
         if candidates is not None:
             notices.append(_missing_from_list(questions, candidates))
+            if config.answers.rank_k > len(candidates):
+                asked = f"answers.rank_k: {config.answers.rank_k:,}"
+                notices.append(f"{asked}, but answers.list holds {len(candidates):,}; all of them are ranked")
         evaluate = partial(_evaluate, config=config, questions=questions, candidates=candidates, tokenizer=tokenizer)
     return Task(
         student,
@@ -176,16 +179,11 @@ def build(config: Config, accelerator: Accelerator) -> Task:
 
 
 def _closed_list(answers: Answers) -> list[str]:
-    """The answers of the file answers.list. InputError: none, one that is there twice, fewer than answers.rank_k."""
+    """The answers of the file answers.list. InputError: none, or one that is there twice."""
     found = read_answer_list(Path(answers.list), "answers.list")
     twice = next((answer for i, answer in enumerate(found) if answer in found[:i]), None)
     if twice is not None:
         raise InputError(f"answers.list: {answers.list} holds {twice!r} twice; give each answer once")
-    if answers.rank_k > len(found):
-        raise InputError(
-            f"answers.rank_k: {answers.rank_k}, but answers.list {answers.list} holds {len(found)}; accepted: 1 to "
-            f"{len(found)}"
-        )
     return found
 
 

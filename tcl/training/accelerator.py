@@ -12,6 +12,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 
 from tcl.errors import InputError
 from tcl.precision import mixed_precision
+from tcl.presets import preset_file
 from tcl.training.task import RunConfig
 
 
@@ -52,7 +53,7 @@ def _deepspeed_plugin(config: RunConfig, on_cpu: bool):
     path, launched = config.train.deepspeed, os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     if path is None and not launched:
         return None
-    settings = _read_settings(Path(path)) if path else None
+    settings = _read_settings(_settings_file(path)) if path else None
     if on_cpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
@@ -74,17 +75,23 @@ def _deepspeed_plugin(config: RunConfig, on_cpu: bool):
     return plugin
 
 
+def _settings_file(said: str) -> Path:
+    """What is neither a path nor a file is the name of a preset."""
+    is_path = said.endswith(".json") or Path(said).name != said or Path(said).exists()
+    return Path(said) if is_path else preset_file("deepspeed", said, "train.deepspeed")
+
+
 def _read_settings(path: Path) -> dict:
     try:
         settings = json.loads(path.read_text())
     except OSError as error:
         raise InputError(
-            f"train.deepspeed: {path} cannot be read ({error.strerror}); try configs/deepspeed/zero2.json"
+            f"train.deepspeed: {path} cannot be read ({error.strerror}); try zero2, which ships with the package"
         ) from error
     except ValueError as error:
         raise InputError(f"train.deepspeed: {path} is not JSON ({error})") from error
     if not isinstance(settings, dict) or "zero_optimization" not in settings:
         raise InputError(
-            f'train.deepspeed: {path} has no "zero_optimization"; start from one of configs/deepspeed/*.json'
+            f'train.deepspeed: {path} has no "zero_optimization"; start from one of those in tcl/presets/deepspeed'
         )
     return settings

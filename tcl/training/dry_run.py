@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from tcl.data.loader import train_loader
+from tcl.shown import say
 from tcl.training.accelerator import build_accelerator
 from tcl.training.task import BuildTask, RunConfig
 from tcl.training.world import describe_world
@@ -22,7 +23,7 @@ def dry_run(config: RunConfig, build_task: BuildTask) -> None:
     if not accelerator.is_main_process:
         return
     for line in describe_world(config, accelerator, task) + task.notices:
-        print(line)
+        say(line)
     for source in config.data.train:
         started = time.perf_counter()
         loader = train_loader(
@@ -36,7 +37,7 @@ def dry_run(config: RunConfig, build_task: BuildTask) -> None:
         batch = next(loader)
         tokens = batch.attention_mask.sum(dim=1).float().mean()
         bad = ", ".join(f"{count} {cause}" for cause, count in loader.bad.total.items()) or "none"
-        print(
+        say(
             f"source {source.shards}: {loader.samples:,} samples; first batch: images {tuple(batch.image.shape)}, "
             f"{tokens:.1f} tokens a text, first key {batch.keys[0]}, not usable: {bad}; "
             f"{time.perf_counter() - started:.1f} s"

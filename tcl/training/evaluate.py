@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from tcl.errors import InputError
+from tcl.shown import say
 from tcl.training.accelerator import build_accelerator
 from tcl.training.checkpoint import raise_together
 from tcl.training.task import BuildTask, Evaluation, RunConfig
@@ -26,7 +27,8 @@ def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
     task = build_task(config, accelerator)
     found = task.evaluate(accelerator, task.student.to(accelerator.device))
     if accelerator.is_main_process:
-        print(*task.notices, found.line, sep="\n")
+        for line in (*task.notices, found.line):
+            say(line)
     save_evaluation(accelerator, found, Path(config.output_dir))
 
 

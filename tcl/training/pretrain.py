@@ -13,7 +13,7 @@ from tcl.data.pair_reader import PairReader
 from tcl.data.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.data.text import load_tokenizer, tokenize
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
-from tcl.evaluation.retrieval import RetrievalResult, check_rerank_k, evaluate_retrieval
+from tcl.evaluation.retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
 from tcl.models.tcl import TCLStudent
@@ -48,7 +48,7 @@ def pair_task(
         pairs = load_retrieval_set(
             data.val, max_images=config.eval.max_images, max_words=data.max_words, max_pixels=data.max_pixels
         )
-        check_rerank_k(config.eval.rerank_k, pairs)
+        notices += cut_rerank_k(config.eval.rerank_k, pairs, "eval.rerank_k")
         evaluate = partial(_evaluate, pairs=pairs, config=config, tokenizer=tokenizer)
         if pairs.bad:
             skipped = ", ".join(f"{count} {cause}" for cause, count in pairs.bad.most_common())

@@ -1,19 +1,15 @@
-"""Train a WordPiece vocabulary on the captions, or the questions and answers, of webdataset shards.
+"""A WordPiece vocabulary, learned from the captions, or the questions and answers, of webdataset shards.
 
-    python tools/train_tokenizer.py --shards 'data/train/*.tar' --out data/tokenizer [--vocab_size 8000]
-
-The folder it writes is what model.text.tokenizer takes. The same shards always give the same vocabulary.
+The folder that is written is what model.text.tokenizer takes. The same shards always give the same vocabulary.
 """
 
 import contextlib
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import jsonargparse
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertTokenizer
 
@@ -25,6 +21,14 @@ from tcl.errors import InputError
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 """Ids 0 to 4."""
+TOKENIZER_FILES = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+}
+"""What a folder may hold that a new tokenizer replaces: an export holds a tokenizer too, and much else."""
 
 
 def read_texts(pattern: str, max_words: int) -> Iterator[str]:
@@ -41,12 +45,12 @@ def read_texts(pattern: str, max_words: int) -> Iterator[str]:
 
 def train_tokenizer(
     shards: str, out: Path, vocab_size: int = 8000, max_texts: int = 1_000_000, max_words: int = 30
-) -> None:
-    """Write a lower-casing BERT tokenizer to the folder OUT, replacing a tokenizer that is there.
+) -> str:
+    """Write a lower-casing BERT tokenizer to the folder `out`, replacing a tokenizer that is there; says what it is.
 
     shards: glob, brace range or URL. vocab_size: tokens at most, >= 100 (few texts give fewer). max_texts: how many
     captions, questions and answers to learn from, >= 1. max_words: words kept of a caption or question, >= 1.
-    InputError: no text found, an impossible value, an OUT that is no tokenizer or cannot be written.
+    InputError: no text found, an impossible value, an `out` that is no tokenizer or cannot be written.
     """
     for name, value, least in (
         ("vocab_size", vocab_size, 100),
@@ -55,8 +59,8 @@ def train_tokenizer(
     ):
         if value < least:
             raise InputError(f"{name}: {value} is not possible; accepted: an integer >= {least}")
-    if out.exists() and not (out / "tokenizer.json").is_file():
-        raise InputError(f"out: {out} exists and is not a tokenizer; remove it or name another folder")
+    if out.exists() and not _is_a_tokenizer(out):
+        raise InputError(f"out: {out} exists and is not a tokenizer alone; remove it or name another folder")
     texts = list(islice(read_texts(shards, max_words), max_texts))
     if not texts:
         raise InputError(f"shards: {shards!r} holds no text; samples need KEY.txt or KEY.json with texts")
@@ -65,7 +69,12 @@ def train_tokenizer(
         save(tokenizer, out)
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error.strerror}); name another folder") from error
-    print(f"{out}: {len(tokenizer)} tokens from {len(texts):,} texts")
+    return f"{out}: {len(tokenizer)} tokens from {len(texts):,} texts"
+
+
+def _is_a_tokenizer(folder: Path) -> bool:
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return "tokenizer.json" in held and held <= TOKENIZER_FILES
 
 
 def learn_vocabulary(texts: list[str], vocab_size: int) -> dict[str, int]:
@@ -93,7 +102,7 @@ def learn_vocabulary(texts: list[str], vocab_size: int) -> dict[str, int]:
 
 
 def save(tokenizer: BertTokenizer, out: Path) -> None:
-    """Write the folder OUT as a whole: one that exists is complete, even after an interrupt."""
+    """Write the folder `out` as a whole: one that exists is complete, even after an interrupt."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -101,14 +110,3 @@ def save(tokenizer: BertTokenizer, out: Path) -> None:
     if out.exists():
         shutil.rmtree(out)
     partial.rename(out)
-
-
-if __name__ == "__main__":
-    parser = jsonargparse.ArgumentParser(description="Train a WordPiece vocabulary on the texts of shards.")
-    parser.add_function_arguments(train_tokenizer)
-    arguments = parser.parse_args()
-    try:
-        train_tokenizer(**vars(arguments))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

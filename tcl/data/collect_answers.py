@@ -1,14 +1,8 @@
-"""Collect the commonest answers of VQA shards into the closed list that config field answers.list names.
+"""The commonest answers of VQA shards, as the closed list that config field answers.list names."""
 
-python tools/make_answer_list.py --shards 'data/vqa_v2/train/*.tar' --out data/vqa_v2/answers.txt [--size 3128]
-"""
-
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-
-import jsonargparse
 
 from tcl.data.decode import BadSample
 from tcl.data.questions import question_of
@@ -17,11 +11,11 @@ from tcl.data.shards import list_shards
 from tcl.errors import InputError
 
 
-def make_answer_list(shards: str, out: Path, size: int = 3128) -> None:
+def make_answer_list(shards: str, out: Path, size: int = 3128) -> str:
     """Write the `size` (>= 1) commonest answers, lower case, one a line, commonest first, equally common ones by name.
 
-    An answer counts once for each annotator who gave it. InputError: an impossible size, no answers, an OUT that cannot
-    be written.
+    An answer counts once for each annotator who gave it. Says how many of the given answers they cover. InputError: an
+    impossible size, no answers, an `out` that cannot be written.
     """
     if size < 1:
         raise InputError(f"size: {size} is not possible; accepted: an integer >= 1")
@@ -35,7 +29,7 @@ def make_answer_list(shards: str, out: Path, size: int = 3128) -> None:
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error.strerror}); name another file") from error
     covered = sum(counts[answer] for answer in chosen) / counts.total()
-    print(f"{out}: {len(chosen):,} of {len(counts):,} answers, {covered:.1%} of those given")
+    return f"{out}: {len(chosen):,} of {len(counts):,} answers, {covered:.1%} of those given"
 
 
 def _answers(pattern: str) -> Iterator[str]:
@@ -48,14 +42,3 @@ def _answers(pattern: str) -> Iterator[str]:
             except BadSample:
                 continue
             yield from (" ".join(answer.lower().split()) for answer in asked.answers)
-
-
-if __name__ == "__main__":
-    parser = jsonargparse.ArgumentParser(description="Collect the commonest answers of VQA shards.")
-    parser.add_function_arguments(make_answer_list)
-    arguments = parser.parse_args()
-    try:
-        make_answer_list(**vars(arguments))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -1,0 +1,95 @@
+"""The curves of a run, drawn from its metrics.jsonl."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tcl.errors import InputError
+
+LOSSES = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")
+"""Of pre-training."""
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def read_metrics(run: Path) -> tuple[list[dict], int]:
+    """Rows of RUN/metrics.jsonl, and how many others of its lines are no rows of a run.
+
+    InputError: there is none, or no row in it.
+    """
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise InputError(f"run: {path} does not exist; name the output_dir of a run")
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise InputError(f"run: {path} cannot be read ({error.strerror})") from error
+    rows = [row for row in map(_row, lines) if row is not None]
+    if not rows:
+        raise InputError(f"run: {path} holds no row of a run; let the run take a few steps first")
+    return rows, len(lines) - len(rows)
+
+
+def plot_run(run: Path, out: Path | None = None) -> Path:
+    """Losses, ITM accuracy beside its prior, and recalls or accuracy against the step; returns the picture's path.
+
+    out: RUN/curves.png where not given. InputError: as `read_metrics`, another suffix than SUFFIXES, an `out` that
+    cannot be written.
+    """
+    out = out or run / "curves.png"
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"out: {out} ends in {out.suffix or 'nothing'}; accepted: {', '.join(SUFFIXES)}")
+    rows, _ = read_metrics(run)
+    figure = Figure(figsize=(15, 4.5))
+    losses, itm, score = figure.subplots(1, 3)
+    for name in (*LOSSES, "answer"):
+        _draw(losses, rows, name)
+    losses.set(title="losses", xlabel="step", yscale="log" if losses.lines else "linear")
+    _draw(itm, rows, "itm_accuracy", "ITM accuracy")
+    prior = [row["itm_prior"] for row in _with(rows, "itm_prior")]
+    if prior:
+        itm.axhline(prior[0], color="gray", linestyle="--", label='always "no match"')
+    itm.set(title="image-text matching", xlabel="step")
+    for name in ("i2t_r1", "t2i_r1", "i2t_r10", "t2i_r10"):
+        _draw(score, rows, f"eval_{name}", name, "--", marker=".")
+        _draw(score, rows, f"eval_rerank_{name}", f"{name} re-ranked", "-", marker=".")
+    _draw(score, rows, "eval_accuracy", "accuracy", "-", marker=".")
+    score.set(title="evaluation, %", xlabel="step")
+    for axes in (losses, itm, score):
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=8)
+    figure.tight_layout()
+    try:
+        figure.savefig(out, dpi=110)
+    except OSError as error:
+        raise InputError(f"out: {out} cannot be written ({error.strerror}); name another file") from error
+    return out
+
+
+def _row(line: str) -> dict | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and _is_number(found.get("step")) else None
+
+
+def _is_number(value: object) -> bool:
+    """One that can be drawn: neither infinite nor NaN, nor an integer beyond all floats."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _with(rows: Iterable[dict], name: str) -> list[dict]:
+    """Those in which `name` is a number."""
+    return [row for row in rows if _is_number(row.get(name))]
+
+
+def _draw(axes: Axes, rows: list[dict], name: str, label: str | None = None, *style: str, **options: str) -> None:
+    """The values of `name` against the step, where there are any."""
+    points = _with(rows, name)
+    if points:
+        x, y = ([row[field] for row in points] for field in ("step", name))
+        axes.plot(x, y, *style, label=label or name, **options)

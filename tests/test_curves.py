@@ -1,0 +1,86 @@
+"""`tcl plot`: the values of metrics.jsonl against their steps, whatever else is in it."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from tcl.commands.main import run
+from tcl.errors import InputError
+from tcl.training import curves
+from tcl.training.curves import plot_run, read_metrics
+
+ROWS = [
+    {"step": 10, "loss": 3.0, "i2t": 2.0, "itm": 0.7, "itm_accuracy": 0.6, "itm_prior": 0.667},
+    {"step": 20, "loss": 2.0, "i2t": 1.5, "itm_accuracy": 0.7, "itm_prior": 0.667},
+    {"step": 20, "eval_i2t_r1": 12.5, "eval_rerank_i2t_r1": 25.0},
+]
+DAMAGED = ['{"step": 30, "loss": ', "[1, 2]", '{"loss": 1.0}', '{"step": "forty", "i2t": 1.0}', "[" * 100_000, ""]
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> dict[str, list[tuple[float, float]]]:
+    """The lines of what is drawn, by their labels, instead of a picture."""
+    lines = {}
+
+    def look(figure: curves.Figure, *_: object, **__: object) -> None:
+        for axes in figure.axes:
+            lines.update({line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.lines})
+
+    monkeypatch.setattr(curves.Figure, "savefig", look)
+    return lines
+
+
+def write(folder, lines: list[str]) -> None:
+    (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_every_value_is_drawn_at_its_step(tmp_path, drawn):
+    write(tmp_path, [json.dumps(row) for row in ROWS])
+    assert plot_run(tmp_path) == tmp_path / "curves.png"
+    assert drawn["i2t"] == [(10, 2.0), (20, 1.5)] and drawn["itm"] == [(10, 0.7)]
+    assert drawn["ITM accuracy"] == [(10, 0.6), (20, 0.7)]
+    assert drawn["i2t_r1"] == [(20, 12.5)] and drawn["i2t_r1 re-ranked"] == [(20, 25.0)]
+    assert "mlm" not in drawn
+
+
+def test_a_run_on_questions_is_drawn_too(tmp_path, drawn):
+    write(tmp_path, ['{"step": 5, "loss": 1.0, "answer": 1.0}', '{"step": 5, "eval_accuracy": 40.0}'])
+    plot_run(tmp_path)
+    assert drawn["answer"] == [(5, 1.0)] and drawn["accuracy"] == [(5, 40.0)]
+
+
+def test_damaged_lines_are_left_out_and_counted(tmp_path, capsys):
+    write(tmp_path, [json.dumps(ROWS[0]), *DAMAGED, json.dumps({**ROWS[1], "i2t": "much", "itm": 10**400})])
+    rows, damaged = read_metrics(tmp_path)
+    assert ([row["step"] for row in rows], damaged) == ([10, 20], len(DAMAGED))
+    run(["plot", str(tmp_path), "--out", str(tmp_path / "curves.png")])
+    assert capsys.readouterr().out.splitlines() == [
+        str(tmp_path / "curves.png"),
+        f"left out: {len(DAMAGED)} lines of metrics.jsonl that are no rows of a run",
+    ]
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > picture.height
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, r"^run: .*metrics\.jsonl does not exist; name the output_dir of a run$"),
+        (b"", r"^run: .*metrics\.jsonl holds no row of a run; let the run take a few steps first$"),
+        (b"\xff\xfe{}\n[]\n", r"^run: .*metrics\.jsonl holds no row of a run"),
+    ],
+)
+def test_nothing_to_draw(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        plot_run(tmp_path)
+
+
+def test_a_picture_that_cannot_be_written(tmp_path):
+    write(tmp_path, [json.dumps(ROWS[0])])
+    with pytest.raises(
+        InputError, match=r"^out: .*curves\.png cannot be written \(No such file or directory\); name an"
+    ):
+        plot_run(tmp_path, tmp_path / "no" / "curves.png")
