@@ -65,7 +65,7 @@ class PublicArguments(torch.nn.Module):
         return self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "ernie"])
 @torch.no_grad()
 def test_positions_go_on_where_they_stopped_as_transformers_counts_them(name):
     """Arguments that count what was cached change their names with the versions of transformers."""

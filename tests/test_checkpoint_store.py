@@ -17,10 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tcl.checkpoints import weights_file
+from tcl.checkpoints import checkpoint_store, weights_file
+from tcl.checkpoints.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
 from tcl.errors import InputError
-from tcl.training import checkpoint_store
-from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
 
 CONTENT = ["loader_0.json", "loader_1.json", "progress.json", "student.safetensors"]
 

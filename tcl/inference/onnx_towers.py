@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.export_format import ExportConfig, read_config
-from tcl.checkpoints.onnx_export import GRAPHS, graph_file
+from tcl.checkpoints.onnx_export import GRAPHS, check_onnx, graph_file
 from tcl.checkpoints.optional_package import import_optional
 from tcl.data.text import load_tokenizer
 from tcl.errors import InputError
@@ -48,6 +48,7 @@ def load_onnx(folder: Path, *, int8: bool = False) -> OnnxTowers:
     InputError: a graph or another file is missing or damaged, onnxruntime is not installed.
     """
     config = read_config(folder)
+    check_onnx(folder)
     sessions = {name: _session(graph_file(folder, name, int8=int8)) for name in GRAPHS}
     return OnnxTowers(**sessions, tokenizer=load_tokenizer(str(folder)), config=config)
 

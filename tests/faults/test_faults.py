@@ -21,7 +21,7 @@ from killing import (
 from launching import TORCHRUN
 from safetensors.torch import load_file
 
-from tcl.training.checkpoint_store import list_checkpoints, newest_intact
+from tcl.checkpoints.checkpoint_store import list_checkpoints, newest_intact
 from tools.train_tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.slow
