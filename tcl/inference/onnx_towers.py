@@ -48,8 +48,8 @@ def load_onnx(folder: Path, *, int8: bool = False) -> OnnxTowers:
     InputError: a graph or another file is missing or damaged, onnxruntime is not installed.
     """
     config = read_config(folder)
-    check_onnx(folder)
     sessions = {name: _session(graph_file(folder, name, int8=int8)) for name in GRAPHS}
+    check_onnx(folder)  # what onnxruntime did not see
     return OnnxTowers(**sessions, tokenizer=load_tokenizer(str(folder)), config=config)
 
 

@@ -44,8 +44,10 @@ class ImageEncoder(nn.Module):
 def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     """Create the ViT of `config`. InputError: unknown name, no [CLS] token, or weights that do not load."""
     arguments = {"img_size": config.image_size, "num_classes": 0, "global_pool": "token", **config.overrides}
-    if isinstance(config.pretrained, str):
-        arguments["pretrained_cfg_overlay"] = {"file": config.pretrained}
+    if config.pretrained:
+        # Another number of classes than ours: timm lets the head of the file go, and what else does not fit.
+        overlay = {"file": config.pretrained} if isinstance(config.pretrained, str) else {}
+        arguments["pretrained_cfg_overlay"] = {"num_classes": -1} | overlay
     try:
         vit = _load(config.name, arguments) if config.pretrained else timm.create_model(config.name, **arguments)
     except Exception as error:  # timm raises whatever the constructor of the named model raises
@@ -92,6 +94,8 @@ def _load_and_compare(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, 
     vit = timm.create_model(name, pretrained=True, **arguments)
     constant = {key for key, value in new.items() if bool((value == value.flatten()[0]).all())}
     untouched = [key for key, value in vit.named_parameters() if value.equal(new[key])]
+    if len(untouched) == len(new):
+        raise ValueError("the file has none of its weights")
     if constant.issuperset(untouched) and constant.issubset(untouched):
         return vit, []
     return vit, [key for key in untouched if key not in constant or key.startswith(("norm.", "fc_norm."))]
