@@ -306,9 +306,7 @@ def test_a_changed_file_beside_the_graphs_is_named(folder, tmp_path):
     load_onnx(tmp_path)
     said = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(said, indent=7))
-    with pytest.raises(
-        InputError, match=r"tokenizer_config\.json has .* bytes, manifest\.json says"
-    ):
+    with pytest.raises(InputError, match=r"tokenizer_config\.json has .* bytes, manifest\.json says"):
         load_onnx(tmp_path)
     (tmp_path / "manifest.json").unlink()
     load_onnx(tmp_path)
