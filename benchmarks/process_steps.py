@@ -18,13 +18,13 @@ from accelerate import Accelerator, PartialState
 from benchmarks.measure import interleaved
 from benchmarks.sides import PeakMemory
 from benchmarks.small_model import build_models, config_of, random_batch
+from tcl.checkpoints.checkpoint_store import CheckpointStore
 from tcl.data.batch import Batch
 from tcl.data.loader_state import DataIdentity, LoaderState
 from tcl.models.global_batch import world
 from tcl.models.momentum import Momentum
 from tcl.training.accelerator import build_accelerator
 from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_checkpoint, save_checkpoint
-from tcl.training.checkpoint_store import CheckpointStore
 from tcl.training.engine import Engine, build_engine
 from tcl.training.host_memory import keep_freed_memory
 from tcl.training.step import train_step

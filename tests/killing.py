@@ -18,7 +18,7 @@ from pathlib import Path
 from launching import ENVIRONMENT, ROOT, TORCHRUN
 from safetensors.torch import load_file
 
-from tcl.training.checkpoint_store import newest_intact
+from tcl.checkpoints.checkpoint_store import newest_intact
 
 STATE = ("student.safetensors", "teacher.safetensors", "optimizer.safetensors")
 

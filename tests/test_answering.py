@@ -1,5 +1,7 @@
 """Ranked and written answers against exhaustive versions, and the decoder's cache against none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import MODEL, VOCABULARY
@@ -49,6 +51,34 @@ def test_a_decoder_with_a_cache_equals_one_without():
     middle, past = decoder(ids[:, 3:4], questions, index, past)
     last, _ = decoder(ids[:, 4:], questions, index, past)
     torch.testing.assert_close(torch.cat([first, middle, last], dim=1), whole, rtol=1e-5, atol=1e-5)
+
+
+class PublicArguments(torch.nn.Module):
+    """Embeddings that take what transformers documents and no more."""
+
+    def __init__(self, embeddings: torch.nn.Module):
+        super().__init__()
+        self.embeddings = embeddings
+        self.position_embeddings, self.word_embeddings = embeddings.position_embeddings, embeddings.word_embeddings
+
+    def forward(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None):
+        return self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "ernie"])
+@torch.no_grad()
+def test_positions_go_on_where_they_stopped_as_transformers_counts_them(name):
+    """Arguments that count what was cached change their names with the versions of transformers."""
+    decoder = tiny_decoder(model=replace(MODEL, text=replace(MODEL.text, name=name)))
+    _, _, questions = questions_for(decoder, 1)
+    own, seen = decoder.embeddings, []
+    decoder.embeddings = PublicArguments(own)
+    own.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    ids, index = torch.randint(5, VOCABULARY, (1, 6)), torch.tensor([0])
+    _, past = decoder(ids[:, :2], questions, index)
+    _, past = decoder(ids[:, 2:3], questions, index, past)
+    decoder(ids[:, 3:], questions, index, past)
+    torch.testing.assert_close(torch.cat(seen, dim=1), own(input_ids=ids))
 
 
 @torch.no_grad()

@@ -17,10 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tcl.checkpoints import weights_file
+from tcl.checkpoints import checkpoint_store, weights_file
+from tcl.checkpoints.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, pointed_checkpoint
+from tcl.checkpoints.manifest import verify
 from tcl.errors import InputError
-from tcl.training import checkpoint_store
-from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
 
 CONTENT = ["loader_0.json", "loader_1.json", "progress.json", "student.safetensors"]
 
@@ -488,3 +488,15 @@ raise SystemExit(3)
     )
     assert (result.returncode, result.stderr) == (3, b"")
     assert value_of(newest_intact(tmp_path / "good")[0]) == 1
+
+
+@pytest.mark.parametrize("pointer", ["latest", "best"])
+def test_a_pointer_stands_for_its_checkpoint(pointer, tmp_path):
+    store = CheckpointStore(tmp_path / "checkpoints", keep=2, asynchronous=False)
+    path = store.write(1, files(1), is_best=True)
+    assert pointed_checkpoint(store.folder / pointer) == path
+    assert pointed_checkpoint(path) is None and pointed_checkpoint(path / "progress.json") is None
+    for said in (step(9), "../elsewhere", "", "\0"):
+        (store.folder / pointer).write_text(said)
+        with pytest.raises(InputError, match=rf"{pointer}: names .*, which is no checkpoint beside it"):
+            pointed_checkpoint(store.folder / pointer)

@@ -307,3 +307,15 @@ def test_missing_and_damaged_graphs_are_named(pretrained, folder, tmp_path):
     (tmp_path / "image.onnx").write_bytes(b"not a graph")
     with pytest.raises(InputError, match=r"image\.onnx: onnxruntime cannot load it"):
         load_onnx(tmp_path)
+
+
+def test_a_changed_file_beside_the_graphs_is_named(folder, tmp_path):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    load_onnx(tmp_path)
+    said = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said, indent=7))
+    with pytest.raises(InputError, match=r"tokenizer_config\.json has .* bytes, manifest\.json says"):
+        load_onnx(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    load_onnx(tmp_path)

@@ -105,6 +105,7 @@ def entry(*offsets: int, dtype: str = "F32", shape: tuple[int, ...] = (2,)) -> d
     ids=["empty", "junk", "endless", "no_json", "outside", "overlap", "shape", "dtype", "backwards", "left_over"],
 )
 def test_forged_safetensors_headers(content, export):
+    (export / "manifest.json").unlink()
     (export / "model.safetensors").write_bytes(content)
     refused(load_pretrained, str(export), match=r"^source: .*model\.safetensors cannot be read")
 
@@ -112,6 +113,8 @@ def test_forged_safetensors_headers(content, export):
 def test_weights_cut_short(export):
     whole = (export / "model.safetensors").read_bytes()
     (export / "model.safetensors").write_bytes(whole[:-5])
+    refused(load_pretrained, str(export), match=r"model\.safetensors has .* bytes, manifest\.json says")
+    (export / "manifest.json").unlink()
     refused(load_pretrained, str(export), match=r"model\.safetensors cannot be read")
 
 
@@ -158,6 +161,7 @@ def test_a_tokenizer_that_brings_code(export, monkeypatch):
 
 
 def test_answers_that_are_no_text(export):
+    (export / "manifest.json").unlink()
     for content, message in (
         (b"\xff\xfe\xfa", r"^source: .*answers\.txt is not UTF-8"),
         (b"\n \n", r"^source: .*answers\.txt is empty; give one answer a line$"),

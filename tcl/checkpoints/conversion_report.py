@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tcl.errors import InputError
+from tcl.shown import shown
 
 REPORT = "conversion.json"
 
@@ -44,7 +45,8 @@ class Report:
             )
 
     def lines(self) -> list[str]:
-        """In short."""
+        """In short, as a terminal may show them."""
         reasons = Counter(self.ignored.values()).most_common()
         counted = [f"{count:10,}  {reason}" for reason, count in reasons]
-        return [f"{len(self.mapped):,} tensors mapped, {len(self.ignored):,} ignored:", *counted, *self.notices]
+        notices = map(shown, self.notices)  # they name tensors and files of others
+        return [f"{len(self.mapped):,} tensors mapped, {len(self.ignored):,} ignored:", *counted, *notices]

@@ -16,7 +16,7 @@ from tcl.checkpoints.initial import fill, interpolate_positions
 from tcl.checkpoints.model_card import model_card
 from tcl.checkpoints.published import PublishedWeights, map_published, to_published
 from tcl.checkpoints.run_folder import RunFacts
-from tcl.checkpoints.weights_file import read_weights
+from tcl.checkpoints.weights_file import find_weights, read_weights
 from tcl.config_checks import check_image_size
 from tcl.data.text import load_tokenizer
 from tcl.errors import InputError
@@ -35,13 +35,15 @@ def import_published(
     heads: Heads | None = None,
     with_teacher: bool = False,
 ) -> Report:
-    """Write the published checkpoint `source` (.pth) as an export into the folder `out`, with conversion.json.
+    """Write the published checkpoint `source` as an export into the folder `out`, with conversion.json.
 
+    source: .pth, .safetensors, or a folder that transformers would name so, of one file or several with an index.
     tokenizer: hub id or folder. image_size, in pixels: positions are interpolated to it; None: as it was trained.
     heads: attention heads, where the widths are unusual. with_teacher: momentum weights and queues are kept.
     InputError: not such a checkpoint, tensors that cannot be used, sizes that cannot be, no tokenizer.
     """
-    state = read_weights(source, "source", ACCEPTED)
+    file = (find_weights(source) if source.is_dir() else None) or source
+    state = read_weights(file, "source", ACCEPTED)
     weights = map_published(state)
     report = _report(str(source), weights, with_teacher)
     report.refuse_errors(out)

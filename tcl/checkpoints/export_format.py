@@ -61,7 +61,8 @@ class ExportConfig:
 
 def is_export(folder: Path) -> bool:
     """Is `folder` a model in our format?"""
-    return (folder / "model.safetensors").is_file() and (folder / CONFIG).is_file()
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in weights)
 
 
 def write_config(config: ExportConfig, folder: Path) -> None:

@@ -5,6 +5,7 @@ teacher.safetensors       those of the momentum teacher and its queues, on reque
 config.json, preprocessor_config.json, answers.txt     see tcl.checkpoints.export_format
 tokenizer.json, ...       the tokenizer
 README.md                 the model card
+manifest.json             size and checksum of all but the card, see tcl.checkpoints.export_files
 """
 
 import re
@@ -17,10 +18,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.build import build_student, self_contained
+from tcl.checkpoints.checkpoint_store import pointed_checkpoint
+from tcl.checkpoints.export_files import READ, TEACHER, WEIGHTS, check_export, put_in_place
 from tcl.checkpoints.export_format import (
-    ANSWERS,
-    CONFIG,
-    PREPROCESSOR,
     ExportConfig,
     check_self_contained,
     is_export,
@@ -30,9 +30,10 @@ from tcl.checkpoints.export_format import (
     write_config,
 )
 from tcl.checkpoints.initial import fill, weights_folder
+from tcl.checkpoints.manifest import MANIFEST
 from tcl.checkpoints.model_card import model_card
 from tcl.checkpoints.run_folder import config_of_run, facts_of_run, run_folder_of
-from tcl.checkpoints.weights_file import read_weights, write_weights
+from tcl.checkpoints.weights_file import find_weights, read_weights, write_weights
 from tcl.config import ModelConfig
 from tcl.data.text import load_tokenizer
 from tcl.errors import InputError
@@ -42,14 +43,6 @@ from tcl.models.vqa import VQAStudent
 ACCEPTED = "an export, a run's output_dir, a step_* folder, or a hub id"
 MLM_HEAD = "encoders.mlm_head."
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-_TOKENIZER_FILES = [
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-]
 
 
 @dataclass
@@ -86,7 +79,7 @@ def load_pretrained(source: str, *, revision: str | None = None, with_teacher: b
     revision: branch, tag or commit on the hub. with_teacher: read the momentum teacher's state as well.
     InputError: no such model, damaged or forged files, an export of a newer version, no teacher.
     """
-    folder = Path(source)
+    folder = pointed_checkpoint(Path(source)) or Path(source)
     if folder.is_dir():
         if revision is not None:
             raise InputError(f"revision: {revision!r}, but {source} is a folder; revisions are of models on the hub")
@@ -117,17 +110,18 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
     )
     check_self_contained(config.model, folder)
     weights = {name: t for name, t in student.state_dict().items() if not name.startswith(pretrained.lacks)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder is no export
-        (folder / "teacher.safetensors").unlink(missing_ok=True)
-        pretrained.tokenizer.save_pretrained(folder)
-        write_weights(weights, folder / "model.safetensors")
+
+    def write(partial: Path) -> None:
+        pretrained.tokenizer.save_pretrained(partial)
+        write_weights(weights, partial / WEIGHTS)
         if pretrained.teacher is not None:
-            write_weights(pretrained.teacher, folder / "teacher.safetensors")
-        write_answers(pretrained.answers, folder)
-        (folder / "README.md").write_text(card or pretrained.card, encoding="utf-8")
-        write_config(config, folder)
+            write_weights(pretrained.teacher, partial / TEACHER)
+        write_answers(pretrained.answers, partial)
+        (partial / "README.md").write_text(card or pretrained.card, encoding="utf-8")
+        write_config(config, partial)
+
+    try:
+        put_in_place(folder, write)
     except OSError as error:
         said = error.strerror or error
         raise InputError(f"folder: {folder} cannot be written ({said}); name another one") from error
@@ -135,10 +129,11 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
 
 def _load_export(folder: Path, with_teacher: bool) -> Pretrained:
     config = read_config(folder)
+    check_export(folder, "source", with_teacher=with_teacher)
     card = folder / "README.md"
     return _load(
         config,
-        folder / "model.safetensors",
+        find_weights(folder) or folder / WEIGHTS,
         with_teacher,
         answers=read_answers(folder),
         card=card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
@@ -158,9 +153,9 @@ def _load_checkpoint(folder: Path, with_teacher: bool) -> Pretrained:
 def _load(
     config: ExportConfig, file: Path, with_teacher: bool, *, answers: list[str] | None, card: str = ""
 ) -> Pretrained:
-    teacher_file = file.with_name("teacher.safetensors")
+    teacher_file = file.with_name(TEACHER)
     if with_teacher and not teacher_file.is_file():
-        raise InputError(f"with_teacher: {file.parent} has no teacher.safetensors; export the run with its teacher")
+        raise InputError(f"with_teacher: {file.parent} has no {TEACHER}; export the run with its teacher")
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     weights = read_weights(file, "source", ACCEPTED)
     student = build_student(config, tokenizer)
@@ -185,8 +180,7 @@ def _download(source: str, revision: str | None, with_teacher: bool) -> Path:
     """An export on the hub, at `revision`, to the local cache. No other files are fetched than those that we read."""
     if not _HUB_ID.fullmatch(source):
         raise InputError(f"source: {source!r} is not there; accepted: {ACCEPTED}")
-    wanted = ["model.safetensors", CONFIG, PREPROCESSOR, ANSWERS, "README.md", *_TOKENIZER_FILES]
-    wanted += ["teacher.safetensors"] if with_teacher else []
+    wanted = [*READ, MANIFEST, "README.md", *([TEACHER] if with_teacher else [])]
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the client raises errors of its own, of httpx and of the file system

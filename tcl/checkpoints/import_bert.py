@@ -20,7 +20,7 @@ from tcl.checkpoints.hub import Pretrained, save_pretrained
 from tcl.checkpoints.model_card import model_card
 from tcl.checkpoints.published import PublishedWeights, map_names
 from tcl.checkpoints.run_folder import RunFacts
-from tcl.checkpoints.weights_file import read_weights
+from tcl.checkpoints.weights_file import find_weights, read_weights
 from tcl.config import ModelConfig
 from tcl.errors import InputError
 
@@ -99,12 +99,12 @@ def _bert_sizes(source: Path) -> dict:
 
 def _read(source: Path) -> dict[str, Tensor]:
     """By the names of BertForMaskedLM, whatever class was saved."""
-    accepted = "a folder with model.safetensors or pytorch_model.bin"
-    files = [source / name for name in ("model.safetensors", "pytorch_model.bin") if (source / name).is_file()]
-    if not files:
+    accepted = "a folder with model.safetensors or pytorch_model.bin, or the index of several"
+    file = find_weights(source)
+    if file is None:
         raise InputError(f"source: {source} holds no weights; accepted: {accepted}")
     state = {}
-    for name, tensor in read_weights(files[0], "source", accepted).items():
+    for name, tensor in read_weights(file, "source", accepted).items():
         bare = name.startswith(("embeddings.", "encoder.", "pooler."))
         for old, new in _OLD_NAMES.items():
             name = name.replace(old, new)

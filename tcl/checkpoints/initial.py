@@ -1,5 +1,7 @@
 """What fine-tuning starts from: a run of ours, one of its checkpoints, an export, a weights file, published weights."""
 
+import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +9,16 @@ import yaml
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from tcl.checkpoints.checkpoint_store import newest_intact, pointed_checkpoint
+from tcl.checkpoints.export_files import WEIGHTS, check_export
 from tcl.checkpoints.export_format import is_export, model_of_export
+from tcl.checkpoints.manifest import MANIFEST, verify, verify_file
 from tcl.checkpoints.published import from_published
 from tcl.checkpoints.run_folder import run_folder_of
-from tcl.checkpoints.weights_file import read_weights
+from tcl.checkpoints.weights_file import find_weights, read_names, read_weights
 from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
 from tcl.models.image_encoder import ImageEncoder
-from tcl.training.checkpoint_store import newest_intact, verify
 
 PUBLISHED_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PUBLISHED_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -25,36 +29,52 @@ ACCEPTED = "a run's output_dir, a step_* folder, an export, a student.safetensor
 def initial_weights(path: str) -> dict[str, Tensor]:
     """The student's weights of `path` (config field init), by our names. InputError: there are none, or damaged."""
     file = Path(path)
-    if not file.is_file():
+    if pointed_checkpoint(file) is not None or not file.is_file():
         folder = weights_folder(path, "init", ACCEPTED)
-        file = folder / ("model.safetensors" if is_export(folder) else "student.safetensors")
+        export = is_export(folder)
+        if export:
+            check_export(folder, "init")
+        file = (find_weights(folder) if export else None) or folder / "student.safetensors"
+    elif file.name in ("student.safetensors", WEIGHTS) and (file.parent / MANIFEST).is_file() and verify_file(file):
+        raise InputError(f"init: {file} is damaged: {verify_file(file)}; use another checkpoint")
     weights = read_weights(file, "init", ACCEPTED)
-    return weights if file.suffix == ".safetensors" else from_published(weights).student
+    return from_published(weights).student if _is_published(weights) else weights
 
 
 def weights_folder(path: str, field: str, accepted: str) -> Path:
-    """The folder in which the weights of `path` lie: an export, a step_* folder, or the newest intact one of a run.
+    """The folder in which the weights of `path` lie: an export, a step_* folder, the one that `latest` or `best`
+    names, or the newest intact one of a run; a warning names a newer one that is damaged.
 
     InputError, naming `field` and what is `accepted`: there are none, or they are damaged.
     """
-    place = Path(path)
+    place = pointed_checkpoint(Path(path)) or Path(path)
     if (place / "checkpoints").is_dir():
-        intact, _ = newest_intact(place / "checkpoints")
+        intact, passed_over = newest_intact(place / "checkpoints")
         if intact is None:
             raise InputError(f"{field}: {path} has no intact checkpoint; accepted: {accepted}")
+        if passed_over:
+            warnings.warn(f"{field}: {passed_over[0]}; {intact.name} is taken instead", stacklevel=3)
         return intact
-    if not is_export(place) and not (place / "student.safetensors").is_file():
+    if is_export(place):
+        return place
+    if not (place / "student.safetensors").is_file():
         raise InputError(f"{field}: {path!r} holds no weights; accepted: {accepted}")
-    if (place / "manifest.json").is_file() and (wrong := verify(place)):
+    if (place / MANIFEST).is_file() and (wrong := verify(place)):
         raise InputError(f"{field}: {place} is damaged: {wrong}; use another checkpoint")
     return place
 
 
 def normalisation_of(image: ImageEncoderConfig, init: str | None) -> ImageEncoderConfig:
     """`image` with the published mean and std where `init` is a published file and no others are given."""
-    if init is None or not Path(init).is_file() or init.endswith(".safetensors"):
+    if init is None or not Path(init).is_file() or pointed_checkpoint(Path(init)) is not None:
+        return image
+    if init.endswith(".safetensors") and not _is_published(read_names(Path(init), "init", ACCEPTED)):
         return image
     return replace(image, mean=image.mean or PUBLISHED_MEAN, std=image.std or PUBLISHED_STD)
+
+
+def _is_published(names: Iterable[str]) -> bool:
+    return not any(name.startswith(("encoders.", "networks.")) for name in names)
 
 
 def model_of_run(path: str) -> dict | None:
@@ -102,6 +122,11 @@ def fill(
         f"{name} is {tuple(tensor.shape)}, here {tuple(own[name].shape)}"
         for name, tensor in weights.items()
         if name in own and tensor.shape != own[name].shape
+    ]
+    differing += [
+        f"{name} is {tensor.dtype}, here {own[name].dtype}"
+        for name, tensor in weights.items()
+        if name in own and tensor.is_floating_point() != own[name].is_floating_point()
     ]
     differing += [f"{name} is not there" for name in missing] + [f"{name} has no place here" for name in surplus]
     if differing:

@@ -1,9 +1,12 @@
 """The README.md of an export: what the model is, where its weights come from, and what the owner has to fill in."""
 
+import re
+
 import yaml
 
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.run_folder import RunFacts
+from tcl.shown import shown
 
 _WHAT = {
     "tcl": "Image and text encoders with a shared embedding space, and a fusion encoder that re-ranks pairs.",
@@ -14,6 +17,7 @@ _USE = {
     "vqa": "from tcl import TCLForVQA\n\nmodel = TCLForVQA.from_pretrained(folder_or_hub_id)",
 }
 FILL_IN = "to be filled in"
+_PLAIN = re.compile(r"[\w ,;.%()/+-]*")
 
 
 def model_card(config: ExportConfig, facts: RunFacts) -> str:
@@ -60,5 +64,15 @@ def _training(facts: RunFacts) -> dict[str, object]:
 
 
 def _table(rows: dict[str, object]) -> str:
-    lines = [f"| {name} | {str(value).replace('|', chr(92) + '|')} |" for name, value in rows.items()]
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _cell(value: object) -> str:
+    """Plain words as they are; anything else as code, in which no link, image, HTML or address acts."""
+    text = shown(" ".join(str(value).split()))
+    if _PLAIN.fullmatch(text) and "www." not in text.lower():
+        return text
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")

@@ -4,18 +4,29 @@ image.onnx      pixel_values [B, 3, H, W] -> image_tokens [B, N, image width], i
 text.onnx       input_ids, attention_mask [B, L] -> text_tokens [B, L, text width], text_embedding [B, embed_dim]
 fusion.onnx     image_tokens, text_tokens, attention_mask of B pairs -> itm_logits [B, 2], no match and match
 *.int8.onnx     the same with int8 weights, on request
+manifest.json   size and checksum of each file
 config.json, preprocessor_config.json, tokenizer.json, ...     as in an export (tcl.checkpoints.export_format)
 
 Pixels, tokens and logits are fp32, ids and mask (1 token, 0 padding) int64; embeddings have length 1.
 """
 
+import os
 from pathlib import Path
 
 from torch.onnx import ONNXProgram
 
 from tcl.checkpoints.build import self_contained
-from tcl.checkpoints.export_format import ExportConfig, check_self_contained, is_export, write_config
+from tcl.checkpoints.export_files import TOKENIZER_FILES
+from tcl.checkpoints.export_format import (
+    CONFIG,
+    PREPROCESSOR,
+    ExportConfig,
+    check_self_contained,
+    is_export,
+    write_config,
+)
 from tcl.checkpoints.hub import Pretrained
+from tcl.checkpoints.manifest import MANIFEST, verify, write_manifest
 from tcl.checkpoints.onnx_graphs import trace
 from tcl.checkpoints.optional_package import import_optional
 from tcl.errors import InputError
@@ -42,6 +53,8 @@ def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> 
     programs = trace(pretrained)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder cannot be loaded
+        (folder / MANIFEST).unlink(missing_ok=True)
         pretrained.tokenizer.save_pretrained(folder)
         write_config(ExportConfig("tcl", model, pretrained.max_tokens, pretrained.max_words), folder)
         for name, program in programs.items():
@@ -49,8 +62,20 @@ def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> 
             program.save(graph_file(folder, name, int8=False))
             if int8:
                 _quantise(program, graph_file(folder, name, int8=True))
+        _write_manifest(folder)
     except OSError as error:
         raise InputError(f"out: {folder} cannot be written ({error}); name another folder") from error
+
+
+def check_onnx(folder: Path) -> None:
+    """InputError: a file in `folder` differs from its manifest; folders of the first versions have none."""
+    if os.path.lexists(folder / MANIFEST) and (wrong := verify(folder)):
+        raise InputError(f"{folder}: {wrong}; export the model again, or remove {MANIFEST} if this was on purpose")
+
+
+def _write_manifest(folder: Path) -> None:
+    patterns = ("*.onnx", "*.onnx.data", CONFIG, PREPROCESSOR, *TOKENIZER_FILES)
+    write_manifest(folder, sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}))
 
 
 def graph_file(folder: Path, name: str, *, int8: bool) -> Path:

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.export_format import ExportConfig, read_config
-from tcl.checkpoints.onnx_export import GRAPHS, graph_file
+from tcl.checkpoints.onnx_export import GRAPHS, check_onnx, graph_file
 from tcl.checkpoints.optional_package import import_optional
 from tcl.data.text import load_tokenizer
 from tcl.errors import InputError
@@ -49,6 +49,7 @@ def load_onnx(folder: Path, *, int8: bool = False) -> OnnxTowers:
     """
     config = read_config(folder)
     sessions = {name: _session(graph_file(folder, name, int8=int8)) for name in GRAPHS}
+    check_onnx(folder)  # what onnxruntime did not see
     return OnnxTowers(**sessions, tokenizer=load_tokenizer(str(folder)), config=config)
 
 

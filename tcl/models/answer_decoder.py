@@ -25,6 +25,12 @@ class AnswerDecoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head = head
 
+    @property
+    def _first_position(self) -> int:
+        """RoBERTa and kin keep the positions up to that of padding free, and count from the one after it."""
+        padding = self.embeddings.position_embeddings.padding_idx
+        return 0 if padding is None else padding + 1
+
     def question_keys_values(self, states: Tensor, mask: Tensor) -> list[KeysValues]:
         """Fused questions [Q, L, width] with mask [Q, L] -> what each layer sees of them."""
         seen = mask.bool()[:, None, None, :]
@@ -43,8 +49,9 @@ class AnswerDecoder(nn.Module):
         may only follow what counts.
         """
         kept, seen = [], 0 if past is None else past[0].keys.shape[2]
-        x = self.embeddings(input_ids=ids, past_key_values_length=seen)
         T = ids.shape[1]
+        places = torch.arange(seen, seen + T, device=ids.device)[None] + self._first_position
+        x = self.embeddings(input_ids=ids, position_ids=places)
         before = torch.ones(T, seen + T, dtype=torch.bool, device=ids.device).tril(seen)
         for i, (layer, question) in enumerate(zip(self.layers, questions, strict=True)):
             own = layer.self_attention.keys_values(x)

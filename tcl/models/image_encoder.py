@@ -1,6 +1,8 @@
 """Image encoder: any timm ViT with a [CLS] token, giving all its tokens after the final norm."""
 
+import warnings
 from contextlib import nullcontext
+from typing import Any
 
 import timm
 import torch
@@ -44,11 +46,13 @@ class ImageEncoder(nn.Module):
 def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     """Create the ViT of `config`. InputError: unknown name, no [CLS] token, or weights that do not load."""
     arguments = {"img_size": config.image_size, "num_classes": 0, "global_pool": "token", **config.overrides}
-    if isinstance(config.pretrained, str):
-        arguments["pretrained_cfg_overlay"] = {"file": config.pretrained}
+    if config.pretrained:
+        # Another number of classes than ours: timm lets the head of the file go, and what else does not fit.
+        overlay = {"file": config.pretrained} if isinstance(config.pretrained, str) else {}
+        arguments["pretrained_cfg_overlay"] = {"num_classes": -1} | overlay
     try:
         with hub_or_cache(config.name) if config.pretrained is True else nullcontext():
-            vit = timm.create_model(config.name, pretrained=bool(config.pretrained), **arguments)
+            vit = _load(config.name, arguments) if config.pretrained else timm.create_model(config.name, **arguments)
     except Exception as error:  # timm raises whatever the constructor of the named model raises
         raise InputError(
             f"model.image: timm cannot build {config.name!r} with {arguments} (pretrained={config.pretrained!r}): "
@@ -59,3 +63,42 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
             f"model.image.name: {config.name!r} is not a ViT with a [CLS] token; name one, e.g. vit_base_patch16_224"
         )
     return ImageEncoder(vit, config.mean, config.std)
+
+
+def _load(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """The ViT with weights of a file or the hub; a warning names what the weights lack, which timm does not tell.
+
+    Weights whose final norm stands behind a pooling (`fc_norm`) give it to the tokens.
+    """
+    vit, random = _load_and_compare(name, arguments)
+    if any(parameter.startswith("norm.") for parameter in random):
+        pooled, pooled_random = _load_and_compare(name, arguments | {"global_pool": "avg"})
+        theirs = getattr(pooled, "fc_norm", None)
+        if isinstance(theirs, type(vit.norm)) and not any(one.startswith("fc_norm.") for one in pooled_random):
+            vit.norm.load_state_dict(theirs.state_dict())
+            random = [parameter for parameter in random if not parameter.startswith("norm.")]
+            warnings.warn(f"model.image: {name}: the weights' fc_norm is taken as the final norm", stacklevel=4)
+    if random:
+        more = f" and {len(random) - 5} more" if len(random) > 5 else ""
+        warnings.warn(
+            f"model.image: the weights of {name} lack {', '.join(random[:5])}{more}: they start random", stacklevel=4
+        )
+    return vit
+
+
+def _load_and_compare(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, list[str]]:
+    """The ViT, and its parameters that are as in one that was made at the same state of the random numbers.
+
+    Constants (biases of 0) may be so in trained weights too: of these only the final norm counts, unless nothing was
+    trained at all.
+    """
+    with torch.random.fork_rng(devices=[]):
+        new = dict(timm.create_model(name, **arguments).named_parameters())
+    vit = timm.create_model(name, pretrained=True, **arguments)
+    constant = {key for key, value in new.items() if bool((value == value.flatten()[0]).all())}
+    untouched = [key for key, value in vit.named_parameters() if value.equal(new[key])]
+    if len(untouched) == len(new):
+        raise ValueError("the file has none of its weights")
+    if constant.issuperset(untouched) and constant.issubset(untouched):
+        return vit, []
+    return vit, [key for key in untouched if key not in constant or key.startswith(("norm.", "fc_norm."))]

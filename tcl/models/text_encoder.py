@@ -8,9 +8,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.bert.modeling_bert import BertConfig, BertLayer
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertLayer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from tcl.config import TextEncoderConfig
 from tcl.errors import InputError

@@ -21,9 +21,10 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tcl.checkpoints.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, pointed_checkpoint
+from tcl.checkpoints.manifest import verify
 from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
-from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
 from tcl.training.engine import Engine
 from tcl.training.full_weights import (
     MOMENTS,
@@ -135,7 +136,7 @@ def _find_checkpoint(resume: str, folder: Path) -> tuple[Path | None, list[str]]
                 f"from the beginning"
             )
         return intact, passed_over
-    path = Path(resume)
+    path = pointed_checkpoint(Path(resume)) or Path(resume)
     if not (path / "progress.json").is_file():
         raise InputError(f"train.resume: {resume!r} is not a checkpoint; give auto, none or a step_* folder")
     if wrong := verify(path):

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from tcl.checkpoints.checkpoint_store import CheckpointStore
 from tcl.command_line import save_config
 from tcl.data.batch import Batch, QuestionBatch, to_device
 from tcl.data.batched_operations import finish_views
@@ -18,7 +19,6 @@ from tcl.data.normalise import normalise_images
 from tcl.errors import InputError, Preempted
 from tcl.training.accelerator import build_accelerator
 from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_checkpoint, save_checkpoint
-from tcl.training.checkpoint_store import CheckpointStore
 from tcl.training.engine import Engine, build_engine
 from tcl.training.evaluate import save_evaluation
 from tcl.training.host_memory import keep_freed_memory

@@ -21,8 +21,8 @@ from killing import (
 from launching import TORCHRUN
 from safetensors.torch import load_file
 
+from tcl.checkpoints.checkpoint_store import list_checkpoints, newest_intact
 from tcl.data.vocabulary import train_tokenizer
-from tcl.training.checkpoint_store import list_checkpoints, newest_intact
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,7 @@
 """A folder of checkpoints on disk, each a folder of files that is either complete or not there.
 
 checkpoints/
-    step_00005000/                   the files, and manifest.json: the size and checksum of each of them
+    step_00005000/                   the files, and manifest.json (tcl.checkpoints.manifest)
     latest, best                     text files that hold the name of a step folder
     .partial_step_00006000/          being written; half-written if the run was stopped meanwhile
     step_00005000.replaced/          the former version, for as long as the same step is written again
@@ -10,11 +10,9 @@ checkpoints/
 Nothing here knows of models. One process writes a folder; any number may read it, and reading changes nothing.
 """
 
-import json
 import os
 import re
 import shutil
-import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +20,15 @@ from typing import Any
 
 from torch import Tensor
 
+from tcl.checkpoints.manifest import to_json, verify, write_manifest
 from tcl.checkpoints.weights_file import write_weights
 from tcl.errors import InputError
 
-_MANIFEST = "manifest.json"
+_POINTERS = ("latest", "best")
 _PARTIAL = ".partial_"
 _REMOVED = ".removed_"
 _REPLACED = ".replaced"
 _NAME = re.compile(rf"({re.escape(_PARTIAL)})?step_(\d{{8,}})({re.escape(_REPLACED)})?")
-_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,9 @@ class CheckpointStore:
             _settle(self.folder)
             _write_files(partial, files)
             _move_into_place(partial, path)
-            for pointer in ("latest", "best") if is_best else ("latest",):
+            for pointer in _POINTERS if is_best else _POINTERS[:1]:
                 _write_pointer(self.folder / pointer, path.name)
-            named = {_read_pointer(self.folder / "latest"), _read_pointer(self.folder / "best")}
+            named = {_read_pointer(self.folder / pointer) for pointer in _POINTERS}
             for old in list_checkpoints(self.folder)[: -self.keep]:
                 if old.name not in named:
                     _remove(old)
@@ -115,29 +113,17 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed_over
 
 
-def verify(path: Path) -> str | None:
-    """What is wrong with the checkpoint `path`, None if nothing. Reads all of its files once."""
-    try:
-        text = (path / _MANIFEST).read_bytes().decode()
-        manifest = json.loads(text)
-        expected = {name: (entry["bytes"], entry["crc32"]) for name, entry in manifest.items()}
-    except OSError as error:
-        return f"{_MANIFEST}: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{_MANIFEST} is damaged"
-    # One flipped bit can make two names the same, and one of the two files would go unchecked.
-    if not expected or _to_json(manifest) != text:
-        return f"{_MANIFEST} is damaged"
-    for name, (size, checksum) in expected.items():
-        try:
-            found = _measure(path / name)
-        except OSError as error:
-            return f"{name}: {error.strerror}"
-        if found["bytes"] != size:
-            return f"{name} has {found['bytes']:,} bytes, {_MANIFEST} says {size:,}"
-        if found["crc32"] != checksum:
-            return f"{name} is damaged, its checksum is not that of {_MANIFEST}"
-    return None
+def pointed_checkpoint(path: Path) -> Path | None:
+    """The step_* folder that `path`, one of the text files `latest` and `best`, names; None: it is no such file.
+
+    InputError: it names none.
+    """
+    if path.name not in _POINTERS or path.parent.name != "checkpoints" or not path.is_file():
+        return None
+    name = _read_pointer(path)
+    if not re.fullmatch(r"step_\d{8,}", name) or not (path.parent / name).is_dir():
+        raise InputError(f"{path}: names {name[:80]!r}, which is no checkpoint beside it; give a step_* folder")
+    return path.parent / name
 
 
 def _by_age(folder: Path) -> list[Path]:
@@ -169,13 +155,10 @@ def _write_files(folder: Path, files: Files) -> None:
     for name, tensors in files.tensors.items():
         write_weights(tensors, folder / name)
     for name, value in files.json.items():
-        (folder / name).write_text(_to_json(value))
-    manifest = {}
+        (folder / name).write_text(to_json(value))
     for name in (*files.tensors, *files.json):
-        manifest[name] = _measure(folder / name)
         _sync(folder / name)
-    (folder / _MANIFEST).write_text(_to_json(manifest))
-    _sync(folder / _MANIFEST)
+    _sync(write_manifest(folder, [folder / name for name in (*files.tensors, *files.json)]))
     _sync(folder)
 
 
@@ -218,25 +201,9 @@ def _read_pointer(path: Path) -> str | None:
     return path.read_text(errors="replace").strip() if path.exists() else None
 
 
-def _measure(path: Path) -> dict[str, int | str]:
-    """A file's entry in the manifest. CRC-32, as this is about broken disks and not about forgery: it misses no single
-    flipped bit and one in 4e9 of other damages, at over 1 GB/s on any CPU, where SHA-256 without SHA instructions makes
-    0.3. Right after writing it reads from the page cache, in pieces: nothing is held in memory twice."""
-    size = checksum = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            size += len(chunk)
-            checksum = zlib.crc32(chunk, checksum)
-    return {"bytes": size, "crc32": f"{checksum:08x}"}
-
-
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, indent=1)
