@@ -9,19 +9,17 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
+from tcl.data.bad_sample import BadSample
 from tcl.data.captions import clean_caption
-
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Whatever a file is called, none of Pillow's other readers touches it; one of them starts other programs."""
+from tcl.data.image_format import HEIC_MISSING, READ, format_of
+from tcl.data.image_work import check_scans, check_work
+from tcl.data.sample_keys import IMAGE_EXTENSIONS
+from tcl.data.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE, check_whole, jpeg_pixels
 
 NO_IMAGE = "no image"
 EMPTY_IMAGE = "empty image file"
-CORRUPT_IMAGE = "corrupt image"
-TRUNCATED_IMAGE = "truncated image"
 TOO_LARGE = "too many pixels"
 NO_CAPTION = "missing caption"
 EMPTY_CAPTION = "empty caption"
@@ -29,6 +27,9 @@ NOT_UTF8 = "caption is not UTF-8"
 NOT_JSON = "invalid JSON"
 NOT_AN_OBJECT = "JSON is not an object"
 NOT_TEXT = "caption in JSON is not text"
+
+MAX_EXIF_BYTES = 2**18
+"""Larger EXIF data are not read: their entries may each point to all of them."""
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -42,10 +43,6 @@ _UPRIGHT = {
 }
 
 
-class BadSample(Exception):
-    """A sample that cannot be used; str() is the cause, one of a few phrases to count by."""
-
-
 def image_bytes(fields: dict[str, bytes]) -> bytes:
     """The encoded image of a sample, given as its bytes by extension. BadSample: NO_IMAGE."""
     for extension in IMAGE_EXTENSIONS:
@@ -57,21 +54,27 @@ def image_bytes(fields: dict[str, bytes]) -> bytes:
 def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None) -> np.ndarray:
     """[H, W, 3] uint8 RGB, upright: transparency on white, 16 bits scaled down, of an animation the first frame.
 
-    max_pixels: larger images are refused before they are decoded. min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8
-    of its size as long as both sides keep at least this many pixels, which is much faster. BadSample: unusable.
+    The bytes say what format it is, whatever the file was called. max_pixels: larger images are refused before they are
+    decoded, and so is what would take too long (tcl.data.image_work). min_side: a JPEG may be decoded at 1/2, 1/4 or
+    1/8 of its size as long as both sides keep at least this many pixels, which is much faster. BadSample: unusable, or
+    not all of it is there (tcl.data.whole_image).
     """
     if not content:
         raise BadSample(EMPTY_IMAGE)
+    kind = format_of(content)
+    if kind is not None and kind not in (*READ, "HEIC"):
+        raise BadSample(kind)
     try:
+        check_work(content, kind, max_pixels)
         with _quiet_pillow():
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image = Image.open(io.BytesIO(content), formats=_readers(kind))
             size = image.size
             if image.width * image.height > max_pixels:
                 raise BadSample(TOO_LARGE)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
-        ordinary = image.format == "JPEG" and image.mode == "RGB" and image.size == size
-        pixels = _decode_jpeg(content) if ordinary else None
+        pixels = _jpeg(content, image, size, max_pixels) if kind == "JPEG" else None
+        check_whole(content, kind, size[0] * size[1])
         with _quiet_pillow():
             if pixels is None:
                 image.load()
@@ -83,12 +86,29 @@ def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None
         raise BadSample(TRUNCATED_IMAGE if "truncated" in str(error).lower() else CORRUPT_IMAGE) from error
 
 
-def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    """The pixels that Pillow gives, in three quarters of its time; None where Pillow is to say what is wrong."""
+def _readers(kind: str | None) -> tuple[str, ...]:
+    """Of Pillow, for bytes of that kind. BadSample: HEIC_MISSING."""
+    if kind != "HEIC":
+        return READ
     try:
-        return simplejpeg.decode_jpeg(content)
-    except ValueError:  # also where the decoder only warns
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise BadSample(HEIC_MISSING) from error
+    register_heif_opener()
+    return ("HEIF",)
+
+
+def _jpeg(content: bytes, image: Image.Image, size: tuple[int, int], max_pixels: int) -> np.ndarray | None:
+    """The pixels of an ordinary JPEG at the size of `image`; None of another, which is looked through nevertheless.
+
+    size: before any reduction. BadSample: too many scans, or data are missing.
+    """
+    check_scans(content, size[0] * size[1], max_pixels)
+    if image.format != "JPEG" or image.mode != "RGB":
+        jpeg_pixels(content, "CMYK" if image.mode == "CMYK" else "GRAY", 1, 1)
         return None
+    pixels = jpeg_pixels(content, "RGB", *image.size)
+    return pixels if pixels is not None and pixels.shape[1::-1] == image.size else None
 
 
 _one_thread = threading.Lock()
@@ -141,7 +161,8 @@ def _to_8_bits(pixels: np.ndarray, usual_ranges: tuple[int, ...]) -> Image.Image
 def _upright(pixels: np.ndarray, source: Image.Image) -> np.ndarray:
     orientation = None
     with contextlib.suppress(Exception):  # broken EXIF data is no reason to lose the image
-        orientation = source.getexif().get(_ORIENTATION_TAG)
+        if len(source.info.get("exif", b"")) <= MAX_EXIF_BYTES:
+            orientation = source.getexif().get(_ORIENTATION_TAG)
     if orientation not in _UPRIGHT:
         return pixels
     return np.array(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
