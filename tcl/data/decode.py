@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ EMPTY_IMAGE = "empty image file"
 TOO_LARGE = "too many pixels"
 NO_CAPTION = "missing caption"
 EMPTY_CAPTION = "empty caption"
+LONG_TEXT = "text of more than 1 MiB"
 NOT_UTF8 = "caption is not UTF-8"
 NOT_JSON = "invalid JSON"
 NOT_AN_OBJECT = "JSON is not an object"
@@ -30,6 +32,9 @@ NOT_TEXT = "caption in JSON is not text"
 
 MAX_EXIF_BYTES = 2**18
 """Larger EXIF data are not read: their entries may each point to all of them."""
+
+MAX_TEXT_BYTES = 2**20
+"""Of the .txt or .json of a sample: a thousand times the longest captions that people write."""
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -169,9 +174,12 @@ def _upright(pixels: np.ndarray, source: Image.Image) -> np.ndarray:
 
 
 def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
-    """All captions of a sample, cleaned, at least one: those of its json, or else its txt. BadSample: none."""
-    problem, captions = NO_CAPTION, []
-    for read, extension in ((_captions_in_json, "json"), (_caption_in_text, "txt")):
+    """All captions of a sample, cleaned, at least one: those of its json, or else the lines of its txt.
+
+    Blank ones, and null in the json, are left out. BadSample: none.
+    """
+    problem = NO_CAPTION
+    for read, extension in ((_captions_in_json, "json"), (_captions_in_text, "txt")):
         if extension not in fields:
             continue
         try:
@@ -186,24 +194,29 @@ def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
     raise BadSample(problem)
 
 
-def _caption_in_text(content: bytes) -> list[str]:
+def _captions_in_text(content: bytes) -> list[str]:
+    return re.split(r"\r\n|\r|\n", text_of(content))
+
+
+def text_of(content: bytes) -> str:
+    """BadSample: NOT_UTF8, LONG_TEXT."""
+    if len(content) > MAX_TEXT_BYTES:
+        raise BadSample(LONG_TEXT)
     try:
-        return [content.decode("utf-8-sig")]
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadSample(NOT_UTF8) from error
 
 
 def json_of(fields: dict[str, bytes]) -> dict:
-    """The JSON object of a sample, {} without one. BadSample: NOT_UTF8, NOT_JSON, NOT_AN_OBJECT."""
+    """The JSON object of a sample, {} without one. BadSample: as parse_json."""
     return parse_json(fields["json"]) if "json" in fields else {}
 
 
 def parse_json(content: bytes) -> dict:
-    """A JSON object. BadSample: NOT_UTF8, NOT_JSON, NOT_AN_OBJECT."""
+    """A JSON object. BadSample: NOT_UTF8, LONG_TEXT, NOT_JSON, NOT_AN_OBJECT."""
     try:
-        found = json.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise BadSample(NOT_UTF8) from error
+        found = json.loads(text_of(content))
     except (ValueError, RecursionError) as error:
         raise BadSample(NOT_JSON) from error
     if not isinstance(found, dict):
@@ -218,6 +231,6 @@ def _captions_in_json(content: bytes) -> list[str]:
         raise BadSample(NO_CAPTION)
     if isinstance(captions, str):
         captions = [captions]
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+    if not isinstance(captions, list) or not all(isinstance(caption, str | None) for caption in captions):
         raise BadSample(NOT_TEXT)
-    return captions
+    return [caption for caption in captions if caption is not None]

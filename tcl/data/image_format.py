@@ -62,6 +62,8 @@ def _by_brand(content: bytes) -> str:
 
 def described(content: bytes) -> str:
     """What a file that is no image of READ is, to count it by; content: as in format_of."""
+    if not content:
+        return "empty file"
     return format_of(content) or ("text, no image" if _is_text(content[:1024]) else "unknown format, no image")
 
 
@@ -79,4 +81,4 @@ def _is_text(start: bytes) -> bool:
     except UnicodeDecodeError as error:
         if error.start < len(start) - 3:  # else a character is cut at the end
             return False
-    return bool(start) and not any(byte < 32 and byte not in b"\t\n\r" or byte == 127 for byte in start)
+    return bool(start) and not any((byte < 32 and byte not in b"\t\n\r") or byte == 127 for byte in start)

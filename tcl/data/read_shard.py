@@ -12,6 +12,7 @@ from typing import BinaryIO
 from webdataset.gopen import gopen
 
 from tcl.config import DataConfig
+from tcl.data.bad_sample import BadSample
 from tcl.data.sample_keys import Grouped, Member, grouped, is_own_sample, member_of
 from tcl.data.shard_bytes import ExpandsTooMuchError, ShardBytes, open_file
 from tcl.data.tar_entries import tar_entries
@@ -45,6 +46,12 @@ class RawSample:
     problem: str | None = None
     notices: list[tuple[str, str]] = field(default_factory=list)
     """(cause, key) of things beside the samples that were met on the way here, e.g. a tar entry without extension."""
+
+    def usable(self) -> dict[str, bytes]:
+        """`fields`. BadSample: the problem."""
+        if self.problem is not None:
+            raise BadSample(self.problem)
+        return self.fields
 
 
 def is_remote(url: str) -> bool:

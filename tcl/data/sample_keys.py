@@ -6,7 +6,7 @@ from itertools import groupby
 
 from webdataset.tariterators import base_plus_ext
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jpe", "jfif", "avif", "heic", "heif")
 TEXT_EXTENSIONS = ("txt", "json")
 
 

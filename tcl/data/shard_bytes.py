@@ -1,6 +1,7 @@
 """The tar in a shard's byte stream, unpacked where it is compressed; what it may expand to is bounded."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -25,21 +26,30 @@ _UNPACKERS: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
 """By the first bytes of the stream."""
 
 
+class NoRegularFileError(OSError):
+    """A folder, a device, a pipe or a socket, which could keep a reader waiting for ever or never end."""
+
+
 class ExpandsTooMuchError(Exception):
     """A compressed shard gives more bytes than FREE_BYTES and MAX_EXPANSION allow."""
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """A regular file, unbuffered. OSError: it cannot be read, or is a folder, a device, a pipe or a socket, which
-    could keep a reader waiting for ever or never end."""
+    """A regular file, unbuffered. OSError: it cannot be read, or is none (NoRegularFileError)."""
+    _require_regular(path, os.stat(path))  # opening alone acts on some devices
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(f"{path}: not a regular file")
-        return os.fdopen(handle, "rb", buffering=0)
-    except BaseException:
+        _require_regular(path, os.fstat(handle))  # it may have been replaced
+    except OSError:
         os.close(handle)
         raise
+    return os.fdopen(handle, "rb", buffering=0)
+
+
+def _require_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        number, why = (errno.EISDIR, "Is a directory") if stat.S_ISDIR(found.st_mode) else (errno.EINVAL, "no file")
+        raise NoRegularFileError(number, why, str(path))
 
 
 class ShardBytes:
