@@ -9,14 +9,12 @@ from PIL import Image
 
 from tcl.annotations.row import Row
 from tcl.data.decode import BadSample, decode_image
+from tcl.data.image_format import extension_of
 
 OUTSIDE = "path leaves the image folder"
 MISSING = "missing image file"
 UNREADABLE = "image file cannot be read"
 """Causes of a skipped row; the others are those of tcl.data.decode and tcl.annotations."""
-
-EXTENSIONS = {b"\xff": "jpg", b"\x89": "png", b"R": "webp", b"G": "gif", b"B": "bmp", b"I": "tiff", b"M": "tiff"}
-"""By the first byte, which tells apart the formats that decode_image accepts."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def _pack_image(content: bytes, max_side: int | None, quality: int, max_pixels: 
         decode_image(content, max_pixels=max_pixels, min_side=1 if max_side is None else 2 * max_side)
     )
     if max_side is None or max(image.size) <= max_side:
-        return EXTENSIONS[content[:1]], content
+        return extension_of(content), content
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=quality)

@@ -60,6 +60,12 @@ def _by_brand(content: bytes) -> str:
     return "AVIF" if generic else known[0] if known else "sound or video, no image"
 
 
+def extension_of(content: bytes) -> str:
+    """What an image that decode_image has accepted is called in a shard."""
+    kind = format_of(content) or "TIFF"
+    return "jpg" if kind == "JPEG" else kind.lower()
+
+
 def described(content: bytes) -> str:
     """What a file that is no image of READ is, to count it by; content: as in format_of."""
     if not content:
