@@ -15,9 +15,9 @@ from PIL import Image
 from tcl.data.bad_sample import BadSample
 from tcl.data.captions import clean_caption
 from tcl.data.image_format import HEIC_MISSING, READ, format_of
-from tcl.data.image_work import check_scans, check_work
+from tcl.data.image_work import check_scans, check_work, has_one_scan
 from tcl.data.sample_keys import IMAGE_EXTENSIONS
-from tcl.data.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE, check_whole, jpeg_pixels
+from tcl.data.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE, check_progression, check_whole, jpeg_pixels
 
 NO_IMAGE = "no image"
 EMPTY_IMAGE = "empty image file"
@@ -108,7 +108,9 @@ def _jpeg(content: bytes, image: Image.Image, size: tuple[int, int], max_pixels:
 
     size: before any reduction. BadSample: too many scans, or data are missing.
     """
-    check_scans(content, size[0] * size[1], max_pixels)
+    if not has_one_scan(content):
+        check_scans(content, size[0] * size[1], max_pixels)
+        check_progression(content)
     if image.format != "JPEG" or image.mode != "RGB":
         jpeg_pixels(content, "CMYK" if image.mode == "CMYK" else "GRAY", 1, 1)
         return None

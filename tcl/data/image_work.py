@@ -1,6 +1,7 @@
 """What an image would cost to decode, told from its bytes: small files can ask for minutes. JPEGs may have any number
 of scans, each of which goes over all pixels; and Pillow's readers take their time over each header."""
 
+import re
 import struct
 from collections.abc import Iterator
 from itertools import islice
@@ -9,9 +10,9 @@ from tcl.data.bad_sample import BadSample
 
 TOO_MUCH_WORK = "too much work to decode"
 
-MAX_SCANS = 100
+MAXSCANS = 100
 """Of a JPEG. Progressive ones have about ten."""
-FULL_SCANS = 20
+FULLSCANS = 20
 """Scans of an image of max_pixels; smaller ones may have more."""
 MAX_HEADERS = 20_000
 """Segments of a JPEG, chunks of a PNG (a thousand of 8 KiB make 8 MiB), entries of a TIFF."""
@@ -20,7 +21,9 @@ MAX_COMMENT_BYTES = 2**20
 MAX_RUN_LENGTH_BYTES = 2**22
 """Of a BMP with runs, which Pillow decodes in Python."""
 
-_SCAN = 0xDA
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""Of a segment, or of the end: neither a byte 0xFF of a scan nor one of the markers within it."""
+SCAN = 0xDA
 _SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 _TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _TIFF_TILE = (322, 323)
@@ -39,20 +42,18 @@ def check_work(content: bytes, kind: str | None, max_pixels: int) -> None:
 
 
 def check_scans(content: bytes, pixels: int, max_pixels: int) -> None:
-    """Of a JPEG. BadSample: more than MAX_SCANS, or than FULL_SCANS would take at max_pixels."""
-    if _has_one_scan(content):
-        return
+    """Of a JPEG with several scans. BadSample: more than MAXSCANS, or than FULLSCANS would take at max_pixels."""
     # Within a scan the marker cannot occur, but it may in other segments, such as a preview's.
     scans = content.count(b"\xff\xda")
-    if scans > MAX_SCANS or scans * pixels > FULL_SCANS * max_pixels:
+    if scans > MAXSCANS or scans * pixels > FULLSCANS * max_pixels:
         scans = count_scans(content)
-    if scans > MAX_SCANS or scans * pixels > FULL_SCANS * max_pixels:
+    if scans > MAXSCANS or scans * pixels > FULLSCANS * max_pixels:
         raise BadSample(TOO_MUCH_WORK)
 
 
 def count_scans(content: bytes) -> int:
     """Scans of a JPEG, >= 0."""
-    return sum(marker == _SCAN for marker, _ in jpeg_segments(content))
+    return sum(marker == SCAN for marker, _ in jpeg_segments(content))
 
 
 def _jpeg_header(content: bytes) -> list[tuple[int, int]]:
@@ -60,43 +61,27 @@ def _jpeg_header(content: bytes) -> list[tuple[int, int]]:
     header = []
     for segment in islice(jpeg_segments(content), MAX_HEADERS):
         header.append(segment)
-        if segment[0] == _SCAN:
+        if segment[0] == SCAN:
             break
     return header
 
 
-def _has_one_scan(content: bytes) -> bool:
+def has_one_scan(content: bytes) -> bool:
     """Whether the first scan of a sequential JPEG has all components: libjpeg then refuses another."""
     header = _jpeg_header(content)
     frames = [content[at + 7] for marker, at in header if marker in _SEQUENTIAL and at + 7 < len(content)]
     last = header[-1] if header else (0, 0)
-    return last[0] == _SCAN and len(frames) == 1 and content[last[1] + 2 : last[1] + 3] == bytes(frames)
+    return last[0] == SCAN and len(frames) == 1 and content[last[1] + 2 : last[1] + 3] == bytes(frames)
 
 
 def jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
     """(marker, place of the length after it) of a JPEG's segments, until its end or where they end; what lies between
     segments is passed over."""
     at = 2
-    while (at := content.find(b"\xff", at)) >= 0 and at + 1 < len(content):
-        marker = content[at + 1]
-        at += 1 if marker == 0xFF else 2
-        if marker == 0xD9:
-            return
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # none, or one without a length
-            continue
-        yield marker, at
+    while (found := _MARKER.search(content, at)) and found[0][1] != 0xD9:
+        at = found.end()
+        yield found[0][1], at
         at += max(2, int.from_bytes(content[at : at + 2], "big"))
-        if marker == _SCAN:
-            at = _end_of_scan(content, at)
-
-
-def _end_of_scan(content: bytes, at: int) -> int:
-    while (at := content.find(b"\xff", at)) >= 0 and at + 1 < len(content):
-        marker = content[at + 1]
-        if marker and not 0xD0 <= marker <= 0xD7 and marker != 0xFF:
-            return at
-        at += 1 if marker == 0xFF else 2
-    return len(content)
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -6,7 +6,7 @@ import numpy as np
 import simplejpeg
 
 from tcl.data.bad_sample import BadSample
-from tcl.data.image_work import png_chunks
+from tcl.data.image_work import SCAN, jpeg_segments, png_chunks
 
 CORRUPT_IMAGE = "corrupt image"
 TRUNCATED_IMAGE = "truncated image"
@@ -16,6 +16,7 @@ ZERO_TAIL = 32
 PIXELS_PER_ZERO at most."""
 PIXELS_PER_ZERO = 4096
 
+_PROGRESSIVE_FRAMES = (0xC2, 0xCA)
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _CORRUPT = ("bad Huffman code", "bad arithmetic code", "instead of RST")
 
@@ -35,6 +36,23 @@ def jpeg_pixels(content: bytes, colorspace: str, width: int, height: int) -> np.
     if any(phrase in warning for phrase in _CORRUPT):
         raise BadSample(CORRUPT_IMAGE)
     return None
+
+
+def check_progression(content: bytes) -> None:
+    """Of a JPEG with several scans. BadSample: it announces bits of its coefficients in later scans, which are not
+    there. (Coefficients that no scan has are 0; that is allowed.)"""
+    missing: dict[tuple[int, int], int] = {}
+    for marker, at in jpeg_segments(content):
+        if marker in _PROGRESSIVE_FRAMES:
+            missing = {(component, 0): 16 for component in content[at + 8 : at + 8 + 3 * content[at + 7] : 3]}
+        if marker != SCAN:
+            continue
+        count = content[at + 2]
+        first, last, bits = content[at + 3 + 2 * count : at + 6 + 2 * count]
+        for component in content[at + 3 : at + 3 + 2 * count : 2]:
+            missing.update(dict.fromkeys(((component, place) for place in range(first, last + 1)), bits & 15))
+    if any(missing.values()):
+        raise BadSample(TRUNCATED_IMAGE)
 
 
 def check_whole(content: bytes, kind: str | None, pixels: int) -> None:
