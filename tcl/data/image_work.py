@@ -10,9 +10,9 @@ from tcl.data.bad_sample import BadSample
 
 TOO_MUCH_WORK = "too much work to decode"
 
-MAXSCANS = 100
+MAX_SCANS = 100
 """Of a JPEG. Progressive ones have about ten."""
-FULLSCANS = 20
+FULL_SCANS = 20
 """Scans of an image of max_pixels; smaller ones may have more."""
 MAX_HEADERS = 20_000
 """Segments of a JPEG, chunks of a PNG (a thousand of 8 KiB make 8 MiB), entries of a TIFF."""
@@ -42,12 +42,12 @@ def check_work(content: bytes, kind: str | None, max_pixels: int) -> None:
 
 
 def check_scans(content: bytes, pixels: int, max_pixels: int) -> None:
-    """Of a JPEG with several scans. BadSample: more than MAXSCANS, or than FULLSCANS would take at max_pixels."""
+    """Of a JPEG with several scans. BadSample: more than MAX_SCANS, or than FULL_SCANS would take at max_pixels."""
     # Within a scan the marker cannot occur, but it may in other segments, such as a preview's.
     scans = content.count(b"\xff\xda")
-    if scans > MAXSCANS or scans * pixels > FULLSCANS * max_pixels:
+    if scans > MAX_SCANS or scans * pixels > FULL_SCANS * max_pixels:
         scans = count_scans(content)
-    if scans > MAXSCANS or scans * pixels > FULLSCANS * max_pixels:
+    if scans > MAX_SCANS or scans * pixels > FULL_SCANS * max_pixels:
         raise BadSample(TOO_MUCH_WORK)
 
 

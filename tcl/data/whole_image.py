@@ -16,7 +16,7 @@ ZERO_TAIL = 32
 PIXELS_PER_ZERO at most."""
 PIXELS_PER_ZERO = 4096
 
-_PROGRESSIVE_FRAMES = (0xC2, 0xCA)
+_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _PNG_NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _CORRUPT = ("bad Huffman code", "bad arithmetic code", "instead of RST")
 
@@ -39,11 +39,11 @@ def jpeg_pixels(content: bytes, colorspace: str, width: int, height: int) -> np.
 
 
 def check_progression(content: bytes) -> None:
-    """Of a JPEG with several scans. BadSample: it announces bits of its coefficients in later scans, which are not
+    """Of a JPEG with several scans. BadSample: it announces components, or bits of coefficients, whose scans are not
     there. (Coefficients that no scan has are 0; that is allowed.)"""
     missing: dict[tuple[int, int], int] = {}
     for marker, at in jpeg_segments(content):
-        if marker in _PROGRESSIVE_FRAMES:
+        if marker in _FRAMES:
             missing = {(component, 0): 16 for component in content[at + 8 : at + 8 + 3 * content[at + 7] : 3]}
         if marker != SCAN:
             continue
