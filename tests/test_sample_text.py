@@ -12,6 +12,8 @@ from tcl.data.decode import LONG_TEXT, MAX_TEXT_BYTES, NOT_JSON, clean_captions
 from tcl.data.questions import MANY_ANSWERS, MAX_ANSWERS, load_question_set, question_of
 from tcl.data.read_shard import read_samples
 from tcl.data.retrieval_set import load_retrieval_set
+from tcl.data.shard_ids import shard_labels
+from tcl.data.shards import list_shards
 from tcl.data.text_stream import texts_of_file
 from tcl.errors import InputError
 
@@ -120,6 +122,16 @@ def test_keys_that_are_no_utf_8(tmp_path):
     keys = [sample.key for sample in read_samples(str(path))]
     assert keys == ["0.tar/caf\\xe9", "0.tar/caf\u00e9"]
     "".join(keys).encode()
+
+
+def test_shards_whose_own_names_are_no_utf_8(tmp_path):
+    for folder in ("a", "b\udce9"):
+        (tmp_path / folder).mkdir()
+        write_tar(tmp_path / folder / "caf\udce9.tar", pair("x"))
+    batches = loader(config(f"{tmp_path}/*/*.tar"), batch_size=2)
+    assert next(batches).keys == ["caf\\udce9.tar/x"] * 2
+    found = load(f"{tmp_path}/*/*.tar")
+    "".join([*found.image_ids, *shard_labels(list_shards(f"{tmp_path}/*/*.tar")).values()]).encode()
 
 
 # Exceptions that are not ours

@@ -72,6 +72,7 @@ def test_and_training_with_its_evaluation_and_dry_run(folder, tmp_path):
         "--data.workers=0",
         "--train.batch_size=3",
         "--train.steps=1",
+        "--eval.rerank_k=2",
         "--output_dir=out/run",
     ]
     run(["pretrain", *arguments, "--dry_run"])

@@ -13,6 +13,7 @@ from webdataset.gopen import gopen
 
 from tcl.config import DataConfig
 from tcl.data.bad_sample import BadSample
+from tcl.data.captions import spelt_out
 from tcl.data.sample_keys import Grouped, Member, grouped, is_own_sample, member_of
 from tcl.data.shard_bytes import ExpandsTooMuchError, ShardBytes, open_file
 from tcl.data.tar_entries import tar_entries
@@ -61,9 +62,9 @@ def is_remote(url: str) -> bool:
 
 
 def shard_name(url: str) -> str:
-    """'000000.tar' of a path, a URL or a pipe: command."""
+    """'000000.tar' of a path, a URL or a pipe: command; bytes of a path that are no text are spelt out."""
     if not is_remote(url):
-        return os.path.basename(url)
+        return spelt_out(os.path.basename(url))
     names = [match.group() for match in _TAR_NAME.finditer(url)]
     return names[-1] if names else url.rpartition("/")[2]
 

@@ -81,7 +81,7 @@ def _add(found: RetrievalSet, index: _Index, sample: RawSample, url: str, max_wo
     """BadSample: nothing of it was added."""
     content, said = image_bytes(sample.usable()), json_of(sample.fields)
     # Shards of two folders may have the same names, and so the same keys.
-    image_id = sample.key if sample.key not in index.images else f"{url}:{sample.key}"
+    image_id = sample.key if sample.key not in index.images else f"{spelt_out(url)}:{sample.key}"
     if said.get("image_id") is not None:
         image_id = spelt_out(str(said["image_id"]))
     captions = _captions(sample.fields, said.get("caption_ids"), max_words)

@@ -15,7 +15,8 @@ MAX_EXPANSION = 100
 """A compressed shard may give FREE_BYTES, and MAX_EXPANSION times as many bytes as were read of it. Photographs do not
 compress at all and JSON about ten times; a gzip of zeros gives a thousand times its size."""
 
-_CHUNK = 2**16
+_READ_AHEAD = 2**13
+_READ_AHEAD_IN_PIPES = 2**16
 _SKIPPED_AT_ONCE = 2**20
 _UNPACKERS: dict[bytes, Callable[[BinaryIO], BinaryIO]] = {
     b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
@@ -43,6 +44,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     except OSError:
         os.close(handle)
         raise
+    os.set_blocking(handle, True)
     return os.fdopen(handle, "rb", buffering=0)
 
 
@@ -62,7 +64,8 @@ class ShardBytes:
         self.position = 0
         """Bytes of the tar that were read or skipped."""
         self._packed = _Counted(stream)
-        buffered = io.BufferedReader(self._packed, _CHUNK)
+        ahead = _READ_AHEAD if self._packed.seekable() else _READ_AHEAD_IN_PIPES
+        buffered = io.BufferedReader(self._packed, ahead)
         magic = buffered.peek(1)
         unpacker = next((unpack for start, unpack in _UNPACKERS.items() if magic.startswith(start)), None)
         self._compressed = unpacker is not None
@@ -83,7 +86,7 @@ class ShardBytes:
 
     def skip(self, size: int) -> None:
         """Go on after the next `size` (>= 0) bytes. EOFError: there are not as many."""
-        if size > _CHUNK and not self._compressed and self._packed.seekable():
+        if size > _READ_AHEAD and not self._compressed and self._packed.seekable():
             self._bytes.seek(size - 1, os.SEEK_CUR)
             self.position += size - 1
             size = 1
