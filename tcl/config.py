@@ -147,6 +147,9 @@ class DataConfig:
     """The run stops once more than this share of the last 10,000 samples could not be used, 0 to 1."""
     max_pixels: int = 100_000_000
     """Images with more pixels are skipped as decompression bombs, >= 1."""
+    max_sample_bytes: int = 134_217_728
+    """Samples whose files have more bytes are skipped unread, >= 1. The default, 128 MiB, holds a JPEG of 100 million
+    pixels at the highest quality; a worker holds up to shuffle_buffer samples."""
     timeout: int = 600
     """Seconds to wait for a batch before the run stops with a message, >= 0 (0: wait for ever)."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

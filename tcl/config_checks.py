@@ -117,7 +117,8 @@ def check_data(data: DataConfig, trains: bool = True) -> None:
 
     trains: sources to train on are needed.
     """
-    check_at_least(1, {f"data.{name}": getattr(data, name) for name in ("max_words", "shuffle_buffer", "max_pixels")})
+    counts = ("max_words", "shuffle_buffer", "max_pixels", "max_sample_bytes")
+    check_at_least(1, {f"data.{name}": getattr(data, name) for name in counts})
     check_at_least(0, {"data.workers": data.workers, "data.timeout": data.timeout})
     require(data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "an integer >= 2: [CLS] and a token")
     require(0 <= data.max_bad_fraction <= 1, "data.max_bad_fraction", data.max_bad_fraction, "0 to 1")

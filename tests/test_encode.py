@@ -70,8 +70,11 @@ def test_a_folder(workers, encode_command, model, tmp_path, capsys):
     assert ids == list(expected)
     assert embeddings.dtype == np.float32
     np.testing.assert_allclose(embeddings, model.encode_image(list(expected.values())), **CLOSE)
-    assert capsys.readouterr().out == "photos.npy: 10 embeddings of 8 numbers\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "photos.ids.json", "photos.npy"]
+    assert capsys.readouterr().out.splitlines() == [
+        "photos.npy: 10 embeddings of 8 numbers",
+        "skipped 1 (1 text, no image); photos.skipped.json lists them",
+    ]
+    assert skipped("photos.npy") == {"notes.txt": "text, no image"}
 
 
 def test_bad_images_are_skipped_counted_and_listed(encode_command, model, tmp_path, capsys):

@@ -12,8 +12,8 @@ from data_files import JPEG, noise
 
 from tcl.annotations import pack_row as packing
 from tcl.annotations.make_shards import Report, make_shards
-from tcl.annotations.pack_row import image_extension
 from tcl.annotations.row import Row
+from tcl.data.image_format import extension_of
 
 OUTSIDE = "path leaves the image folder"
 BY_LINK = "path leaves the image folder by a link"
@@ -121,7 +121,7 @@ def test_an_exception_that_is_not_ours_costs_one_row(images, monkeypatch):
     (images / "odd.jpg").write_bytes(b"odd")
     row = Row("item 0", "odd.jpg", {"captions": ["x"], "image": "odd.jpg"})
     options = {"max_side": None, "quality": 90, "max_pixels": 10**6, "max_image_bytes": 10**6}
-    assert packing.pack_row(row, images, **options).cause == "image cannot be packed (ZeroDivisionError)"
+    assert packing.pack_row(row, images, **options).cause == "ZeroDivisionError while reading"
 
 
 def test_a_name_without_end_does_not_fill_the_report(images):
@@ -133,10 +133,10 @@ def test_a_name_without_end_does_not_fill_the_report(images):
 def test_the_extension_follows_from_the_content(format):
     stream = io.BytesIO()
     noise(0).save(stream, format)
-    assert image_extension(stream.getvalue()) == {"JPEG": "jpg"}.get(format, format.lower())
+    assert extension_of(stream.getvalue()) == {"JPEG": "jpg"}.get(format, format.lower())
     big_endian = b"MM\0*" + bytes(8)
-    assert image_extension(big_endian) == "tiff"
-    assert image_extension(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "heic"
+    assert extension_of(big_endian) == "tiff"
+    assert extension_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "heic"
 
 
 def test_keys_have_no_dots_whatever_images_are_called(images):

@@ -37,10 +37,10 @@ def claims(width: int, height: int) -> bytes:
     ("content", "said"),
     [
         (b"", "cannot be used: empty image file"),
-        (b"%PDF-1.7 no image at all", "cannot be used: corrupt image"),
+        (b"%PDF-1.7 no image at all", "cannot be used: PDF, no image"),
         (encode(noise(size=(64, 64)))[:-300], "cannot be used: truncated image"),
         (claims(100_000, 100_000), "cannot be used: too many pixels"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be used: corrupt image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be used: PostScript, no image"),
     ],
 )
 def test_files_that_are_no_images(model, tmp_path, content, said):

@@ -206,7 +206,7 @@ def test_each_bad_row_is_named_with_its_cause(tmp_path, images, capsys):
         ({"image": "cut.jpg", "caption": "x"}, "truncated image"),
         ({"image": "cut.png", "caption": "x"}, "truncated image"),
         ({"image": "zero.jpg", "caption": "x"}, "empty image file"),
-        ({"image": "page.jpg", "caption": "x"}, "corrupt image"),
+        ({"image": "page.jpg", "caption": "x"}, "HTML, no image"),
         ({"image": "wide.png", "caption": "x"}, "too many pixels"),
         ({"image": "a.jpg", "captions": []}, "empty caption"),
         ({"image": "a.jpg", "captions": ["", " \t"]}, "empty caption"),

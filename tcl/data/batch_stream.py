@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tcl.config import DataConfig
+from tcl.data.bad_sample import BadSample, reading
 from tcl.data.batch import Batch, QuestionBatch, map_tensors
-from tcl.data.decode import BadSample
 from tcl.data.loader_state import LoaderState
 from tcl.data.seeding import seed_of
 from tcl.data.stream import Leftovers, Part, Source, Visit, WorkerPosition, worker_stream
@@ -45,6 +45,10 @@ class SampleReader(Protocol):
 
     def batch(self, examples: list, seed: int) -> Batch | QuestionBatch:
         """A batch of `examples`; everything random comes from `seed`."""
+
+
+class BatchError(Exception):
+    """Samples that were read well did not become a batch: a fault of the reader's, not of theirs."""
 
 
 class BatchStream(IterableDataset):
@@ -86,6 +90,7 @@ class BatchStream(IterableDataset):
             self.reading[worker, 1:] = torch.tensor([source, shard])
 
         examples: list = []
+        keys: list[str] = []
         bad: list[tuple[str, str]] = []
         epochs: Counter[int] = Counter()
         batch_start = self.start.workers[worker]
@@ -97,18 +102,20 @@ class BatchStream(IterableDataset):
             start=batch_start,
             leftovers=self.leftovers,
             on_shard=on_shard,
+            max_sample_bytes=self.data.max_sample_bytes,
         )
         for visit, position in visits:
             bad += visit.sample.notices
             try:
                 examples.append(self._read(visit))
+                keys.append(visit.sample.key)
                 epochs[visit.epoch] += 1
             except BadSample as problem:
                 bad.append((str(problem), visit.sample.key))
             if len(examples) == self.batch_size:
-                batch = self.reader.batch(examples, seed_of(self.seed, "mlm", part.part, batch_start.draws))
+                batch = self._batch(examples, keys, seed_of(self.seed, "mlm", part.part, batch_start.draws))
                 yield Loaded(batch, worker, position, bad, epochs)
-                examples, bad, epochs, batch_start = [], [], Counter(), position
+                examples, keys, bad, epochs, batch_start = [], [], [], Counter(), position
             elif len(bad) >= self.batch_size:
                 yield Loaded(None, worker, position, bad, Counter())
                 bad = []
@@ -120,7 +127,12 @@ class BatchStream(IterableDataset):
 
     def _read(self, visit: Visit) -> object:
         sample = visit.sample
-        if sample.problem is not None:
-            raise BadSample(sample.problem)
         seed = seed_of(self.seed, "visit", visit.source, visit.epoch, visit.shard, sample.index)
-        return self.reader.read(sample.fields, sample.key, random.Random(seed))
+        with reading():
+            return self.reader.read(sample.usable(), sample.key, random.Random(seed))
+
+    def _batch(self, examples: list, keys: list[str], seed: int) -> Batch | QuestionBatch:
+        try:
+            return self.reader.batch(examples, seed)
+        except Exception as error:
+            raise BatchError(f"no batch could be made of the samples {', '.join(keys)}: {error!r}") from error

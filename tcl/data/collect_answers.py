@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tcl.data.decode import BadSample
+from tcl.data.bad_sample import BadSample, reading
 from tcl.data.questions import question_of
 from tcl.data.read_shard import read_samples
 from tcl.data.shards import list_shards
@@ -38,7 +38,8 @@ def _answers(pattern: str) -> Iterator[str]:
             if sample.problem is not None:
                 continue
             try:
-                asked = question_of(sample.fields, sample.key, max_words=50)
+                with reading():
+                    asked = question_of(sample.fields, sample.key, max_words=50)
             except BadSample:
                 continue
             yield from (" ".join(answer.lower().split()) for answer in asked.answers)

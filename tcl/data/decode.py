@@ -4,31 +4,37 @@ import contextlib
 import io
 import json
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
+from tcl.data.bad_sample import BadSample
 from tcl.data.captions import clean_caption
-
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Whatever a file is called, none of Pillow's other readers touches it; one of them starts other programs."""
+from tcl.data.image_format import HEIC_MISSING, READ, format_of
+from tcl.data.image_work import check_scans, check_work, has_one_scan
+from tcl.data.sample_keys import IMAGE_EXTENSIONS
+from tcl.data.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE, check_progression, check_whole, jpeg_pixels
 
 NO_IMAGE = "no image"
 EMPTY_IMAGE = "empty image file"
-CORRUPT_IMAGE = "corrupt image"
-TRUNCATED_IMAGE = "truncated image"
 TOO_LARGE = "too many pixels"
 NO_CAPTION = "missing caption"
 EMPTY_CAPTION = "empty caption"
+LONG_TEXT = "text of more than 1 MiB"
 NOT_UTF8 = "caption is not UTF-8"
 NOT_JSON = "invalid JSON"
 NOT_AN_OBJECT = "JSON is not an object"
 NOT_TEXT = "caption in JSON is not text"
+
+MAX_EXIF_BYTES = 2**18
+"""Larger EXIF data are not read: their entries may each point to all of them."""
+
+MAX_TEXT_BYTES = 2**20
+"""Of the .txt or .json of a sample: a thousand times the longest captions that people write."""
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -42,10 +48,6 @@ _UPRIGHT = {
 }
 
 
-class BadSample(Exception):
-    """A sample that cannot be used; str() is the cause, one of a few phrases to count by."""
-
-
 def image_bytes(fields: dict[str, bytes]) -> bytes:
     """The encoded image of a sample, given as its bytes by extension. BadSample: NO_IMAGE."""
     for extension in IMAGE_EXTENSIONS:
@@ -57,21 +59,27 @@ def image_bytes(fields: dict[str, bytes]) -> bytes:
 def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None) -> np.ndarray:
     """[H, W, 3] uint8 RGB, upright: transparency on white, 16 bits scaled down, of an animation the first frame.
 
-    max_pixels: larger images are refused before they are decoded. min_side: a JPEG may be decoded at 1/2, 1/4 or 1/8
-    of its size as long as both sides keep at least this many pixels, which is much faster. BadSample: unusable.
+    The bytes say what format it is, whatever the file was called. max_pixels: larger images are refused before they are
+    decoded, and so is what would take too long (tcl.data.image_work). min_side: a JPEG may be decoded at 1/2, 1/4 or
+    1/8 of its size as long as both sides keep at least this many pixels, which is much faster. BadSample: unusable, or
+    not all of it is there (tcl.data.whole_image).
     """
     if not content:
         raise BadSample(EMPTY_IMAGE)
+    kind = format_of(content)
+    if kind is not None and kind not in (*READ, "HEIC"):
+        raise BadSample(kind)
     try:
+        check_work(content, kind, max_pixels)
         with _quiet_pillow():
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image = Image.open(io.BytesIO(content), formats=_readers(kind))
             size = image.size
             if image.width * image.height > max_pixels:
                 raise BadSample(TOO_LARGE)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
-        ordinary = image.format == "JPEG" and image.mode == "RGB" and image.size == size
-        pixels = _decode_jpeg(content) if ordinary else None
+        pixels = _jpeg(content, image, size, max_pixels) if kind == "JPEG" else None
+        check_whole(content, kind, size[0] * size[1])
         with _quiet_pillow():
             if pixels is None:
                 image.load()
@@ -83,12 +91,31 @@ def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None
         raise BadSample(TRUNCATED_IMAGE if "truncated" in str(error).lower() else CORRUPT_IMAGE) from error
 
 
-def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    """The pixels that Pillow gives, in three quarters of its time; None where Pillow is to say what is wrong."""
+def _readers(kind: str | None) -> tuple[str, ...]:
+    """Of Pillow, for bytes of that kind. BadSample: HEIC_MISSING."""
+    if kind != "HEIC":
+        return READ
     try:
-        return simplejpeg.decode_jpeg(content)
-    except ValueError:  # also where the decoder only warns
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise BadSample(HEIC_MISSING) from error
+    register_heif_opener()
+    return ("HEIF",)
+
+
+def _jpeg(content: bytes, image: Image.Image, size: tuple[int, int], max_pixels: int) -> np.ndarray | None:
+    """The pixels of an ordinary JPEG at the size of `image`; None of another, which is looked through nevertheless.
+
+    size: before any reduction. BadSample: too many scans, or data are missing.
+    """
+    if not has_one_scan(content):
+        check_scans(content, size[0] * size[1], max_pixels)
+        check_progression(content)
+    if image.format != "JPEG" or image.mode != "RGB":
+        jpeg_pixels(content, "CMYK" if image.mode == "CMYK" else "GRAY", 1, 1)
         return None
+    pixels = jpeg_pixels(content, "RGB", *image.size)
+    return pixels if pixels is not None and pixels.shape[1::-1] == image.size else None
 
 
 _one_thread = threading.Lock()
@@ -141,16 +168,20 @@ def _to_8_bits(pixels: np.ndarray, usual_ranges: tuple[int, ...]) -> Image.Image
 def _upright(pixels: np.ndarray, source: Image.Image) -> np.ndarray:
     orientation = None
     with contextlib.suppress(Exception):  # broken EXIF data is no reason to lose the image
-        orientation = source.getexif().get(_ORIENTATION_TAG)
+        if len(source.info.get("exif", b"")) <= MAX_EXIF_BYTES:
+            orientation = source.getexif().get(_ORIENTATION_TAG)
     if orientation not in _UPRIGHT:
         return pixels
     return np.array(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
 
 
 def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
-    """All captions of a sample, cleaned, at least one: those of its json, or else its txt. BadSample: none."""
-    problem, captions = NO_CAPTION, []
-    for read, extension in ((_captions_in_json, "json"), (_caption_in_text, "txt")):
+    """All captions of a sample, cleaned, at least one: those of its json, or else the lines of its txt.
+
+    Blank ones, and null in the json, are left out. BadSample: none.
+    """
+    problem = NO_CAPTION
+    for read, extension in ((_captions_in_json, "json"), (_captions_in_text, "txt")):
         if extension not in fields:
             continue
         try:
@@ -165,24 +196,29 @@ def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
     raise BadSample(problem)
 
 
-def _caption_in_text(content: bytes) -> list[str]:
+def _captions_in_text(content: bytes) -> list[str]:
+    return re.split(r"\r\n|\r|\n", text_of(content))
+
+
+def text_of(content: bytes) -> str:
+    """BadSample: NOT_UTF8, LONG_TEXT."""
+    if len(content) > MAX_TEXT_BYTES:
+        raise BadSample(LONG_TEXT)
     try:
-        return [content.decode("utf-8-sig")]
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadSample(NOT_UTF8) from error
 
 
 def json_of(fields: dict[str, bytes]) -> dict:
-    """The JSON object of a sample, {} without one. BadSample: NOT_UTF8, NOT_JSON, NOT_AN_OBJECT."""
+    """The JSON object of a sample, {} without one. BadSample: as parse_json."""
     return parse_json(fields["json"]) if "json" in fields else {}
 
 
 def parse_json(content: bytes) -> dict:
-    """A JSON object. BadSample: NOT_UTF8, NOT_JSON, NOT_AN_OBJECT."""
+    """A JSON object. BadSample: NOT_UTF8, LONG_TEXT, NOT_JSON, NOT_AN_OBJECT."""
     try:
-        found = json.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise BadSample(NOT_UTF8) from error
+        found = json.loads(text_of(content))
     except (ValueError, RecursionError) as error:
         raise BadSample(NOT_JSON) from error
     if not isinstance(found, dict):
@@ -197,6 +233,6 @@ def _captions_in_json(content: bytes) -> list[str]:
         raise BadSample(NO_CAPTION)
     if isinstance(captions, str):
         captions = [captions]
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+    if not isinstance(captions, list) or not all(isinstance(caption, str | None) for caption in captions):
         raise BadSample(NOT_TEXT)
-    return captions
+    return [caption for caption in captions if caption is not None]

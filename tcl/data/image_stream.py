@@ -15,15 +15,27 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tcl.data.decode import IMAGE_EXTENSIONS, BadSample, decode_image, image_bytes
+from tcl.config import DataConfig
+from tcl.data.bad_sample import BadSample, reading
+from tcl.data.captions import spelt_out
+from tcl.data.decode import decode_image, image_bytes
+from tcl.data.image_format import READ, described, format_of
 from tcl.data.read_shard import read_samples
+from tcl.data.sample_keys import IMAGE_EXTENSIONS
+from tcl.data.shard_bytes import NoRegularFileError, open_file
 from tcl.data.shard_ids import shard_labels
 from tcl.data.skipped import Skipped
 from tcl.data.worker_process import decoded, prepare_worker
 from tcl.errors import InputError
 
 UNREADABLE = "file cannot be read"
-"""A cause of a skipped image, beside those of tcl.data.decode and tcl.data.read_shard."""
+LINKED_FOLDER = "folder behind a link, not entered"
+NO_FILE = "device, pipe or socket, not read"
+MAX_FILE_BYTES = DataConfig.max_sample_bytes
+LARGE_FILE = f"file of more than {MAX_FILE_BYTES:,} bytes"
+"""Causes of a skipped image, beside those of tcl.data.decode, tcl.data.image_format and tcl.data.read_shard."""
+
+_START = 1024
 
 
 class EncodedImage(NamedTuple):
@@ -56,14 +68,19 @@ class ImageBatch:
 
 
 def images_of_folder(folder: Path) -> ImageFiles:
-    """Files below `folder` that are named as images, in the order of their names; ids are paths relative to it.
+    """All files below `folder`, in the order of their names; ids are paths relative to it. Their bytes say which of
+    them are images, whatever they are called.
 
-    Folders that are links are not entered. InputError: no such folder, or no images in it.
+    Folders that are links are not entered. InputError: no such folder, or nothing in it.
     """
     if not folder.is_dir():
         raise InputError(f"images: {folder} is no folder; give one that holds images")
-    found = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
-    paths = sorted(str(path) for path in found if path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS)
+    closed: list[str] = []
+    found: list[str] = []
+    for place, folders, names in os.walk(folder, onerror=lambda error: closed.append(error.filename)):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        found += [os.path.join(place, name) for name in names + links]
+    paths = sorted(found + closed)
     if not paths:
         raise InputError(f"images: {folder} holds no images; accepted: {', '.join(IMAGE_EXTENSIONS)}")
     return ImageFiles(paths, partial(_read_file, folder))
@@ -115,7 +132,8 @@ class _Stream(IterableDataset):
         try:
             if image.problem is not None:
                 raise BadSample(image.problem)
-            pixels = self.transform(decode_image(image.content, max_pixels=self.max_pixels))
+            with reading():
+                pixels = self.transform(decode_image(image.content, max_pixels=self.max_pixels))
             return _Decoded(image.id, place, pixels, None)
         except BadSample as cause:
             return _Decoded(image.id, place, None, str(cause))
@@ -132,19 +150,38 @@ def _collate(images: list[_Decoded]) -> ImageBatch:
 
 
 def _read_file(folder: Path, path: str) -> Iterator[EncodedImage]:
-    name = Path(path).relative_to(folder).as_posix()
+    name = spelt_out(Path(path).relative_to(folder).as_posix())
     try:
-        yield EncodedImage(name, Path(path).read_bytes())
-    except OSError:
-        yield EncodedImage(name, b"", UNREADABLE)
+        yield EncodedImage(name, _image_in(path))
+    except BadSample as cause:
+        yield EncodedImage(name, b"", str(cause))
+
+
+def _image_in(path: str) -> bytes:
+    """The bytes of a file, which its name or its first bytes call an image. BadSample: neither does, or unreadable."""
+    try:
+        if os.path.isdir(path) and os.path.islink(path):
+            raise BadSample(LINKED_FOLDER)
+        with open_file(path) as file:
+            start = file.read(_START)
+            kind = format_of(start)
+            named = Path(path).suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
+            if kind not in (*READ, "HEIC") and not (named and kind is None):
+                raise BadSample(described(start))
+            rest = file.read(MAX_FILE_BYTES)
+    except NoRegularFileError as error:
+        raise BadSample(NO_FILE) from error
+    except OSError as error:
+        raise BadSample(UNREADABLE) from error
+    if len(start) + len(rest) > MAX_FILE_BYTES:
+        raise BadSample(LARGE_FILE)
+    return start + rest
 
 
 def _read_shard(labels: dict[str, str], url: str) -> Iterator[EncodedImage]:
     for sample in read_samples(url):
         name = f"{labels[url]}/{sample.key.partition('/')[2]}"
         try:
-            if sample.problem is not None:
-                raise BadSample(sample.problem)
-            yield EncodedImage(name, image_bytes(sample.fields))
+            yield EncodedImage(name, image_bytes(sample.usable()))
         except BadSample as cause:
             yield EncodedImage(name, b"", str(cause))

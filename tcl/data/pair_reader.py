@@ -90,5 +90,5 @@ def image_id_of(fields: dict[str, bytes], content: bytes) -> int:
     0 to 2^63 - 1, a hash; two images share one with a probability of about 1e-19.
     """
     named = json_of(fields).get("image_id")
-    identity = content if named is None else f"image_id {named}".encode()
+    identity = content if named is None else f"image_id {named}".encode(errors="backslashreplace")
     return int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "big") >> 1

@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from tcl.config import DataConfig
 from tcl.data.augment import Augment, View
+from tcl.data.bad_sample import BadSample, reading
 from tcl.data.batch import QuestionBatch
-from tcl.data.captions import clean_caption, encodable
-from tcl.data.decode import BadSample, decode_image, image_bytes, json_of
-from tcl.data.read_shard import read_samples
+from tcl.data.captions import MAX_CAPTION_CHARACTERS, clean_caption, encodable, spelt_out
+from tcl.data.decode import decode_image, image_bytes, json_of
+from tcl.data.read_shard import RawSample, read_samples
 from tcl.data.shards import list_shards
 from tcl.data.text import tokenize
 from tcl.errors import InputError
@@ -23,8 +24,12 @@ from tcl.errors import InputError
 NO_QUESTION = "missing question"
 NO_ANSWERS = "missing answers"
 ANSWERS_NOT_TEXT = "answers are not a list of texts"
+MANY_ANSWERS = "more than 1,000 answers"
 ODD_ID = "question_id is no number or text"
 SAME_QUESTION = "question_id of another question"
+
+MAX_ANSWERS = 1_000
+"""Of one question; people give ten."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,22 @@ def question_of(fields: dict[str, bytes], key: str, max_words: int) -> Asked:
     answers = said.get("answers") or []
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise BadSample(ANSWERS_NOT_TEXT)
+    if len(answers) > MAX_ANSWERS:
+        raise BadSample(MANY_ANSWERS)
     question_id = said.get("question_id")
     if not isinstance(question_id, int | str | None):
         raise BadSample(ODD_ID)
     return Asked(
-        key if question_id is None else question_id,
+        key if question_id is None else spelt_out(question_id) if isinstance(question_id, str) else question_id,
         question,
-        tuple(encodable(answer) for answer in answers),
-        said.get("question_type"),
-        said.get("answer_type"),
+        tuple(encodable(answer)[:MAX_CAPTION_CHARACTERS] for answer in answers),
+        _type_of(said, "question_type"),
+        _type_of(said, "answer_type"),
     )
+
+
+def _type_of(said: dict, name: str) -> str | None:
+    return spelt_out(str(said[name])) if isinstance(said.get(name), str | int | float) else None
 
 
 def tokenize_answers(
@@ -147,40 +158,53 @@ class QuestionSet:
 
 
 def load_question_set(
-    pattern: str, *, max_questions: int | None = None, max_words: int, max_pixels: int
+    pattern: str,
+    *,
+    max_questions: int | None = None,
+    max_words: int,
+    max_pixels: int,
+    max_sample_bytes: int = DataConfig.max_sample_bytes,
 ) -> QuestionSet:
     """The first max_questions (>= 1; default: all) usable questions of the shards that `pattern` names.
 
-    Questions are cut to max_words (>= 1); images of more than max_pixels are skipped, and so is a question_id that was
-    there before. InputError: no such shards, or no usable question in them.
+    Questions are cut to max_words (>= 1); images of more than max_pixels, samples of more than max_sample_bytes and a
+    question_id that was there before are skipped. InputError: no such shards, or no usable question in them.
     """
-    found = QuestionSet()
-    image_index: dict[bytes, int] = {}
-    ids: set[int | str] = set()
+    found, index = QuestionSet(), _Index()
     for url in list_shards(pattern):
-        for sample in read_samples(url):
+        for sample in read_samples(url, max_sample_bytes=max_sample_bytes):
             if len(found.questions) == max_questions:
                 return found
             found.bad.update(cause for cause, _ in sample.notices)
             try:
-                if sample.problem is not None:
-                    raise BadSample(sample.problem)
-                asked = question_of(sample.fields, sample.key, max_words)
-                if asked.question_id in ids:
-                    raise BadSample(SAME_QUESTION)
-                content = image_bytes(sample.fields)
-                digest = hashlib.blake2b(content, digest_size=16).digest()
-                if digest not in image_index:
-                    decode_image(content, max_pixels=max_pixels)
-                    image_index[digest] = len(found.images)
-                    found.images.append(content)
+                with reading():
+                    _add(found, index, sample, max_words, max_pixels)
             except BadSample as problem:
                 found.bad[str(problem)] += 1
-                continue
-            ids.add(asked.question_id)
-            found.questions.append(asked)
-            found.image_of_question.append(image_index[digest])
     if not found.questions:
         causes = ", ".join(f"{cause} {count:,}" for cause, count in found.bad.most_common(5)) or "the shards are empty"
         raise InputError(f"data.val: {pattern!r} holds no usable question: {causes}")
     return found
+
+
+@dataclass
+class _Index:
+    images: dict[bytes, int] = field(default_factory=dict)
+    """Index by digest."""
+    ids: set[int | str] = field(default_factory=set)
+
+
+def _add(found: QuestionSet, index: _Index, sample: RawSample, max_words: int, max_pixels: int) -> None:
+    """BadSample: the question was not added."""
+    asked = question_of(sample.usable(), sample.key, max_words)
+    if asked.question_id in index.ids:
+        raise BadSample(SAME_QUESTION)
+    content = image_bytes(sample.fields)
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    if digest not in index.images:
+        decode_image(content, max_pixels=max_pixels)
+        index.images[digest] = len(found.images)
+        found.images.append(content)
+    index.ids.add(asked.question_id)
+    found.questions.append(asked)
+    found.image_of_question.append(index.images[digest])

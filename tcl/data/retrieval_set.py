@@ -3,8 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tcl.data.captions import clean_caption
-from tcl.data.decode import EMPTY_CAPTION, NOT_TEXT, BadSample, clean_captions, decode_image, image_bytes, json_of
+from tcl.config import DataConfig
+from tcl.data.bad_sample import BadSample, reading
+from tcl.data.captions import clean_caption, spelt_out
+from tcl.data.decode import EMPTY_CAPTION, NOT_TEXT, clean_captions, decode_image, image_bytes, json_of
 from tcl.data.read_shard import RawSample, read_samples
 from tcl.data.shards import list_shards
 from tcl.errors import InputError
@@ -32,21 +34,30 @@ class RetrievalSet:
     """Samples (and stray tar entries) that could not be used, by cause."""
 
 
-def load_retrieval_set(pattern: str, *, max_images: int | None = None, max_words: int, max_pixels: int) -> RetrievalSet:
+def load_retrieval_set(
+    pattern: str,
+    *,
+    max_images: int | None = None,
+    max_words: int,
+    max_pixels: int,
+    max_sample_bytes: int = DataConfig.max_sample_bytes,
+) -> RetrievalSet:
     """The first max_images (>= 1; default: all) usable images of the shards that `pattern` names, in their order.
 
     Samples with the same "image_id" are one image with the captions of all; captions with the same id are one caption
-    of several images. Captions are cleaned and cut to max_words (>= 1); images of more than max_pixels are skipped.
+    of several images. Captions are cleaned and cut to max_words (>= 1); images of more than max_pixels and
+    samples of more than max_sample_bytes are skipped.
     InputError: no such shards, or no usable image in them.
     """
     found, index = RetrievalSet(), _Index()
     for url in list_shards(pattern):
-        for sample in read_samples(url):
+        for sample in read_samples(url, max_sample_bytes=max_sample_bytes):
             if len(found.images) == max_images:
                 return found
             found.bad.update(cause for cause, _ in sample.notices)
             try:
-                _add(found, index, sample, url, max_words, max_pixels)
+                with reading():
+                    _add(found, index, sample, url, max_words, max_pixels)
             except BadSample as problem:
                 found.bad[str(problem)] += 1
     if not found.images:
@@ -68,13 +79,11 @@ class _Index:
 
 def _add(found: RetrievalSet, index: _Index, sample: RawSample, url: str, max_words: int, max_pixels: int) -> None:
     """BadSample: nothing of it was added."""
-    if sample.problem is not None:
-        raise BadSample(sample.problem)
-    content, said = image_bytes(sample.fields), json_of(sample.fields)
+    content, said = image_bytes(sample.usable()), json_of(sample.fields)
     # Shards of two folders may have the same names, and so the same keys.
-    image_id = sample.key if sample.key not in index.images else f"{url}:{sample.key}"
+    image_id = sample.key if sample.key not in index.images else f"{spelt_out(url)}:{sample.key}"
     if said.get("image_id") is not None:
-        image_id = str(said["image_id"])
+        image_id = spelt_out(str(said["image_id"]))
     captions = _captions(sample.fields, said.get("caption_ids"), max_words)
     if any(found.captions[index.captions[name]] != text for name, text in captions if name in index.captions):
         raise BadSample(OTHER_CAPTION)
@@ -107,9 +116,10 @@ def _captions(fields: dict[str, bytes], names: object, max_words: int) -> list[t
     texts = json_of(fields).get("captions")
     if not isinstance(names, list) or not isinstance(texts, list) or len(names) != len(texts):
         raise BadSample(IDS_DO_NOT_FIT)
-    if not all(isinstance(text, str) for text in texts):
+    if not all(isinstance(text, str | None) for text in texts):
         raise BadSample(NOT_TEXT)
-    captions = [(str(name), clean_caption(text, max_words)) for name, text in zip(names, texts, strict=True)]
+    pairs = zip(names, texts, strict=True)
+    captions = [(spelt_out(str(name)), clean_caption(text or "", max_words)) for name, text in pairs]
     captions = [(name, text) for name, text in captions if text]
     if not captions:
         raise BadSample(EMPTY_CAPTION)

@@ -25,7 +25,10 @@ class ShardWriter:
         self._tar: tarfile.TarFile | None = None
 
     def write(self, key: str, files: dict[str, bytes]) -> None:
-        """Add a sample: `files` maps extensions (jpg, json, ...) to contents. Keys are unique and have no dot."""
+        """Add a sample: `files` maps extensions (jpg, json, ...) to contents. Keys are unique. ValueError: a key with a
+        dot, where readers would end it."""
+        if "." in key:
+            raise ValueError(f"key {key!r} has a dot, which ends a key in a shard")
         if self._tar is not None and self._is_full(files):
             self._tar.close()
             self._tar = None

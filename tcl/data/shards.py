@@ -4,8 +4,7 @@ import contextlib
 import glob
 import json
 import os
-import re
-import tarfile
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlparse
@@ -13,13 +12,12 @@ from urllib.request import url2pathname
 
 from braceexpand import UnbalancedBracesError, braceexpand
 from webdataset.gopen import gopen_schemes
-from webdataset.tariterators import base_plus_ext
 
-from tcl.data.read_shard import beside, is_remote, open_url, shard_name
+from tcl.data.read_shard import beside, count_samples, is_remote, open_url, shard_name
 from tcl.errors import InputError
 
-META_ENTRY = re.compile(r"__[^/]*__($|/)")
-"""Tar entries that webdataset skips."""
+MAX_COUNTS_BYTES = 2**26
+"""Of sizes.json and the like: the counts of a million shards."""
 
 
 @dataclass(frozen=True)
@@ -39,38 +37,79 @@ def open_shards(pattern: str) -> list[Shard]:
 def list_shards(pattern: str) -> list[str]:
     """Paths and URLs that `pattern` names: a glob, a brace range, both, or URLs with brace ranges; in name order.
 
-    InputError: nothing matches, a shard of the range is missing, a folder instead of shards, an unknown kind of URL.
+    Folders and files that exist as they are written are taken so, whatever characters are in their names. What is found
+    is a file: one that is called like a URL or a command comes with its folder, ./pipe:x.tar.
+
+    InputError: nothing matches, a shard of the range is missing, a folder, device or pipe instead of shards, an unknown
+    kind of URL.
     """
+    folder, rest = ("", pattern) if is_remote(pattern) else _split_existing(pattern)
     try:
-        parts = list(braceexpand(pattern)) if pattern else []
+        parts = list(braceexpand(rest)) if pattern else []
     except UnbalancedBracesError as error:
         raise InputError(f"shards {pattern!r}: unbalanced braces; a range is written {{000000..000331}}") from error
-    urls = [url for part in parts for url in _expand(part, pattern)]
+    urls = [url for part in parts for url in _expand(folder, part, pattern)]
     if not urls:
         raise InputError(f"shards {pattern!r}: no shards; give a glob such as data/*.tar, a brace range or a URL")
     return urls
 
 
-def _expand(part: str, pattern: str) -> list[str]:
-    if part.startswith("file:"):
-        part = url2pathname(urlparse(part).path)
-    if is_remote(part):
+def _split_existing(pattern: str) -> tuple[str, str]:
+    """The longest beginning of a local `pattern` that exists, if only up to its last slash, and the rest."""
+    pattern = os.path.expanduser(pattern)
+    if os.path.lexists(pattern):
+        cut = len(pattern)
+    else:
+        cut = next((i + 1 for i in _slashes(pattern) if os.path.isdir(pattern[: i + 1])), 0)
+    return pattern[:cut], pattern[cut:]
+
+
+def _slashes(pattern: str) -> list[int]:
+    return [i for i in range(len(pattern) - 1, -1, -1) if pattern[i] in (os.sep, os.altsep)]
+
+
+def _expand(folder: str, part: str, pattern: str) -> list[str]:
+    """folder: exists; part: what follows it, without braces."""
+    if not folder and part.startswith("file:"):
+        return _files(*_split_existing(url2pathname(urlparse(part).path)), pattern)
+    if not folder and is_remote(part):
         scheme = part.partition(":")[0]
         if scheme != "s3" and scheme not in gopen_schemes:
             known = ", ".join(sorted({"s3", *gopen_schemes} - {"__default__"}))
             raise InputError(f"shards {pattern!r}: no reader for {scheme}:; known are {known}")
         return [part]
-    path = os.path.expanduser(part)
+    return _files(folder, part, pattern)
+
+
+def _files(folder: str, part: str, pattern: str) -> list[str]:
+    path = folder + (part if folder else os.path.expanduser(part))
     if os.path.isdir(path):
-        raise InputError(f"shards {pattern!r}: {part} is a folder; name its shards, e.g. {os.path.join(part, '*.tar')}")
+        raise InputError(f"shards {pattern!r}: {path} is a folder; name its shards, e.g. {os.path.join(path, '*.tar')}")
     if os.path.isfile(path):
-        return [path]
-    if not glob.has_magic(path):
-        raise InputError(f"shards {pattern!r}: {part} does not exist")
-    found = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
+        return [_as_path(path)]
+    if os.path.lexists(path) or not glob.has_magic(part):
+        raise InputError(f"shards {pattern!r}: {path} {_what_it_is(path)}")
+    matches = sorted(glob.glob(glob.escape(folder) + path[len(folder) :], recursive=True))
+    found = [path for path in matches if not os.path.isdir(path)]
+    odd = next((path for path in found if not os.path.isfile(path)), None)
+    if odd is not None:
+        raise InputError(f"shards {pattern!r}: {odd} {_what_it_is(odd)}; remove it, or name the shards one by one")
     if not found:
-        raise InputError(f"shards {pattern!r}: no file matches {part}")
-    return found
+        raise InputError(f"shards {pattern!r}: no file matches {path}")
+    return list(map(_as_path, found))
+
+
+def _what_it_is(path: str) -> str:
+    """Why a path is no shard."""
+    if not os.path.exists(path):
+        return "is a link to a file that does not exist" if os.path.islink(path) else "does not exist"
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return f"is {kinds.get(stat.S_IFMT(os.stat(path).st_mode), 'a device')}, no file"
+
+
+def _as_path(path: str) -> str:
+    """So that nothing takes it for a URL."""
+    return os.path.join(os.curdir, path) if is_remote(path) else path
 
 
 def shard_sizes(urls: list[str]) -> list[int]:
@@ -111,7 +150,7 @@ def _size(url: str, counts_path: str, counts: dict) -> int:
         raise InputError(
             f'{url}: unknown number of samples; write {beside(url, "sizes.json")}: {{"{name}": 1000, ...}}'
         )
-    return _scan(url)
+    return count_samples(url)
 
 
 def _count(path: str, field: str, value: object) -> int:
@@ -124,32 +163,17 @@ def _read_json(url: str) -> dict | None:
     """The object in a JSON file; None where there is no such file."""
     try:
         with contextlib.closing(open_url(url)) as stream:
-            content = stream.read()
+            content = stream.read(MAX_COUNTS_BYTES + 1)
     except OSError:  # a remote command that fails says no more than a missing file does
         return None
     if is_remote(url) and not content.strip():
         return None
+    if len(content) > MAX_COUNTS_BYTES:
+        raise InputError(f"{url}: larger than {MAX_COUNTS_BYTES:,} bytes, which no file of counts is")
     try:
         found = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{url}: not JSON ({error})") from error
     if not isinstance(found, dict):
         raise InputError(f"{url}: a JSON {type(found).__name__}; it should be an object")
     return found
-
-
-def _scan(path: str) -> int:
-    """Samples of a local tar, from its headers alone: as many as webdataset's grouping of its entries makes."""
-    count, current = 0, None
-    try:
-        with tarfile.open(path) as tar:
-            for entry in tar:
-                tar.members = []
-                if not entry.isreg() or META_ENTRY.match(entry.name):
-                    continue
-                key, _ = base_plus_ext(entry.name)
-                if key is not None and key != current:
-                    count, current = count + 1, key
-            return count
-    except (OSError, EOFError, tarfile.TarError):
-        return max(count, 1)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, chain, count, groupby, islice
 from types import MappingProxyType
 
+from tcl.config import DataConfig
 from tcl.data.plan import Range, cut, epoch_order, skip_samples
 from tcl.data.read_shard import RawSample, read_samples
 from tcl.data.seeding import permutation, uniform
@@ -84,15 +85,17 @@ def worker_stream(
     start: WorkerPosition,
     leftovers: Leftovers = MappingProxyType({}),
     on_shard: OnShard = lambda source, shard: None,
+    max_sample_bytes: int = DataConfig.max_sample_bytes,
 ) -> Iterator[tuple[Visit, WorkerPosition]]:
     """The visits of one worker from `start` on, for ever, each with the position after it.
 
     Which source is drawn from is decided by (seed, part, number of the draw) and the sources' weights. The
-    shuffle_buffer (>= 1 samples) is shared among the sources. Every source must hold at least part.parts samples.
+    shuffle_buffer (>= 1 samples) is shared among the sources. Every source must hold at least part.parts samples. One
+    of more than max_sample_bytes is a problem and is not read.
     """
     block = block_size(shuffle_buffer, len(sources))
     streams = [
-        _source_stream(source, i, part, seed, block, start.sources[i], leftovers, on_shard)
+        _source_stream(source, i, part, seed, block, start.sources[i], leftovers, on_shard, max_sample_bytes)
         for i, source in enumerate(sources)
     ]
     ends = list(accumulate(source.weight for source in sources))
@@ -129,13 +132,14 @@ def _source_stream(
     start: Position,
     leftovers: Leftovers,
     on_shard: OnShard,
+    max_sample_bytes: int,
 ) -> Iterator[tuple[Visit, Position]]:
     """Samples are shuffled within blocks of `block`; the next block is read as this one is handed out."""
     skip = start.sample
     for epoch in count(start.epoch):
         ranges = cut(epoch_ranges(source, index, epoch, seed, leftovers), part.part, part.parts)
         number, skip_in_block = divmod(skip, block)
-        visits = _read(source, index, epoch, skip_samples(ranges, number * block), on_shard)
+        visits = _read(source, index, epoch, skip_samples(ranges, number * block), on_shard, max_sample_bytes)
         held = list(islice(visits, block))
         while held:
             following: list[Visit] = []
@@ -149,7 +153,9 @@ def _source_stream(
         skip = 0
 
 
-def _read(source: Source, index: int, epoch: int, ranges: list[Range], on_shard: OnShard) -> Iterator[Visit]:
+def _read(
+    source: Source, index: int, epoch: int, ranges: list[Range], on_shard: OnShard, max_sample_bytes: int
+) -> Iterator[Visit]:
     """The samples of `ranges`, in which a shard's own follow each other, ascending: each shard is read through once."""
     for shard, group in groupby(ranges, key=lambda r: r.shard):
         wanted = list(group)
@@ -157,7 +163,8 @@ def _read(source: Source, index: int, epoch: int, ranges: list[Range], on_shard:
         on_shard(index, shard)
         url, size = source.shards[shard].url, source.shards[shard].size
         following = next(indices)
-        for sample in read_samples(url, wanted[0].start, wanted[-1].stop, size=size):
+        samples = read_samples(url, wanted[0].start, wanted[-1].stop, size=size, max_sample_bytes=max_sample_bytes)
+        for sample in samples:
             if sample.index == following:
                 yield Visit(sample, index, epoch, shard)
                 following = next(indices, None)

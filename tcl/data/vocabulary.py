@@ -13,7 +13,8 @@ from pathlib import Path
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertTokenizer
 
-from tcl.data.decode import BadSample, clean_captions
+from tcl.data.bad_sample import BadSample, reading
+from tcl.data.decode import clean_captions
 from tcl.data.questions import question_of
 from tcl.data.read_shard import read_samples
 from tcl.data.shards import list_shards
@@ -36,9 +37,9 @@ def read_texts(pattern: str, max_words: int) -> Iterator[str]:
     for url in list_shards(pattern):
         for sample in read_samples(url):
             if sample.problem is None:
-                with contextlib.suppress(BadSample):
+                with contextlib.suppress(BadSample), reading():
                     yield from clean_captions(sample.fields, max_words)
-                with contextlib.suppress(BadSample):
+                with contextlib.suppress(BadSample), reading():
                     asked = question_of(sample.fields, sample.key, max_words)
                     yield from (asked.question, *(answer.lower() for answer in asked.answers))
 

@@ -153,7 +153,11 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     evaluate = None
     if data.val is not None:
         questions = load_question_set(
-            data.val, max_questions=config.eval.max_questions, max_words=data.max_words, max_pixels=data.max_pixels
+            data.val,
+            max_questions=config.eval.max_questions,
+            max_words=data.max_words,
+            max_pixels=data.max_pixels,
+            max_sample_bytes=data.max_sample_bytes,
         )
         if questions.bad:
             skipped = ", ".join(f"{count} {cause}" for cause, count in questions.bad.most_common())

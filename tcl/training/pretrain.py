@@ -46,7 +46,11 @@ def pair_task(
     evaluate = None
     if data.val is not None:
         pairs = load_retrieval_set(
-            data.val, max_images=config.eval.max_images, max_words=data.max_words, max_pixels=data.max_pixels
+            data.val,
+            max_images=config.eval.max_images,
+            max_words=data.max_words,
+            max_pixels=data.max_pixels,
+            max_sample_bytes=data.max_sample_bytes,
         )
         notices += cut_rerank_k(config.eval.rerank_k, pairs, "eval.rerank_k")
         evaluate = partial(_evaluate, pairs=pairs, config=config, tokenizer=tokenizer)

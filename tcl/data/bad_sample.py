@@ -1,0 +1,22 @@
+"""What a reader raises for a sample that it cannot use, whatever was wrong with it."""
+
+import contextlib
+from collections.abc import Iterator
+
+from tcl.errors import InputError
+
+
+class BadSample(Exception):
+    """A sample that cannot be used; str() is the cause, one of a few phrases to count by."""
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Reading one sample: an exception that is not one of ours, out of a decoder or a tokenizer say, is a BadSample
+    with its type as the cause, and does not end the process."""
+    try:
+        yield
+    except (BadSample, InputError):
+        raise
+    except Exception as error:
+        raise BadSample(f"{type(error).__name__} while reading") from error
