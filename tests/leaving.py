@@ -51,8 +51,9 @@ def batches_of(kind: str, busy: str, folder: Path):
         return decoded_batches([content], [[0]] * 8, transform, max_pixels=10**6, workers=2)
     if kind == "encode":
         return stream_images(images_of_folder(folder), transform, batch_size=1, max_pixels=10**6, workers=2)
-    # The shard's first sample arrives, and then nothing; its command must end, too.
-    return loader(config(f"pipe:cat {folder}/one.tar {folder}/fifo", workers=1, shuffle_buffer=1), batch_size=1)
+    # What there is of the shard arrives, and then nothing; sizes.json, which is read by the same command, ends.
+    command = f"f={folder}/one.tar; cat $f; case $f in *sizes*) ;; *) cat {folder}/fifo;; esac"
+    return loader(config(f"pipe:{command}", workers=1, shuffle_buffer=1), batch_size=1)
 
 
 def answer_badly(busy: str, folder: Path) -> None:
