@@ -52,18 +52,16 @@ FAULTS = {
 
 @pytest.mark.parametrize("expected", FAULTS)
 def test_it_finds(expected, tmp_path, monkeypatch):
-    kind = types.SimpleNamespace(check=lambda folder: FAULTS[expected]())
+    kind = types.SimpleNamespace(check=lambda folder: FAULTS[expected]() if folder.name == "case" else refuse())
     monkeypatch.setitem(run.KINDS, "broken", kind)
     monkeypatch.setattr(run, "CPU_SECONDS", 5)
-    (tmp_path / "case").mkdir()
-    found = run._try("broken", tmp_path / "case", tmp_path / "work")
-    assert found is not None and expected in found
+    tried, found = run.try_cases("broken", [tmp_path / "fine", tmp_path / "case", tmp_path / "fine"], tmp_path / "work")
+    assert tried == 2 and found is not None and expected in found
 
 
 def test_a_refusal_is_no_finding(tmp_path, monkeypatch):
     monkeypatch.setitem(run.KINDS, "good", types.SimpleNamespace(check=lambda folder: refuse()))
-    (tmp_path / "case").mkdir()
-    assert run._try("good", tmp_path / "case", tmp_path / "work") is None
+    assert run.try_cases("good", [tmp_path / "a", tmp_path / "b"], tmp_path / "work") == (2, None)
 
 
 @pytest.mark.parametrize("name", ["shards", "images", "texts", "annotations", "configs"])

@@ -1,4 +1,4 @@
-"""Makes cases, each tried in a child that is forked from a process where all is imported, and keeps what goes wrong."""
+"""Makes cases, tried in children that are forked from a process where all is imported, and keeps what goes wrong."""
 
 import os
 import random
@@ -6,11 +6,11 @@ import resource
 import select
 import shutil
 import signal
-import sys
 import time
 import traceback
 import warnings
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +29,10 @@ KINDS: dict[str, ModuleType] = {
 `folder`; check(folder): the real readers on it. Whatever check raises, other than InputError, is a finding."""
 
 CPU_SECONDS = 30
-WALL_SECONDS = 300
-"""On a machine that is busy with other things."""
+WALL_SECONDS = 600
+"""For AT_A_TIME cases, on a machine that is busy with other things."""
+AT_A_TIME = 20
+"""Cases of a child: forking a process that has imported everything takes as long as this many."""
 MEMORY = 2 * 2**30
 """Bytes more than before the case."""
 
@@ -64,14 +66,17 @@ def fuzz(names: list[str], seed: int, seconds: float, scratch: Path, out: Path) 
     done, spent, start = Done(), dict.fromkeys(names, 0.0), time.monotonic()
     while sum(spent.values()) < seconds or not all(done.cases[name] for name in names):
         name = min(names, key=spent.__getitem__)
-        folder = scratch / f"{name}-{seed}-{done.cases[name]}"
-        folder.mkdir()
-        mutation = KINDS[name].make(good[name], folder, random.Random(f"{seed}/{name}/{done.cases[name]}"))
-        problem = _try(name, folder, scratch / "work")
-        done.cases[name] += 1
+        folders, mutations = [], []
+        for number in range(done.cases[name], done.cases[name] + AT_A_TIME):
+            folders.append(scratch / f"{name}-{seed}-{number}")
+            folders[-1].mkdir()
+            mutations.append(KINDS[name].make(good[name], folders[-1], random.Random(f"{seed}/{name}/{number}")))
+        tried, problem = try_cases(name, folders, scratch / "work")
+        done.cases[name] += tried
         if problem is not None:
-            _keep(done, Finding(name, out / folder.name, mutation, problem), folder)
-        shutil.rmtree(folder)
+            _keep(done, Finding(name, out / folders[tried - 1].name, mutations[tried - 1], problem), folders[tried - 1])
+        for folder in folders:
+            shutil.rmtree(folder)
         now = time.monotonic()
         spent[name] += now - start
         start = now
@@ -97,7 +102,7 @@ def replay(folder: Path, scratch: Path) -> str | None:
     _settle()
     name = folder.name.partition("-")[0]
     KINDS[name].prepare(scratch)
-    return _try(name, folder.resolve(), scratch / "work")
+    return try_cases(name, [folder.resolve()], scratch / "work")[1]
 
 
 def _settle() -> None:
@@ -113,65 +118,76 @@ def _place(problem: str) -> str:
     return f"{ours[-1] if ours else ''} {lines[-1].partition(':')[0]}"
 
 
-def _try(name: str, folder: Path, work: Path) -> str | None:
-    """What goes wrong when the readers of a kind meet the input in `folder`; None: nothing. Nothing is left behind."""
+def try_cases(name: str, folders: list[Path], work: Path) -> tuple[int, str | None]:
+    """What goes wrong when the readers of a kind meet the inputs in `folders`: (how many were tried, what is wrong with
+    the last of these). A child tries them one after the other until something is wrong; it works in `work`."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     reading, writing = os.pipe()
-    before = _resident()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _be_the_child(name, folder, work, writing)
+        _be_the_child(name, folders, work, writing)
     os.close(writing)
     descriptor = os.pidfd_open(child)
     late = not select.select([descriptor], [], [], WALL_SECONDS)[0]
     os.close(descriptor)
     for kill in (os.killpg, os.kill):  # a child that has ended may have left others
-        try:
+        with suppress(ProcessLookupError):
             kill(child, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    _, status, used = os.wait4(child, 0)
+    _, status = os.waitpid(child, 0)
     with open(reading, encoding="utf-8", errors="replace") as said:
-        problem = said.read()
+        begun, _, problem = said.read().partition("\n")
     if late:
-        return f"hang: {WALL_SECONDS} seconds were not enough"
-    if os.WIFSIGNALED(status):
+        problem = f"hang: {WALL_SECONDS} seconds were not enough"
+    elif os.WIFSIGNALED(status):
         number = signal.Signals(os.WTERMSIG(status))
-        return f"{'hang' if number == signal.SIGXCPU else 'crash'}: {number.name}"
-    if list(work.rglob("PWNED")) or list(folder.rglob("PWNED")):
-        return "a command was executed"
-    if used.ru_maxrss * 1024 - before > MEMORY:
-        return f"memory: {(used.ru_maxrss * 1024 - before) / 2**30:.1f} GiB"
-    return problem or (None if status == 0 else f"ended with status {os.waitstatus_to_exitcode(status)}")
+        problem = f"{'hang' if number == signal.SIGXCPU else 'crash'}: {number.name}"
+    elif status != 0:
+        problem = f"ended with status {os.waitstatus_to_exitcode(status)}"
+    return len(begun), problem or None
 
 
-def _be_the_child(name: str, folder: Path, work: Path, writing: int) -> None:
+def _be_the_child(name: str, folders: list[Path], work: Path, writing: int) -> None:
+    """Writes a dot for every case that is begun, and what is wrong with the last, if anything is."""
     os.setsid()
     os.chdir(work)
+    faulthandler.disable()
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 10))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
     virtual = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (virtual + MEMORY + 2**30, virtual + MEMORY + 2**30))
     warnings.simplefilter("ignore")
-    problem = ""
-    try:
-        KINDS[name].check(folder)
-    except InputError as error:
-        if "\n" in str(error):
-            problem = f"not one line: {error}"
-    except BaseException:
-        problem = traceback.format_exc()
-    with open(writing, "w", encoding="utf-8", errors="backslashreplace") as out:
-        out.write(problem)
-    sys.stdout.flush()
+    before = _peak_memory()
+    for folder in folders:
+        os.write(writing, b".")
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + CPU_SECONDS, resource.RLIM_INFINITY))
+        problem = _check(name, folder)
+        if list(work.rglob("PWNED")) or list(folder.rglob("PWNED")):
+            problem = "a command was executed"
+        elif _peak_memory() - before > MEMORY:
+            problem = f"memory: {(_peak_memory() - before) / 2**30:.1f} GiB"
+        if problem is not None:
+            with open(writing, "w", encoding="utf-8", errors="backslashreplace") as out:
+                out.write(f"\n{problem}")
+            break
+        for path in work.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     os._exit(0)
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def _check(name: str, folder: Path) -> str | None:
+    try:
+        KINDS[name].check(folder)
+    except InputError as error:
+        return f"not one line: {error}" if "\n" in str(error) else None
+    except BaseException:
+        return traceback.format_exc()
+    return None
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
