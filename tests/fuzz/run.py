@@ -1,5 +1,6 @@
 """Makes cases, tried in children that are forked from a process where all is imported, and keeps what goes wrong."""
 
+import faulthandler
 import os
 import random
 import resource
