@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from data_files import config, loader
 from tiny_pretrained import tiny_vqa
+from torch.utils.data import get_worker_info
 
 from tcl.commands.one_line import end_with_one_line
 from tcl.data.image_stream import images_of_folder, stream_images
@@ -32,9 +33,9 @@ kept = []
 
 
 def block(busy: str, fifo: Path, first: Path, pixels) -> torch.Tensor:
-    """A transform: the first image of all is done at once, and every other one never."""
+    """A transform: the first image of each worker is done at once, and every other one never."""
     try:
-        os.close(os.open(first, os.O_CREAT | os.O_EXCL))
+        os.close(os.open(f"{first}{get_worker_info().id}", os.O_CREAT | os.O_EXCL))
         return torch.zeros(3, 32, 32)
     except FileExistsError:
         pass

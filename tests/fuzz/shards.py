@@ -68,7 +68,7 @@ def make(good: Path, folder: Path, rng: random.Random) -> str:
         if rng.random() < 0.7:
             content, what = change_bytes(content, rng)
             mutation += f", {what}"
-    if rng.random() < 0.1:
+    if rng.random() < 0.02:
         content, mutation = _bomb(rng), "a bomb"
     (folder / name).write_bytes(content)
     if rng.random() < 0.3:
