@@ -37,8 +37,9 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
 def _line(error: InputError | RuntimeError) -> str | None:
     if isinstance(error, InputError):
         return str(error)
-    if "DataLoader worker" in str(error):
-        # The news is a signal, which torch raises wherever the main thread happens to be, not only in the loader.
+    from tcl.data.worker_process import tells_of_death
+
+    if tells_of_death(error):
         first = str(error).splitlines()[0].strip()
         return f"a loader process died: {first} If memory ran out, use fewer workers or smaller batches"
     return None

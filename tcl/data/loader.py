@@ -1,7 +1,6 @@
 """Shards -> batches for training: reading, decoding, augmentation and tokens in worker processes."""
 
 import os
-import re
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from tcl.data.read_shard import shard_name
 from tcl.data.recut import recut, still_to_come
 from tcl.data.shards import open_shards
 from tcl.data.stream import Leftovers, Position, Source, WorkerPosition
-from tcl.data.worker_process import next_batch, prepare_worker
+from tcl.data.worker_process import WorkerDied, death, end, next_batch, prepare_worker, start
 from tcl.errors import InputError
 
 
@@ -199,33 +198,32 @@ class TrainLoader:
 
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones, which go on from `state`."""
+        end(self._loaded)
         self._loaded = None
         self._stream.start = self.state
 
-    def explain(self, error: RuntimeError) -> InputError | None:
-        """DataLoader's error about a worker that died or is late, as one line; None for any other error.
+    def explain(self, error: Exception) -> InputError | None:
+        """`error` as one line where a worker of this loader died or is late; None for any other error.
 
         Iterating does this itself. But the news that a worker was killed is a signal, and torch raises it wherever the
         main thread happens to be: whoever runs the training loop passes its RuntimeErrors through here.
         """
-        message = str(error)
-        if "DataLoader worker" not in message and "DataLoader timed out" not in message:
-            return None
         stream = self._stream
-        by_process = {str(process): worker for worker, process in enumerate(stream.reading[:, 0].tolist())}
-        named = [by_process[word] for word in re.findall(r"\d+", message) if word in by_process]
+        died = error if isinstance(error, WorkerDied) else death(self._loaded, error)
+        if died is None and "DataLoader timed out" not in str(error):
+            return None
         at = ", ".join(
             f"worker {worker} at {shard_name(stream.shard_being_read(worker) or 'the start')}"
-            for worker in dict.fromkeys(named or by_process.values())
+            for worker in (died.workers if died else range(len(stream.reading)))
         )
-        if "timed out" in message:
+        if died is None:
             return InputError(
                 f"data.timeout: no batch within {stream.data.timeout} seconds (rank {stream.rank}, {at}); raise it if "
                 f"the storage is slow, add data.workers, or look at that shard"
             )
         return InputError(
-            f"data.workers: a loader process died (rank {stream.rank}, {at}): {message.splitlines()[0].strip()} If "
-            f"memory or /dev/shm ran out, lower data.workers, data.shuffle_buffer or train.batch_size"
+            f"data.workers: a loader process died (rank {stream.rank}, {at}): {died}. If memory or /dev/shm ran out, "
+            f"lower data.workers, data.shuffle_buffer or train.batch_size"
         )
 
     def _start(self) -> None:
@@ -241,12 +239,12 @@ class TrainLoader:
         )
         self._waiting = [deque() for _ in self.state.workers]
         cv2.setNumThreads(1)  # a trainer that makes views itself has the cores for other work, and a fork loses threads
-        self._loaded = iter(loader)
+        self._loaded = start(loader)
 
     def _load(self) -> Loaded:
         try:
             return next_batch(self._loaded)
-        except RuntimeError as error:
+        except (WorkerDied, RuntimeError) as error:
             raise self.explain(error) or error from error
 
 
