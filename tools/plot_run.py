@@ -3,7 +3,6 @@
 python tools/plot_run.py --run runs/pretrain [--out runs/pretrain/curves.png]
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from tcl.checkpoints.metrics_file import read_metrics as read_metrics_file
 from tcl.errors import InputError
 
 LOSSES = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")
@@ -23,7 +23,7 @@ def read_metrics(run: Path) -> list[dict]:
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise InputError(f"run: {path} does not exist; name the output_dir of a run")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = read_metrics_file(path).rows
     if not rows:
         raise InputError(f"run: {path} is empty; let the run take a few steps first")
     return rows

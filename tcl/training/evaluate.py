@@ -9,11 +9,12 @@ from accelerate import Accelerator
 from tcl.errors import InputError
 from tcl.training.accelerator import build_accelerator
 from tcl.training.checkpoint import raise_together
+from tcl.training.launcher import watch_launcher
 from tcl.training.task import BuildTask, Evaluation, RunConfig
 
 
 def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
-    """Print what is found, and leave it in <output_dir>/results, as `save_evaluation` does.
+    """Print what is found, and leave it in <output_dir>/results, as `save_evaluation` does; a run may be training there.
 
     InputError: no init, no data.val, and whatever `build_task` refuses.
     """
@@ -21,6 +22,7 @@ def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
         raise InputError("init: none, but there is nothing else to evaluate; give --init a run or a checkpoint")
     if config.data.val is None:
         raise InputError("data.val: none, but there is nothing else to evaluate on; give shards")
+    watch_launcher()
     accelerator = build_accelerator(config)
     torch.manual_seed(config.seed)
     task = build_task(config, accelerator)

@@ -1,6 +1,10 @@
 """What a person sees of a run: progress bar or lines, metrics.jsonl, and accelerate's trackers."""
 
+import contextlib
+import errno
+import io
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +14,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
+from tcl.checkpoints.metrics_file import read_metrics
+from tcl.shown import shown
+from tcl.training.checkpoint import raise_together
+
 ITM_PRIOR = 2 / 3
 """ITM accuracy of always answering "no match": one pair in three matches."""
 
@@ -18,7 +26,10 @@ NOT_LOSSES = ("loss", "itm_accuracy", "grad_norm", "temperature")
 
 
 class Monitor:
-    """Collects the scalars of each step and writes a row every `log_every` steps (main process only)."""
+    """Collects the scalars of each step and writes a row every `log_every` steps (main process only).
+
+    To be made, and written to, on every process. InputError on all of them: metrics.jsonl cannot be written.
+    """
 
     def __init__(
         self, accelerator: Accelerator, output_dir: Path, *, first_step: int, total_steps: int, log_every: int
@@ -26,18 +37,25 @@ class Monitor:
         self.accelerator = accelerator
         self.total_steps = total_steps
         self.log_every = log_every
+        self.notices: list[str] = []
+        """Lines for the person watching about rows that were damaged."""
         self._window: list[dict[str, Tensor]] = []
         self._samples = 0
         self._waiting = 0.0
         self._since = time.perf_counter()
         self._bar = None
         self._file = None
+        self._path = output_dir / "metrics.jsonl"
+        problem = None
         if accelerator.is_main_process:
-            path = output_dir / "metrics.jsonl"
-            _forget_rows_after(path, first_step)
-            self._file = path.open("a")
+            try:
+                self.notices = _forget_rows_after(self._path, first_step)
+                self._file = self._path.open("ab", buffering=0)
+            except OSError as error:
+                problem = self._cannot_be_written(error)
             if sys.stderr.isatty():
                 self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
+        raise_together(problem)
 
     def step(
         self, scalars: dict[str, Tensor], *, step: int, epoch: float, learning_rate: float, samples: int, waited: float
@@ -71,15 +89,25 @@ class Monitor:
 
     def write(self, row: dict[str, float]) -> None:
         """A row of metrics.jsonl and of the trackers; `row["step"]` is its step."""
+        problem = None
         if self._file is not None:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
+            try:
+                _append(self._file, json.dumps(row).encode() + b"\n")
+            except OSError as error:
+                problem = self._cannot_be_written(error)
+        raise_together(problem)
         self.accelerator.log({name: value for name, value in row.items() if name != "step"}, step=row["step"])
+
+    def _cannot_be_written(self, error: OSError) -> str:
+        return (
+            f"output_dir: {self._path} cannot be written ({error.strerror or error}); make room or name another folder. "
+            f"What it holds is kept, and the run goes on from its newest checkpoint"
+        )
 
     def say(self, line: str) -> None:
         """A line for the person watching, above the progress bar where there is one."""
         if self.accelerator.is_main_process:
-            tqdm.write(line, file=sys.stderr if self._bar is not None else sys.stdout)
+            tqdm.write(shown(line), file=sys.stderr if self._bar is not None else sys.stdout)
             sys.stdout.flush()
 
     def pause(self) -> float:
@@ -97,13 +125,42 @@ class Monitor:
             self._file.close()
 
 
-def _forget_rows_after(path: Path, step: int) -> None:
-    """A resumed run writes the rows after its checkpoint again."""
-    if path.exists():
-        rows = [
-            line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step
-        ]
-        path.write_text("".join(row + "\n" for row in rows))
+def _append(file: io.FileIO, row: bytes) -> None:
+    """All of the row, or nothing."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        if file.write(row) != len(row):  # a full disk takes a part, and says so of the next one
+            file.write(row)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
+
+
+def _forget_rows_after(path: Path, step: int) -> list[str]:
+    """A resumed run writes the rows after its checkpoint again. Lines that are no rows go to metrics.damaged.jsonl.
+
+    Returns a line that names those, if there are any. OSError.
+    """
+    found = read_metrics(path)
+    kept = [line for row, line in zip(found.rows, found.lines, strict=True) if row["step"] <= step]
+    if found.damaged:
+        aside = path.with_name("metrics.damaged.jsonl")
+        with aside.open("ab") as file:
+            file.write(b"".join(line + b"\n" for _, line in found.damaged))
+    if found.damaged or len(kept) < len(found.rows):
+        partial = path.with_name(".partial_metrics.jsonl")
+        partial.write_bytes(b"".join(line + b"\n" for line in kept))
+        partial.replace(path)
+    if not found.damaged:
+        return []
+    numbers = ", ".join(str(number) for number, _ in found.damaged[:10])
+    more = f" and {len(found.damaged) - 10:,} more" if len(found.damaged) > 10 else ""
+    start = found.damaged[0][1][:60].decode(errors="replace")
+    return [
+        f"{path}: no rows with a step in lines {numbers}{more} (the first: {start}); they were moved to {aside.name}"
+    ]
 
 
 def _line(row: dict[str, float], losses: list[str], total_steps: int) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
-from tcl.errors import InputError
 from tcl.training.checkpoint import raise_together
 
 LOCK, HOLDER = ".run_lock", ".run_holder"
