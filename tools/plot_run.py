@@ -12,8 +12,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from tcl.checkpoints.metrics_file import read_metrics as read_metrics_file
 from tcl.errors import InputError
+from tcl.runs.metrics_file import read_metrics as read_metrics_file
 
 LOSSES = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")
 

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.metrics_file import read_metrics
-from tcl.checkpoints.run_history import option, stages_of
 from tcl.checkpoints.typed_section import decode, warn_of_older
 from tcl.config import ModelConfig
 from tcl.data.answer_list import read_answer_list
 from tcl.errors import InputError
+from tcl.runs.history import option, stages_of
+from tcl.runs.metrics_file import read_metrics
 
 
 @dataclass

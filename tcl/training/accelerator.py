@@ -17,7 +17,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 
 from tcl.errors import InputError
 from tcl.precision import mixed_precision
-from tcl.training.checkpoint import raise_together
+from tcl.runs.together import raise_together
 from tcl.training.task import RunConfig
 
 
@@ -72,9 +72,7 @@ def start_trackers(accelerator: Accelerator, config: RunConfig) -> None:
             accelerator.init_trackers("tcl")
     except Exception as error:  # each raises errors of its own: no login, no network, no disk
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        problem = (
-            f"train.trackers: {', '.join(config.train.trackers)} cannot be started ({said}); mend it, or take it out"
-        )
+        problem = f"train.trackers: {', '.join(config.train.trackers)} cannot be started ({said}); mend or omit it"
     raise_together(problem)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
+from tcl.runs.together import raise_together
 from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
 from tcl.training.engine import Engine
 from tcl.training.full_weights import (
@@ -98,13 +99,6 @@ def finish_saving(store: CheckpointStore) -> None:
     except InputError as error:
         problem = str(error)
     raise_together(problem)
-
-
-def raise_together(problem: str | None) -> None:
-    """InputError on all processes if any has a `problem`. Called on every process."""
-    problems = [one for one in gather_object([problem]) if one]
-    if problems:
-        raise InputError(problems[0])
 
 
 def checkpoint_to_resume(accelerator: Accelerator, resume: str, folder: Path) -> tuple[Path | None, list[str]]:

@@ -7,14 +7,14 @@ import torch
 from accelerate import Accelerator
 
 from tcl.errors import InputError
+from tcl.runs.launcher import watch_launcher
+from tcl.runs.together import raise_together
 from tcl.training.accelerator import build_accelerator
-from tcl.training.checkpoint import raise_together
-from tcl.training.launcher import watch_launcher
 from tcl.training.task import BuildTask, Evaluation, RunConfig
 
 
 def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
-    """Print what is found, and leave it in <output_dir>/results, as `save_evaluation` does; a run may be training there.
+    """Print what is found, and leave it in <output_dir>/results, as `save_evaluation` does. A run may be training.
 
     InputError: no init, no data.val, and whatever `build_task` refuses.
     """

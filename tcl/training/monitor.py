@@ -1,10 +1,6 @@
 """What a person sees of a run: progress bar or lines, metrics.jsonl, and accelerate's trackers."""
 
-import contextlib
-import errno
-import io
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,9 +10,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl.checkpoints.metrics_file import read_metrics
+from tcl.runs.metrics_file import append_row, forget_rows_after
+from tcl.runs.together import raise_together
 from tcl.shown import shown
-from tcl.training.checkpoint import raise_together
 
 ITM_PRIOR = 2 / 3
 """ITM accuracy of always answering "no match": one pair in three matches."""
@@ -49,7 +45,7 @@ class Monitor:
         problem = None
         if accelerator.is_main_process:
             try:
-                self.notices = _forget_rows_after(self._path, first_step)
+                self.notices = forget_rows_after(self._path, first_step)
                 self._file = self._path.open("ab", buffering=0)
             except OSError as error:
                 problem = self._cannot_be_written(error)
@@ -92,7 +88,7 @@ class Monitor:
         problem = None
         if self._file is not None:
             try:
-                _append(self._file, json.dumps(row).encode() + b"\n")
+                append_row(self._file, json.dumps(row).encode() + b"\n")
             except OSError as error:
                 problem = self._cannot_be_written(error)
         raise_together(problem)
@@ -100,8 +96,8 @@ class Monitor:
 
     def _cannot_be_written(self, error: OSError) -> str:
         return (
-            f"output_dir: {self._path} cannot be written ({error.strerror or error}); make room or name another folder. "
-            f"What it holds is kept, and the run goes on from its newest checkpoint"
+            f"output_dir: {self._path} cannot be written ({error.strerror or error}); make room or name another "
+            f"folder. Its rows are kept, and the run goes on from its newest checkpoint"
         )
 
     def say(self, line: str) -> None:
@@ -123,44 +119,6 @@ class Monitor:
             self._bar.close()
         if self._file is not None:
             self._file.close()
-
-
-def _append(file: io.FileIO, row: bytes) -> None:
-    """All of the row, or nothing."""
-    size = os.fstat(file.fileno()).st_size
-    try:
-        if file.write(row) != len(row):  # a full disk takes a part, and says so of the next one
-            file.write(row)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError:
-        with contextlib.suppress(OSError):
-            file.truncate(size)
-        raise
-
-
-def _forget_rows_after(path: Path, step: int) -> list[str]:
-    """A resumed run writes the rows after its checkpoint again. Lines that are no rows go to metrics.damaged.jsonl.
-
-    Returns a line that names those, if there are any. OSError.
-    """
-    found = read_metrics(path)
-    kept = [line for row, line in zip(found.rows, found.lines, strict=True) if row["step"] <= step]
-    if found.damaged:
-        aside = path.with_name("metrics.damaged.jsonl")
-        with aside.open("ab") as file:
-            file.write(b"".join(line + b"\n" for _, line in found.damaged))
-    if found.damaged or len(kept) < len(found.rows):
-        partial = path.with_name(".partial_metrics.jsonl")
-        partial.write_bytes(b"".join(line + b"\n" for line in kept))
-        partial.replace(path)
-    if not found.damaged:
-        return []
-    numbers = ", ".join(str(number) for number, _ in found.damaged[:10])
-    more = f" and {len(found.damaged) - 10:,} more" if len(found.damaged) > 10 else ""
-    start = found.damaged[0][1][:60].decode(errors="replace")
-    return [
-        f"{path}: no rows with a step in lines {numbers}{more} (the first: {start}); they were moved to {aside.name}"
-    ]
 
 
 def _line(row: dict[str, float], losses: list[str], total_steps: int) -> str:

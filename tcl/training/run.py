@@ -10,28 +10,30 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from tcl.checkpoints.run_folder import run_folder_of
 from tcl.data.batch import Batch, QuestionBatch, to_device
 from tcl.data.batched_operations import finish_views
 from tcl.data.loader import TrainLoader, open_sources, train_loader
 from tcl.data.normalise import normalise_images
 from tcl.data.stream import Source
 from tcl.errors import InputError, Preempted
+from tcl.runs.description import write_description
+from tcl.runs.launcher import watch_launcher
+from tcl.runs.length import Length
+from tcl.runs.lock import only_run_in
+from tcl.runs.preemption import StopRequest, listen_for_stop
+from tcl.runs.together import raise_together
 from tcl.shown import shown
 from tcl.training.accelerator import build_accelerator, start_trackers
-from tcl.training.checkpoint import finish_saving, load_checkpoint, raise_together, save_checkpoint
+from tcl.training.checkpoint import finish_saving, load_checkpoint, save_checkpoint
 from tcl.training.checkpoint_store import CheckpointStore
-from tcl.training.description import write_description
 from tcl.training.engine import Engine, build_engine
 from tcl.training.evaluate import save_evaluation
 from tcl.training.host_memory import keep_freed_memory
-from tcl.training.launcher import watch_launcher
 from tcl.training.layers import prepare_layers
-from tcl.training.length import Length
 from tcl.training.monitor import NOT_LOSSES, Monitor
 from tcl.training.optim import learning_rate, soft_target_share
-from tcl.training.preemption import StopRequest, listen_for_stop
 from tcl.training.resume import Start, check_changes, find_start
-from tcl.training.run_lock import only_run_in
 from tcl.training.step import train_step
 from tcl.training.task import BuildTask, RunConfig, Task
 from tcl.training.world import describe_world
@@ -114,8 +116,8 @@ def _train_from(
             *changes,
             *world,
             *task.notices,
-            f"{length.samples:,} samples, {_rounded(length.steps_per_epoch)} steps an epoch, {run.total_steps} steps in "
-            f"all{going_on}",
+            f"{length.samples:,} samples, {_rounded(length.steps_per_epoch)} steps an epoch, {run.total_steps} steps "
+            f"in all{going_on}",
             *loader.notices,
         ]:
             run.monitor.say(line)
@@ -176,7 +178,10 @@ def _begin(
 ) -> _Run:
     """The run at its start; its configuration and tokenizer are in output_dir, its trackers started."""
     output_dir = Path(config.output_dir)
-    problem = write_description(config, task.tokenizer, start) if accelerator.is_main_process else None
+    problem = None
+    if accelerator.is_main_process:
+        former_run = run_folder_of(str(start.checkpoint)) if start.checkpoint else None
+        problem = write_description(config, task.tokenizer, step=start.step, former_run=former_run)
     raise_together(problem)
     start_trackers(accelerator, config)
     total_steps = length.last_step(start.step, start.samples)

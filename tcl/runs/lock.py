@@ -16,7 +16,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
-from tcl.training.checkpoint import raise_together
+from tcl.runs.together import raise_together
 
 LOCK, HOLDER = ".run_lock", ".run_holder"
 
@@ -62,8 +62,8 @@ def _problem(lock: FileLock, folder: Path) -> str | None:
         lock.acquire(timeout=0)
     except Timeout:
         return (
-            f"output_dir: {folder} is that of another run, which is training ({_holder(folder)}); wait for its end, stop "
-            f"it, or name another folder"
+            f"output_dir: {folder} is that of another run, which is training ({_holder(folder)}); wait for its end, "
+            f"stop it, or name another folder"
         )
     except NotImplementedError:
         return None  # a file system without locks

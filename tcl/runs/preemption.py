@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM (Kubernetes, torchrun), SIGUSR1 (Slurm) and Ctrl-C end a run at its next step boundary."""
+"""Being told to stop: SIGTERM (Kubernetes, torchrun), SIGUSR1 (Slurm), Ctrl-C end a run at its next step boundary."""
 
 import contextlib
 import os
