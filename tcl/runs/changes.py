@@ -39,7 +39,9 @@ def describe_changes(config: Any, tokenizer: PreTrainedTokenizerBase, run: Path,
         if given:
             return [f"which options have changed cannot be told: {error}"]
         raise InputError(f"{error}; to go on without a look at it, give --train.resume auto") from error
-    telling = [f"{change.name} (was {change.was}, is {change.now})" for change in changes if not change.free]
+    telling = [
+        f"{change.name} (was {_short(change.was)}, is {_short(change.now)})" for change in changes if not change.free
+    ]
     if telling and not given:
         raise InputError(
             f"train.resume: not given, but {checkpoint} was trained with other options than these: "
@@ -54,7 +56,7 @@ def changed_options(config: Any, said: dict) -> list[Change]:
     defaults = {name: value for name, value, _ in _options(type(config)())}
     found = []
     for name, now, free in _options(config):
-        was = option(said, name) if _names(said, name) else defaults[name]
+        was = option(said, name) if _names(said, name) else defaults.get(name)
         if was != now and name != "train.resume":
             found.append(Change(name, was, now, free))
     if option(said, "task") is not None and not hasattr(config, "task"):
@@ -64,14 +66,18 @@ def changed_options(config: Any, said: dict) -> list[Change]:
 
 def change_table(changes: list[Change]) -> list[str]:
     """As lines: option, was, is."""
-    rows = [("option", "was", "is")] + [(change.name, str(change.was), str(change.now)) for change in changes]
+    rows = [("option", "was", "is")] + [(change.name, _short(change.was), _short(change.now)) for change in changes]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"  {name:<{widths[0]}}  {was:<{widths[1]}}  {now}" for name, was, now in rows]
     return ["options that are not what they were so far:", *lines] if changes else []
 
 
+def _short(value: Any) -> str:
+    return f"{value!s:.200}"
+
+
 def _options(section: Any, prefix: str = "", free: bool = False) -> Iterator[tuple[str, Any, bool]]:
-    """(name, plain value, is it FREE) of every option; of a list of sections, of each of their fields: data.train[].shards."""
+    """(name, plain value, is it FREE) of every option; of each field of a list of sections, data.train[].shards."""
     for field in fields(section):
         name, value = f"{prefix}{field.name}", getattr(section, field.name)
         is_free = free or field.metadata == FREE
