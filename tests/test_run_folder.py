@@ -38,7 +38,7 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_gone_howe
     try:
         wait_for_step(first, 2)
         with pytest.raises(
-            InputError, match=rf"^output_dir: [^\n]* process {first.pid} on {os.uname().nodename}\b[^\n]*$"
+            InputError, match=rf"^output_dir: [^\n]*\(process {first.pid} on {os.uname().nodename}\)[^\n]*$"
         ):
             train(options, tmp_path)
     finally:
@@ -99,6 +99,17 @@ def test_a_description_that_cannot_be_written_is_one_line_and_leaves_the_former_
     with pytest.raises(InputError, match=r"^output_dir: [^\n]*cannot be written[^\n]*$"):
         train(options, tmp_path, "--train.steps=2")
     assert {name: of for name, of in contents(tmp_path).items() if name in kept} == kept
+
+
+@pytest.mark.parametrize("blocks", [1, 6])
+def test_a_disk_with_no_room_for_the_description_is_one_line(options, tmp_path, blocks):
+    """1 KiB is less than config.yaml has, 6 KiB less than the tokenizer."""
+    limited = ["bash", "-c", f'ulimit -f {blocks}; exec "$@"', "bash"]
+    process = start([*limited, *command(options), "--train.steps=1"], tmp_path)
+    last = process.communicate()[0].splitlines()[-1]
+    assert process.returncode == 2 and last.startswith(
+        f"error: output_dir: {tmp_path} cannot be written (File too large"
+    )
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "tensorboard"])

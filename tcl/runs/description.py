@@ -40,6 +40,7 @@ def write_description(
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     partial = folder.with_name(".partial_tokenizer")
     shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
         tokenizer.save_pretrained(partial)
     except OSError:

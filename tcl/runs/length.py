@@ -23,6 +23,16 @@ class Length:
     def steps_per_epoch(self) -> float:
         return self.samples / self.batch
 
+    @property
+    def notices(self) -> list[str]:
+        """A line for the person watching where a step is more than an epoch."""
+        if self.batch <= self.samples:
+            return []
+        return [
+            f"a step takes {self.batch:,} samples, of {self.samples:,} in the data: some more than once; use a smaller "
+            f"train.batch_size or train.accumulate_steps, fewer processes, or more data"
+        ]
+
     def last_step(self, step: int, seen: int) -> int:
         """The step that ends a run which was given `seen` samples in its first `step` steps."""
         if self.steps is not None:

@@ -119,6 +119,7 @@ def _train_from(
             f"{length.samples:,} samples, {_rounded(length.steps_per_epoch)} steps an epoch, {run.total_steps} steps "
             f"in all{going_on}",
             *loader.notices,
+            *length.notices,
         ]:
             run.monitor.say(line)
         try:
