@@ -13,7 +13,7 @@ from torch import Tensor
 from tcl.checkpoints.run_folder import run_folder_of
 from tcl.data.batch import Batch, QuestionBatch, to_device
 from tcl.data.batched_operations import finish_views
-from tcl.data.loader import TrainLoader, open_sources, train_loader
+from tcl.data.loader import TrainLoader, open_sources
 from tcl.data.normalise import normalise_images
 from tcl.data.stream import Source
 from tcl.errors import InputError, Preempted
@@ -32,6 +32,7 @@ from tcl.training.evaluate import save_evaluation
 from tcl.training.host_memory import keep_freed_memory
 from tcl.training.layers import prepare_layers
 from tcl.training.monitor import NOT_LOSSES, Monitor
+from tcl.training.open_loader import open_loader
 from tcl.training.optim import learning_rate, soft_target_share
 from tcl.training.resume import Start, check_changes, find_start
 from tcl.training.step import train_step
@@ -106,7 +107,7 @@ def _train_from(
     engine = build_engine(accelerator, task.student, config.optim)
     if start.checkpoint is not None:
         load_checkpoint(start.checkpoint, engine, task.teacher)
-    loader = _open_loader(config, accelerator, task, sources, start)
+    loader = open_loader(config, accelerator, task.reader, sources, start.progress.loaders if start.progress else None)
     try:
         run = _begin(config, accelerator, engine, task, loader, length, start)
         going_on = f", resumed from {start.checkpoint}" if start.checkpoint else ""
@@ -137,35 +138,6 @@ def _train_from(
 
 def _rounded(steps: float) -> str:
     return f"{steps:,.1f}".removesuffix(".0")
-
-
-def _open_loader(
-    config: RunConfig, accelerator: Accelerator, task: Task, sources: list[Source], start: Start
-) -> TrainLoader:
-    """With its first batch read. InputError on all processes."""
-    loader, problem = None, None
-    try:
-        loader = train_loader(
-            config.data,
-            sources=sources,
-            reader=task.reader,
-            batch_size=config.train.batch_size,
-            seed=config.seed,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-            start=start.progress.loaders if start.progress else None,
-            pin_memory=accelerator.device.type == "cuda",
-        )
-        loader.read_ahead()
-    except InputError as error:
-        problem = str(error)
-    try:
-        raise_together(problem)
-    except InputError:
-        if loader is not None:
-            loader.close()
-        raise
-    return loader
 
 
 def _begin(
