@@ -104,6 +104,7 @@ def _save_and_steps(run: _Run, store: CheckpointStore, calls: list[float]) -> No
         run.engine,
         run.teacher,
         step=len(calls),
+        samples=0,
         best_score=None,
         loader=POSITION,
         is_best=False,

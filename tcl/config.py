@@ -8,6 +8,10 @@ why the default is what it is.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+FREE = {"when_resumed": "free"}
+"""Metadata of an option, or of a section, that changes nothing in what a run's weights mean: a run goes on with another
+value of it. Every other option that differs needs train.resume to be given (`tcl.training.resume`)."""
+
 
 @dataclass
 class ImageEncoderConfig:
@@ -15,7 +19,7 @@ class ImageEncoderConfig:
 
     name: str = "vit_base_patch16_224"
     """Any timm ViT with a [CLS] token (vit_*, deit_*, deit3_*, eva02_*). The paper uses ViT-B/16."""
-    pretrained: bool | str = False
+    pretrained: bool | str = field(default=False, metadata=FREE)
     """True: timm's weights of that name from the hub; a path: weights from that file; False: random."""
     image_size: int = 256
     """Side of the square input in pixels, a multiple of the patch size. 256 in the paper's pre-training."""
@@ -35,11 +39,12 @@ class TextEncoderConfig:
     name: str = "bert"
     """A transformers model type (bert, roberta, ...: that architecture at its default size), a hub id such as
     bert-base-uncased, or a local folder."""
-    pretrained: bool | str = False
+    pretrained: bool | str = field(default=False, metadata=FREE)
     """True: weights from `name`; a path: weights from that folder; False: random. Only a hub id or folder has
     weights to load."""
-    tokenizer: str = "bert-base-uncased"
-    """Hub id or local folder of the tokenizer. `tcl tokenizer` makes one from your own captions."""
+    tokenizer: str = field(default="bert-base-uncased", metadata=FREE)
+    """Hub id or local folder of the tokenizer. `tcl tokenizer` makes one from your own captions. A run goes on with the
+    tokenizer of another place, but not with other words, unless train.resume is given."""
     fusion_layers: int | None = None
     """How many upper layers become the fusion encoder, 1 to layers - 1. Default: half of them, as in the paper."""
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +99,7 @@ class ObjectiveConfig:
 class SourceConfig:
     """One set of webdataset shards."""
 
-    shards: str
+    shards: str = field(metadata=FREE)
     """A local glob (cc3m/*.tar), a brace range (cc3m/{000000..000331}.tar), or a URL (https, s3, gs, pipe:) with
     brace ranges."""
     weight: float | None = None
@@ -122,7 +127,7 @@ class AugmentConfig:
     """Operations drawn by RandAugment per view, >= 0. Colour-destroying operations are never drawn."""
     randaugment_magnitude: int = 7
     """Strength of RandAugment, 0 to 10."""
-    on_device: bool = False
+    on_device: bool = field(default=False, metadata=FREE)
     """Take all steps but the crop on the training device, in batches, instead of in the workers: for a GPU that few
     CPU cores have to feed. Views are the same but for rounding (`tcl.data.batched_operations`)."""
 
@@ -133,31 +138,31 @@ class DataConfig:
 
     train: list[SourceConfig] = field(default_factory=list)
     """Training sources, at least one."""
-    val: str | None = None
+    val: str | None = field(default=None, metadata=FREE)
     """Validation shards (as in SourceConfig.shards) for zero-shot retrieval; without them evaluation is off."""
     max_tokens: int = 25
     """Longest text in tokens, [CLS] included, >= 2. 25 in the paper's pre-training, 30 in retrieval."""
     max_words: int = 30
     """Longest text in words after cleaning, >= 1."""
-    workers: int = 2
+    workers: int = field(default=2, metadata=FREE)
     """Loader processes per training process, >= 0 (0: load in the training process)."""
     shuffle_buffer: int = 1000
     """Samples that a worker holds undecoded and shuffles among, >= 1. Shards are shuffled as well."""
-    max_bad_fraction: float = 0.05
+    max_bad_fraction: float = field(default=0.05, metadata=FREE)
     """The run stops once more than this share of the last 10,000 samples could not be used, 0 to 1."""
-    max_pixels: int = 100_000_000
+    max_pixels: int = field(default=100_000_000, metadata=FREE)
     """Images with more pixels are skipped as decompression bombs, >= 1."""
-    max_sample_bytes: int = 134_217_728
+    max_sample_bytes: int = field(default=134_217_728, metadata=FREE)
     """Samples whose files have more bytes are skipped unread, >= 1. The default, 128 MiB, holds a JPEG of 100 million
     pixels at the highest quality; a worker holds up to shuffle_buffer samples."""
-    timeout: int = 600
+    timeout: int = field(default=600, metadata=FREE)
     """Seconds to wait for a batch before the run stops with a message, >= 0 (0: wait for ever)."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass
 class OptimConfig:
-    """AdamW with linear warm-up and cosine decay, both per optimiser step."""
+    """AdamW with linear warm-up and cosine decay, both along the run's length as `train` gives it."""
 
     lr: float = 1e-4
     """Peak learning rate, > 0."""
@@ -166,7 +171,8 @@ class OptimConfig:
     min_lr: float = 1e-5
     """Learning rate of the last step, 0 to lr."""
     warmup_steps: int = 2000
-    """Optimiser steps of linear warm-up, >= 0. 2,000 in the published code (20 x 100 iterations)."""
+    """Optimiser steps of linear warm-up, >= 0, of the present batch where the length is in epochs. 2,000 in the
+    published code (20 x 100 iterations)."""
     weight_decay: float = 0.02
     """AdamW's decay, >= 0; never applied to biases, norms and the temperature."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -186,9 +192,11 @@ class TrainConfig:
     accumulate_steps: int = 1
     """Forward passes per optimiser step, >= 1."""
     epochs: int = 30
-    """Passes over the data, >= 1; ignored where steps is given."""
+    """Passes over the data, >= 1; ignored where steps is given. The run ends with the first step at which it has been
+    given epochs times as many samples as the data hold, whatever batch, accumulation and number of processes it had on
+    the way: the last step may reach into one more pass. Learning rate, alpha and the epoch go by samples, too."""
     steps: int | None = None
-    """Optimiser steps, >= 1, instead of epochs."""
+    """Optimiser steps, >= 1, instead of epochs; the learning rate goes by steps then."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of the student's and teacher's forward pass. auto: bf16 autocast where the hardware multiplies bf16 fast, else
     fp32. Losses, teacher weights and optimiser state are always fp32."""
@@ -213,9 +221,10 @@ class TrainConfig:
     save_asynchronously: bool = False
     """Write checkpoints in the background: training goes on meanwhile, at the price of a second copy of the run's
     state in the host's memory."""
-    resume: str = "auto"
-    """auto: continue from the newest checkpoint in output_dir if there is one; none: refuse to start where one is;
-    or the path of a checkpoint."""
+    resume: str | None = None
+    """Not given: continue from the newest checkpoint in output_dir if there is one, but not where options that change
+    what the weights mean are others than the run's; auto: whatever they are; none: refuse to start where a checkpoint
+    is; or the path of a checkpoint."""
     trackers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
     """Experiment trackers beside metrics.jsonl, through accelerate."""
 
@@ -242,7 +251,7 @@ class EvalConfig:
 class PretrainConfig:
     """A pre-training run."""
 
-    output_dir: str = "runs/pretrain"
+    output_dir: str = field(default="runs/pretrain", metadata=FREE)
     """Where metrics.jsonl, config.yaml and checkpoints/ go."""
     seed: int = 0
     """Of weights, queues, shuffling, augmentation, masking and dropout."""
@@ -250,5 +259,5 @@ class PretrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
+    train: TrainConfig = field(default_factory=TrainConfig, metadata=FREE)
+    eval: EvalConfig = field(default_factory=EvalConfig, metadata=FREE)

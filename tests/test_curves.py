@@ -8,7 +8,7 @@ from PIL import Image
 from tcl.commands.main import run
 from tcl.errors import InputError
 from tcl.training import curves
-from tcl.training.curves import plot_run, read_metrics
+from tcl.training.curves import plot_run, read_rows
 
 ROWS = [
     {"step": 10, "loss": 3.0, "i2t": 2.0, "itm": 0.7, "itm_accuracy": 0.6, "itm_prior": 0.667},
@@ -52,7 +52,7 @@ def test_a_run_on_questions_is_drawn_too(tmp_path, drawn):
 
 def test_damaged_lines_are_left_out_and_counted(tmp_path, capsys):
     write(tmp_path, [json.dumps(ROWS[0]), *DAMAGED, json.dumps({**ROWS[1], "i2t": "much", "itm": 10**400})])
-    rows, damaged = read_metrics(tmp_path)
+    rows, damaged = read_rows(tmp_path)
     assert ([row["step"] for row in rows], damaged) == ([10, 20], len(DAMAGED))
     run(["plot", str(tmp_path), "--out", str(tmp_path / "curves.png")])
     assert capsys.readouterr().out.splitlines() == [

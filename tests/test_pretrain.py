@@ -204,7 +204,7 @@ def test_resume_errors_name_the_checkpoint(arguments, tmp_path):
     with pytest.raises(
         InputError, match=r"does not fit this model: encoders\.text_proj\.bias is \(32,\), here \(16,\)"
     ):
-        pretrain(configure(arguments, tmp_path, "--train.steps=2", "--model.embed_dim=16"))
+        pretrain(configure(arguments, tmp_path, "--train.steps=2", "--model.embed_dim=16", "--train.resume=auto"))
 
 
 def test_steps_that_stay_non_finite_stop_the_run_and_name_the_losses(arguments, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from tcl.data.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_baseline
 from tcl.shown import shown
-from tcl.training.curves import LOSSES, plot_run, read_metrics
+from tcl.training.curves import LOSSES, plot_run, read_rows
 from tools.make_demo_data import make_demo_data
 
 PRETRAIN, FINETUNE = Path("configs/pretrain/demo.yaml"), Path("configs/finetune/demo_vqa.yaml")
@@ -43,8 +43,8 @@ def main() -> None:
     for command, path in (("pretrain.py", PRETRAIN), ("finetune.py", FINETUNE)):
         subprocess.run([sys.executable, command, "--config", str(path)], check=True, env=environment)
     print()
-    print_table(read_metrics(run)[0])
-    print_answers(read_metrics(Path(questions["output_dir"]))[0], questions["data"])
+    print_table(read_rows(run)[0])
+    print_answers(read_rows(Path(questions["output_dir"]))[0], questions["data"])
     checkpoint = sorted((run / "checkpoints").iterdir())[-1]
     print(f"\ncurves      {plot_run(run)}\ngallery     {run / 'results' / 'gallery.html'}\nmodel       {checkpoint}")
     print(f"time        {(time.perf_counter() - started) / 60:.1f} minutes")

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tcl.checkpoints.typed_section import decode, warn_of_older
 from tcl.config import ModelConfig
 from tcl.data.answer_list import read_answer_list
 from tcl.errors import InputError
+from tcl.runs.history import option, stages_of
+from tcl.runs.metrics_file import read_metrics
 
 
 @dataclass
@@ -67,24 +70,30 @@ def config_of_run(run: Path) -> tuple[ExportConfig, list[str] | None]:
 
 
 def facts_of_run(run: Path, checkpoint: Path) -> RunFacts:
-    """For the card of the weights in `checkpoint`, a step_* folder of `run`."""
-    said = _read_config(run)
+    """For the card of the weights in `checkpoint`, a step_* folder of `run`: what holds for them, whatever the run has
+    done since."""
     steps = json.loads((checkpoint / "progress.json").read_text())["step"]
-    train, optim = said.get("train", {}), said.get("optim", {})
+    stages = stages_of(run, steps)
+    task = option(stages[-1][1], "task")
+    shards = [place for _, said in stages for place in option(said, "data.train[].shards") or []]
+    names = ("seed", "train.batch_size", "train.accumulate_steps", "optim.lr", "data.val")
     return RunFacts(
-        origin=f"fine-tuning on {said['task']}" if "task" in said else "pre-training",
-        data=[source["shards"] for source in said["data"].get("train", [])],
+        origin=f"fine-tuning on {task}" if task is not None else "pre-training",
+        data=list(dict.fromkeys(str(place) for place in shards)),
         steps=steps,
-        options={
-            "init": said.get("init"),
-            "seed": said.get("seed"),
-            "train.batch_size": train.get("batch_size"),
-            "train.accumulate_steps": train.get("accumulate_steps"),
-            "optim.lr": optim.get("lr"),
-            "data.val": said["data"].get("val"),
-        },
+        options={"init": option(stages[0][1], "init")} | {name: _over_stages(stages, name) for name in names},
         metrics=_last_metrics(run / "metrics.jsonl", steps),
     )
+
+
+def _over_stages(stages: list[tuple[int, dict]], name: str) -> Any:
+    """The value of an option, or all that it had: '64 up to step 500, then 128'."""
+    values = [(first, option(said, name)) for first, said in stages]
+    changes = [values[0]] + [now for was, now in pairwise(values) if now[1] != was[1]]
+    if len(changes) == 1:
+        return values[0][1]
+    ends = [f"{value} up to step {until}" for (_, value), (until, _) in pairwise(changes)]
+    return f"{', then '.join(ends)}, then {changes[-1][1]}"
 
 
 def _read_config(run: Path) -> dict:
@@ -103,14 +112,14 @@ def _read_config(run: Path) -> dict:
 
 
 def _last_metrics(path: Path, steps: int) -> dict[str, float]:
-    """eval_* of the last row of metrics.jsonl that has any, at most at `steps`; a run that died leaves half a row."""
+    """eval_* of the last row of metrics.jsonl that has any, at most at `steps`; damaged rows are passed over."""
     found: dict[str, float] = {}
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        evaluated = {name.removeprefix("eval_"): value for name, value in row.items() if name.startswith("eval_")}
+    for row in read_metrics(path).rows:
+        evaluated = {
+            name.removeprefix("eval_"): value
+            for name, value in row.items()
+            if name.startswith("eval_") and isinstance(value, int | float)
+        }
         if evaluated and row["step"] <= steps:
             found = evaluated
     return found

@@ -21,9 +21,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: no run there, nothing to draw yet, an OUT that cannot be written."""
     given = parser().parse_args(arguments)
-    from tcl.training.curves import plot_run, read_metrics
+    from tcl.training.curves import plot_run, read_rows
 
     say(str(plot_run(given.run, given.out)))
-    damaged = read_metrics(given.run)[1]
+    damaged = read_rows(given.run)[1]
     if damaged:
         say(f"left out: {damaged:,} lines of metrics.jsonl that are no rows of a run")

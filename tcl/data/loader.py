@@ -12,7 +12,7 @@ from tcl.config import DataConfig, SourceConfig
 from tcl.data.bad_samples import BadSamples
 from tcl.data.batch import Batch, QuestionBatch
 from tcl.data.batch_stream import BatchStream, Loaded, SampleReader
-from tcl.data.loader_state import DataIdentity, LoaderState, as_kept, identify
+from tcl.data.loader_state import DataIdentity, LoaderState, as_kept, changed_shard, identify
 from tcl.data.read_shard import shard_name
 from tcl.data.recut import recut, still_to_come
 from tcl.data.shards import open_shards
@@ -31,16 +31,18 @@ def train_loader(
     world_size: int,
     start: Sequence[LoaderState] | None = None,
     pin_memory: bool = False,
+    sources: list[Source] | None = None,
 ) -> "TrainLoader":
     """Batches of `batch_size` examples, as `reader` makes them, for ever, for one of `world_size` ranks.
 
     start: the states of all ranks of a checkpoint. With as many ranks and workers as then, exactly the batches come
     that would have come; with others the rest of the epoch comes once, in another order (`TrainLoader.notice`).
+    sources: those of data.train, where they are open already.
 
     InputError: shards that are not there, mixed weights, a source with fewer samples than there are workers in all,
     a `start` of other data; while iterating: too much bad data, a dead worker.
     """
-    sources = open_sources(data.train)
+    sources = sources if sources is not None else open_sources(data.train)
     workers = max(1, data.workers)
     for config, source in zip(data.train, sources, strict=False):
         if source.samples < workers * world_size:
@@ -49,8 +51,9 @@ def train_loader(
                 f"data.train: {name} hold {source.samples} samples for {world_size} ranks x {workers} workers, which "
                 f"need at least one each, {workers * world_size}; lower data.workers, or use more data"
             )
+    identity = identify(sources, seed, data.shuffle_buffer, with_digests=rank == 0)
     state, leftovers, notice = _starting_point(
-        sources, identify(sources, seed, data.shuffle_buffer), start, rank=rank, world_size=world_size, workers=workers
+        sources, identity, start, rank=rank, world_size=world_size, workers=workers
     )
     # Batches are tokenised in worker processes, one thread each; the tokenizer library warns if this is left open.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -81,12 +84,12 @@ def _starting_point(
     if start is None:
         fresh = WorkerPosition(tuple(Position() for _ in sources))
         return LoaderState((fresh,) * workers, next_worker=0, data=data), {}, None
-    _require_same_data(start[0].data, data)
+    _require_same_data(start[0].data, data, sources)
     positions = [position for state in start for position in state.workers]
     leftovers = still_to_come(start[0].leftovers_by_epoch(), positions)
     there, here = (len(start), len(start[0].workers)), (world_size, workers)
     if there == here:
-        return replace(start[rank], leftovers=as_kept(leftovers) if rank == 0 else ()), leftovers, None
+        return replace(start[rank], data=data, leftovers=as_kept(leftovers) if rank == 0 else ()), leftovers, None
     position, leftovers = recut(sources, positions, leftovers, seed=data.seed, shuffle_buffer=data.shuffle_buffer)
     state = LoaderState((position,) * workers, next_worker=0, data=data)
     if rank == 0:  # sums over the ranks stay what they were
@@ -104,7 +107,7 @@ def _starting_point(
     return state, leftovers, notice
 
 
-def _require_same_data(there: DataIdentity, here: DataIdentity) -> None:
+def _require_same_data(there: DataIdentity, here: DataIdentity, sources: list[Source]) -> None:
     for name, field in (("seed", "seed"), ("data.shuffle_buffer", "shuffle_buffer")):
         if getattr(there, field) != getattr(here, field):
             raise InputError(
@@ -119,6 +122,12 @@ def _require_same_data(there: DataIdentity, here: DataIdentity) -> None:
         raise InputError(
             f"data.train: names or sizes of the shards are not those of the checkpoint ({sizes[0]} there, {sizes[1]} "
             f"here); use the same shards in the same sources, or start a new run"
+        )
+    changed = changed_shard(there, here, sources)
+    if changed is not None:
+        raise InputError(
+            f"data.train: {changed} is not the file that the checkpoint's run has read, though it holds as many "
+            f"samples; put that one back, or start a new run"
         )
 
 
@@ -145,6 +154,8 @@ class TrainLoader:
         """The position after the last batch that was handed out."""
         self.notice = notice
         """A line for the person watching where the order of samples is not that of the checkpoint."""
+        self.notices = [*([notice] if notice else []), *_repeats(stream)]
+        """With it, lines about data too small for the batch."""
         self._stream = stream
         self._pin_memory = pin_memory
         self._loaded: Iterator[Loaded] | None = None
@@ -152,6 +163,14 @@ class TrainLoader:
 
     def __iter__(self) -> "TrainLoader":
         return self
+
+    def read_ahead(self) -> None:
+        """Wait until the next batch is there, and leave it there. InputError: as iterating."""
+        if self._loaded is None:
+            self._start()
+        queue = self._waiting[self.state.next_worker]
+        while all(loaded.batch is None for loaded in queue):
+            self._receive()
 
     def __next__(self) -> Batch | QuestionBatch:
         # Workers take turns by batches: one that found only bad samples keeps its turn, and what others hand out
@@ -162,9 +181,7 @@ class TrainLoader:
         bad: Counter[str] = Counter()
         while True:
             while not queue:
-                loaded = self._load()
-                self.bad.add(len(loaded.batch) if loaded.batch is not None else 0, loaded.bad)
-                self._waiting[loaded.worker].append(loaded)
+                self._receive()
             loaded = queue.popleft()
             bad.update(cause for cause, _ in loaded.bad)
             if loaded.batch is not None:
@@ -241,11 +258,32 @@ class TrainLoader:
         cv2.setNumThreads(1)  # a trainer that makes views itself has the cores for other work, and a fork loses threads
         self._loaded = start(loader)
 
+    def _receive(self) -> None:
+        loaded = self._load()
+        self.bad.add(len(loaded.batch) if loaded.batch is not None else 0, loaded.bad)
+        self._waiting[loaded.worker].append(loaded)
+
     def _load(self) -> Loaded:
         try:
             return next_batch(self._loaded)
         except (WorkerDied, RuntimeError) as error:
             raise self.explain(error) or error from error
+
+
+def _repeats(stream: BatchStream) -> list[str]:
+    """A line for each source of which a batch holds some samples more than once."""
+    lines = []
+    workers, total = len(stream.start.workers) * stream.world_size, sum(source.weight for source in stream.sources)
+    for config, source in zip(stream.data.train, stream.sources, strict=False):
+        share = stream.batch_size * source.weight / total
+        if share > source.samples // workers:
+            name = config.shards if len(stream.sources) > 1 else "all sources"
+            lines.append(
+                f"data.train: {name} hold {source.samples:,} samples for {workers} loader worker(s), of which a batch "
+                f"of {stream.batch_size} takes about {share:.0f} from one: pairs repeat within a batch; use a smaller "
+                f"train.batch_size{', less data.workers' if workers > 1 else ''}, a smaller weight, or more data"
+            )
+    return lines
 
 
 def _as_it_is(loaded: Loaded) -> Loaded:

@@ -1,11 +1,13 @@
 """Where a rank's loader is, as a checkpoint keeps it."""
 
+import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tcl.data.plan import Range
-from tcl.data.read_shard import shard_name
+from tcl.data.read_shard import is_remote, shard_name
 from tcl.data.stream import Leftovers, Source, WorkerPosition
 
 
@@ -17,15 +19,54 @@ class DataIdentity:
     shuffle_buffer: int
     sources: tuple[tuple[int, int, int], ...]
     """Of each source: shards, samples, and a checksum of the shards' names and sizes (not their folders)."""
+    digests: tuple[str, ...] = ()
+    """Of each source: the digests of its shards' files, one after the other. In the state of rank 0 for all ranks;
+    empty in that of others, and in checkpoints from before there were any."""
 
 
-def identify(sources: list[Source], seed: int, shuffle_buffer: int) -> DataIdentity:
-    """The identity of `sources` read with that seed and shuffle buffer."""
+def identify(sources: list[Source], seed: int, shuffle_buffer: int, *, with_digests: bool = False) -> DataIdentity:
+    """The identity of `sources` read with that seed and shuffle buffer; with_digests: of their files as well."""
     described = []
     for source in sources:
         names = "\n".join(f"{shard_name(shard.url)} {shard.size}" for shard in source.shards)
         described.append((len(source.shards), source.samples, zlib.crc32(names.encode())))
-    return DataIdentity(seed, shuffle_buffer, tuple(described))
+    return DataIdentity(seed, shuffle_buffer, tuple(described), _digests(sources) if with_digests else ())
+
+
+_UNKNOWN = "-" * 8
+"""Digest of a shard that is not a file here, or cannot be read."""
+_BLOCK_BYTES = 16 << 10
+
+
+def _digests(sources: list[Source]) -> tuple[str, ...]:
+    with ThreadPoolExecutor(16) as pool:
+        return tuple("".join(pool.map(lambda shard: _digest(shard.url), source.shards)) for source in sources)
+
+
+def _digest(url: str) -> str:
+    """8 characters that tell a file from another in its place: of its bytes in number, and of a block of them at its
+    head, middle and tail. To read all would cost as much as an epoch."""
+    if is_remote(url):
+        return _UNKNOWN
+    try:
+        with open(url, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            checksum = zlib.crc32(str(size).encode())
+            for place in (0, size // 2, max(size - _BLOCK_BYTES, 0)):  # a tar may end in 10 KiB of zeros
+                checksum = zlib.crc32(os.pread(file.fileno(), _BLOCK_BYTES, place), checksum)
+    except OSError:
+        return _UNKNOWN
+    return f"{checksum:08x}"
+
+
+def changed_shard(there: DataIdentity, here: DataIdentity, sources: list[Source]) -> str | None:
+    """The first of the shards of `sources`, which `here` identifies, that is another file than it was `there`."""
+    for source, was, now in zip(sources, there.digests, here.digests, strict=False):
+        for i, shard in enumerate(source.shards):
+            former, digest = was[8 * i : 8 * i + 8], now[8 * i : 8 * i + 8]
+            if former != digest and _UNKNOWN not in (former, digest) and former:
+                return shard.url
+    return None
 
 
 KeptLeftovers = tuple[tuple[int, int, tuple[Range, ...]], ...]
@@ -65,7 +106,12 @@ class LoaderState:
         return LoaderState(
             workers=tuple(WorkerPosition.from_json(position) for position in value["workers"]),
             next_worker=value["next_worker"],
-            data=DataIdentity(data["seed"], data["shuffle_buffer"], tuple(tuple(source) for source in data["sources"])),
+            data=DataIdentity(
+                data["seed"],
+                data["shuffle_buffer"],
+                tuple(tuple(source) for source in data["sources"]),
+                tuple(data.get("digests", ())),
+            ),
             leftovers=tuple(
                 (source, epoch, tuple(Range(*r) for r in ranges)) for source, epoch, ranges in value["leftovers"]
             ),

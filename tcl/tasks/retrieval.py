@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from accelerate import Accelerator
 
 from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
-from tcl.config import DataConfig, EvalConfig, ModelConfig, ObjectiveConfig, OptimConfig, TrainConfig
+from tcl.config import FREE, DataConfig, EvalConfig, ModelConfig, ObjectiveConfig, OptimConfig, TrainConfig
 from tcl.config_checks import check_data, check_eval, check_model, check_objective, check_optim, check_train
 from tcl.data.text import load_tokenizer
 from tcl.models.encoders import build_encoders
@@ -23,10 +23,10 @@ class Config:
 
     task: str = "retrieval"
     """Which file of tcl/tasks/ this is."""
-    init: str | None = None
+    init: str | None = field(default=None, metadata=FREE)
     """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
     published .pth. None: random. The `model` section of the run or export is the default for this one's."""
-    output_dir: str = "runs/retrieval"
+    output_dir: str = field(default="runs/retrieval", metadata=FREE)
     """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
     seed: int = 0
     """Of the queues, shuffling, augmentation and dropout."""
@@ -34,8 +34,8 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(mlm_weight=0.0))
     data: DataConfig = field(default_factory=lambda: DataConfig(max_tokens=30))
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5, warmup_lr=1e-5, min_lr=1e-6))
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=32, epochs=5))
-    eval: EvalConfig = field(default_factory=lambda: EvalConfig(max_images=None, rerank_k=128))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=32, epochs=5), metadata=FREE)
+    eval: EvalConfig = field(default_factory=lambda: EvalConfig(max_images=None, rerank_k=128), metadata=FREE)
 
 
 def check(config: Config, trains: bool = True) -> None:

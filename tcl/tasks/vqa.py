@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
-from tcl.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from tcl.config import FREE, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from tcl.config_checks import (
     check_at_least,
     check_data,
@@ -58,13 +58,13 @@ class Objective:
 class Answers:
     """How answers are written and chosen."""
 
-    list: str | None = None
+    list: str | None = field(default=None, metadata=FREE)
     """File of the possible answers, one a line: they are ranked. None: answers are written freely."""
     max_tokens: int = 10
     """Longest answer in tokens, >= 1; longer ones are cut in training."""
-    rank_k: int = 128
+    rank_k: int = field(default=128, metadata=FREE)
     """Answers of the list whose whole likelihood is weighed, those with the most probable first tokens; >= 1."""
-    beams: int = 3
+    beams: int = field(default=3, metadata=FREE)
     """Width of the beam search where answers are written freely, >= 1 (1: greedy)."""
     decoder_layers: int | None = None
     """Layers of the decoder, >= 1. Default: as many as the fusion encoder has, whose weights they start from."""
@@ -92,11 +92,11 @@ class Config:
 
     task: str = "vqa"
     """Which file of tcl/tasks/ this is."""
-    init: str | None = None
+    init: str | None = field(default=None, metadata=FREE)
     """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
     published .pth, pre-trained or fine-tuned. None: random. The `model` section of the run or export is the default
     for this one's."""
-    output_dir: str = "runs/vqa"
+    output_dir: str = field(default="runs/vqa", metadata=FREE)
     """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
     seed: int = 0
     """Of new weights, shuffling, augmentation and dropout."""
@@ -105,8 +105,8 @@ class Config:
     answers: Answers = field(default_factory=Answers)
     data: DataConfig = field(default_factory=lambda: DataConfig(max_words=50))
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-5, warmup_lr=1e-5, min_lr=1e-6))
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=32, epochs=8))
-    eval: Eval = field(default_factory=Eval)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch_size=32, epochs=8), metadata=FREE)
+    eval: Eval = field(default_factory=Eval, metadata=FREE)
 
 
 def check(config: Config, trains: bool = True) -> None:

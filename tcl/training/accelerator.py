@@ -7,17 +7,25 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    is_tensorboard_available,
+    is_wandb_available,
+)
 from transformers.integrations import unset_hf_deepspeed_config
 
 from tcl.errors import InputError
 from tcl.precision import mixed_precision
 from tcl.presets import preset_file
+from tcl.runs.together import raise_together
 from tcl.training.task import RunConfig
 
 
 def build_accelerator(config: RunConfig) -> Accelerator:
-    """Call it once, on every process. InputError: DeepSpeed settings that cannot be read, or no DeepSpeed installed."""
+    """Call it once, on every process. InputError: DeepSpeed settings that cannot be read, no DeepSpeed or no tracker
+    installed."""
+    _require_trackers(config.train.trackers)
     on_cpu = not torch.cuda.is_available() and not torch.backends.mps.is_available()
     device = torch.device("cpu" if on_cpu else "cuda" if torch.cuda.is_available() else "mps")
     precision = mixed_precision(config.train.precision, device)
@@ -46,6 +54,27 @@ def build_accelerator(config: RunConfig) -> Accelerator:
     # Without this transformers would build its models in pieces under ZeRO 3; we build whole ones and shard those.
     unset_hf_deepspeed_config()
     return accelerator
+
+
+def _require_trackers(names: list[str]) -> None:
+    """accelerate itself passes over a tracker that is not installed without a word."""
+    for name in names:
+        if not {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}[name]():
+            raise InputError(
+                f"train.trackers: {name} is not installed here; pip install 'tcl-vlp[trackers]', or take it out"
+            )
+
+
+def start_trackers(accelerator: Accelerator, config: RunConfig) -> None:
+    """Those of train.trackers. Called on every process. InputError on all of them: one does not start."""
+    problem = None
+    try:
+        if config.train.trackers:
+            accelerator.init_trackers("tcl")
+    except Exception as error:  # each raises errors of its own: no login, no network, no disk
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        problem = f"train.trackers: {', '.join(config.train.trackers)} cannot be started ({said}); mend or omit it"
+    raise_together(problem)
 
 
 def _deepspeed_plugin(config: RunConfig, on_cpu: bool):

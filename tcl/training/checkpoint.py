@@ -4,7 +4,7 @@ checkpoints/step_00005000/
     student.safetensors     weights, fp32
     teacher.safetensors     weights, queues and their pointers
     optimizer.safetensors   AdamW's moments, NAME.exp_avg and NAME.exp_avg_sq
-    progress.json           optimiser steps, best score, every process' position in the data
+    progress.json           optimiser steps, samples, best score, every process' position in the data
 
 The same files come from one process, DDP and every ZeRO stage, and any of them goes on from any other's. Random
 numbers are functions of the seed and the step (tcl.training.step), so their state needs no saving.
@@ -25,6 +25,7 @@ from tcl.checkpoints.checkpoint_store import CheckpointStore, Files, list_checkp
 from tcl.checkpoints.manifest import verify
 from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
+from tcl.runs.together import raise_together
 from tcl.training.engine import Engine
 from tcl.training.full_weights import (
     MOMENTS,
@@ -43,6 +44,8 @@ class Progress:
 
     step: int
     """Optimiser steps done, skipped ones included."""
+    samples: int | None
+    """Given to the run in these steps, over all processes; None: by a version that did not count them."""
     best_score: float | None
     """The highest evaluation score so far; None before the first."""
     loaders: list[LoaderState]
@@ -56,6 +59,7 @@ def save_checkpoint(
     teacher: nn.Module,
     *,
     step: int,
+    samples: int,
     best_score: float | None,
     loader: LoaderState,
     is_best: bool,
@@ -75,6 +79,7 @@ def save_checkpoint(
         tensors["teacher.safetensors"] = _on_cpu(teacher.state_dict().items(), writes)
         progress = {
             "step": step,
+            "samples": samples,
             "steps_taken": steps_taken(engine.optimizer),
             "best_score": best_score,
             "loaders": loaders,
@@ -95,13 +100,6 @@ def finish_saving(store: CheckpointStore) -> None:
     except InputError as error:
         problem = str(error)
     raise_together(problem)
-
-
-def raise_together(problem: str | None) -> None:
-    """InputError on all processes if any has a `problem`. Called on every process."""
-    problems = [one for one in gather_object([problem]) if one]
-    if problems:
-        raise InputError(problems[0])
 
 
 def checkpoint_to_resume(accelerator: Accelerator, resume: str, folder: Path) -> tuple[Path | None, list[str]]:
@@ -149,10 +147,17 @@ def _find_checkpoint(resume: str, folder: Path) -> tuple[Path | None, list[str]]
     return path, []
 
 
-def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> Progress:
+def read_progress(path: Path) -> Progress:
+    """How far the run was at the checkpoint `path`."""
+    said = json.loads((path / "progress.json").read_text())
+    loaders = [LoaderState.from_json(loader) for loader in said["loaders"]]
+    return Progress(said["step"], said.get("samples"), said["best_score"], loaders)
+
+
+def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> None:
     """Fill the models and the optimiser from `path`, on every process. InputError: another architecture."""
     weights, moments = load_file(path / "student.safetensors"), load_file(path / "optimizer.safetensors")
-    progress = json.loads((path / "progress.json").read_text())
+    steps = json.loads((path / "progress.json").read_text())["steps_taken"]
     parameters = dict(engine.student.named_parameters())
     shapes = {name: getattr(parameter, "ds_shape", parameter.shape) for name, parameter in parameters.items()}
     for name in sorted(shapes.keys() | weights.keys()):
@@ -167,10 +172,8 @@ def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> Progress:
         set_full_weight(parameter, weights[name].to(parameter.device))
         if parameter.requires_grad:
             set_full_moments(engine.optimizer, parameter, {key: moments[f"{name}.{key}"] for key in MOMENTS})
-    set_steps_taken(engine.optimizer, progress["steps_taken"])
+    set_steps_taken(engine.optimizer, steps)
     _load_teacher(teacher, path / "teacher.safetensors")
-    loaders = [LoaderState.from_json(loader) for loader in progress["loaders"]]
-    return Progress(progress["step"], progress["best_score"], loaders)
 
 
 def _load_teacher(teacher: nn.Module, path: Path) -> None:

@@ -1,6 +1,5 @@
 """The curves of a run, drawn from its metrics.jsonl."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,13 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tcl.errors import InputError
+from tcl.runs.metrics_file import read_metrics
 
 LOSSES = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")
 """Of pre-training."""
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def read_metrics(run: Path) -> tuple[list[dict], int]:
+def read_rows(run: Path) -> tuple[list[dict], int]:
     """Rows of RUN/metrics.jsonl, and how many others of its lines are no rows of a run.
 
     InputError: there is none, or no row in it.
@@ -23,25 +23,24 @@ def read_metrics(run: Path) -> tuple[list[dict], int]:
     if not path.is_file():
         raise InputError(f"run: {path} does not exist; name the output_dir of a run")
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        found = read_metrics(path)
     except OSError as error:
         raise InputError(f"run: {path} cannot be read ({error.strerror})") from error
-    rows = [row for row in map(_row, lines) if row is not None]
-    if not rows:
+    if not found.rows:
         raise InputError(f"run: {path} holds no row of a run; let the run take a few steps first")
-    return rows, len(lines) - len(rows)
+    return found.rows, len(found.damaged)
 
 
 def plot_run(run: Path, out: Path | None = None) -> Path:
     """Losses, ITM accuracy beside its prior, and recalls or accuracy against the step; returns the picture's path.
 
-    out: RUN/curves.png where not given. InputError: as `read_metrics`, another suffix than SUFFIXES, an `out` that
+    out: RUN/curves.png where not given. InputError: as `read_rows`, another suffix than SUFFIXES, an `out` that
     cannot be written.
     """
     out = out or run / "curves.png"
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"out: {out} ends in {out.suffix or 'nothing'}; accepted: {', '.join(SUFFIXES)}")
-    rows, _ = read_metrics(run)
+    rows, _ = read_rows(run)
     figure = Figure(figsize=(15, 4.5))
     losses, itm, score = figure.subplots(1, 3)
     for name in (*LOSSES, "answer"):
@@ -67,14 +66,6 @@ def plot_run(run: Path, out: Path | None = None) -> Path:
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error.strerror}); name another file") from error
     return out
-
-
-def _row(line: str) -> dict | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and _is_number(found.get("step")) else None
 
 
 def _is_number(value: object) -> bool:

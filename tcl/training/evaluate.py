@@ -7,14 +7,15 @@ import torch
 from accelerate import Accelerator
 
 from tcl.errors import InputError
+from tcl.runs.launcher import watch_launcher
+from tcl.runs.together import raise_together
 from tcl.shown import say
 from tcl.training.accelerator import build_accelerator
-from tcl.training.checkpoint import raise_together
 from tcl.training.task import BuildTask, Evaluation, RunConfig
 
 
 def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
-    """Print what is found, and leave it in <output_dir>/results, as `save_evaluation` does.
+    """Print what is found, and leave it in <output_dir>/results, as `save_evaluation` does. A run may be training.
 
     InputError: no init, no data.val, and whatever `build_task` refuses.
     """
@@ -22,6 +23,7 @@ def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
         raise InputError("init: none, but there is nothing else to evaluate; give --init a run or a checkpoint")
     if config.data.val is None:
         raise InputError("data.val: none, but there is nothing else to evaluate on; give shards")
+    watch_launcher()
     accelerator = build_accelerator(config)
     torch.manual_seed(config.seed)
     task = build_task(config, accelerator)

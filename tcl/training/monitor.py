@@ -10,6 +10,10 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
+from tcl.runs.metrics_file import append_row, forget_rows_after
+from tcl.runs.together import raise_together
+from tcl.shown import shown
+
 ITM_PRIOR = 2 / 3
 """ITM accuracy of always answering "no match": one pair in three matches."""
 
@@ -18,7 +22,10 @@ NOT_LOSSES = ("loss", "itm_accuracy", "grad_norm", "temperature")
 
 
 class Monitor:
-    """Collects the scalars of each step and writes a row every `log_every` steps (main process only)."""
+    """Collects the scalars of each step and writes a row every `log_every` steps (main process only).
+
+    To be made, and written to, on every process. InputError on all of them: metrics.jsonl cannot be written.
+    """
 
     def __init__(
         self, accelerator: Accelerator, output_dir: Path, *, first_step: int, total_steps: int, log_every: int
@@ -26,18 +33,25 @@ class Monitor:
         self.accelerator = accelerator
         self.total_steps = total_steps
         self.log_every = log_every
+        self.notices: list[str] = []
+        """Lines for the person watching about rows that were damaged."""
         self._window: list[dict[str, Tensor]] = []
         self._samples = 0
         self._waiting = 0.0
         self._since = time.perf_counter()
         self._bar = None
         self._file = None
+        self._path = output_dir / "metrics.jsonl"
+        problem = None
         if accelerator.is_main_process:
-            path = output_dir / "metrics.jsonl"
-            _forget_rows_after(path, first_step)
-            self._file = path.open("a")
+            try:
+                self.notices = forget_rows_after(self._path, first_step)
+                self._file = self._path.open("ab", buffering=0)
+            except OSError as error:
+                problem = self._cannot_be_written(error)
             if sys.stderr.isatty():
                 self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
+        raise_together(problem)
 
     def step(
         self, scalars: dict[str, Tensor], *, step: int, epoch: float, learning_rate: float, samples: int, waited: float
@@ -71,15 +85,25 @@ class Monitor:
 
     def write(self, row: dict[str, float]) -> None:
         """A row of metrics.jsonl and of the trackers; `row["step"]` is its step."""
+        problem = None
         if self._file is not None:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
+            try:
+                append_row(self._file, json.dumps(row).encode() + b"\n")
+            except OSError as error:
+                problem = self._cannot_be_written(error)
+        raise_together(problem)
         self.accelerator.log({name: value for name, value in row.items() if name != "step"}, step=row["step"])
+
+    def _cannot_be_written(self, error: OSError) -> str:
+        return (
+            f"output_dir: {self._path} cannot be written ({error.strerror or error}); make room or name another "
+            f"folder. Its rows are kept, and the run goes on from its newest checkpoint"
+        )
 
     def say(self, line: str) -> None:
         """A line for the person watching, above the progress bar where there is one."""
         if self.accelerator.is_main_process:
-            tqdm.write(line, file=sys.stderr if self._bar is not None else sys.stdout)
+            tqdm.write(shown(line), file=sys.stderr if self._bar is not None else sys.stdout)
             sys.stdout.flush()
 
     def pause(self) -> float:
@@ -95,15 +119,6 @@ class Monitor:
             self._bar.close()
         if self._file is not None:
             self._file.close()
-
-
-def _forget_rows_after(path: Path, step: int) -> None:
-    """A resumed run writes the rows after its checkpoint again."""
-    if path.exists():
-        rows = [
-            line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step
-        ]
-        path.write_text("".join(row + "\n" for row in rows))
 
 
 def _line(row: dict[str, float], losses: list[str], total_steps: int) -> str:

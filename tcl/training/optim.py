@@ -18,7 +18,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
+def learning_rate(step: float, total_steps: float, config: OptimConfig) -> float:
     """Of optimiser step `step` (0 .. total_steps - 1): linear from warmup_lr to lr, then a half cosine to min_lr."""
     if step < config.warmup_steps:
         return config.warmup_lr + (config.lr - config.warmup_lr) * step / config.warmup_steps
@@ -26,6 +26,6 @@ def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
     return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def soft_target_share(step: int, ramp_steps: float, alpha: float) -> float:
+def soft_target_share(step: float, ramp_steps: float, alpha: float) -> float:
     """alpha of step `step`: linear from 0 to `alpha` over `ramp_steps` steps."""
     return alpha * min(1.0, step / ramp_steps) if ramp_steps > 0 else alpha

@@ -11,21 +11,30 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from tcl.checkpoints.checkpoint_store import CheckpointStore
-from tcl.command_line import save_config
+from tcl.checkpoints.run_folder import run_folder_of
 from tcl.data.batch import Batch, QuestionBatch, to_device
 from tcl.data.batched_operations import finish_views
-from tcl.data.loader import TrainLoader, train_loader
+from tcl.data.loader import TrainLoader, open_sources
 from tcl.data.normalise import normalise_images
+from tcl.data.stream import Source
 from tcl.errors import InputError, Preempted
-from tcl.training.accelerator import build_accelerator
-from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_checkpoint, save_checkpoint
+from tcl.runs.description import write_description
+from tcl.runs.launcher import watch_launcher
+from tcl.runs.length import Length
+from tcl.runs.lock import only_run_in
+from tcl.runs.preemption import StopRequest, listen_for_stop
+from tcl.runs.together import raise_together
+from tcl.shown import shown
+from tcl.training.accelerator import build_accelerator, start_trackers
+from tcl.training.checkpoint import finish_saving, load_checkpoint, save_checkpoint
 from tcl.training.engine import Engine, build_engine
 from tcl.training.evaluate import save_evaluation
 from tcl.training.host_memory import keep_freed_memory
 from tcl.training.layers import prepare_layers
 from tcl.training.monitor import NOT_LOSSES, Monitor
+from tcl.training.open_loader import open_loader
 from tcl.training.optim import learning_rate, soft_target_share
-from tcl.training.preemption import StopRequest, listen_for_stop
+from tcl.training.resume import Start, check_changes, find_start
 from tcl.training.step import train_step
 from tcl.training.task import BuildTask, RunConfig, Task
 from tcl.training.world import describe_world
@@ -42,9 +51,7 @@ class _Run:
     loader: TrainLoader
     monitor: Monitor
     store: CheckpointStore
-    samples_per_step: int
-    """Of all processes."""
-    steps_per_epoch: int
+    length: Length
     total_steps: int
     mean: Tensor
     """[3], with std the normalisation of images, on the device."""
@@ -54,71 +61,103 @@ class _Run:
 def train(config: RunConfig, build_task: BuildTask) -> Path:
     """Run to the end, or on from the checkpoint that train.resume names; returns the last checkpoint's folder.
 
-    Call it from one process, or from each of several that `accelerate launch` or torchrun started. InputError: bad
-    data, names or checkpoints, a full disk, or losses that stay non-finite. Preempted: told to stop, and saved.
+    Call it from one process, or from each of several that `accelerate launch` or torchrun started. A run with nothing
+    left to do changes no file. InputError: bad data, names or checkpoints, another run in output_dir, a full disk, or
+    losses that stay non-finite. Preempted: told to stop, and saved.
     """
-    output_dir = Path(config.output_dir)
+    watch_launcher()
     accelerator = build_accelerator(config)
+    with only_run_in(accelerator, Path(config.output_dir)) as leave_name:
+        start = find_start(accelerator, config)
+        sources = open_sources(config.data.train)
+        length = Length(
+            sum(source.samples for source in sources),
+            config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes,
+            config.train.epochs,
+            config.train.steps,
+        )
+        if start.checkpoint is not None and length.last_step(start.step, start.samples) <= start.step:
+            done = length.what_is_done(start.step, start.samples)
+            accelerator.print(
+                shown(f"nothing left to do: {start.checkpoint} is the end of this run; {done}"), flush=True
+            )
+            return start.checkpoint
+        leave_name()
+        return _train_from(start, length, sources, config, accelerator, build_task)
+
+
+def _train_from(
+    start: Start,
+    length: Length,
+    sources: list[Source],
+    config: RunConfig,
+    accelerator: Accelerator,
+    build_task: BuildTask,
+) -> Path:
+    """As `train`. Files of the run are changed when everything is there that can be had before the first step."""
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(config.seed)
     task = build_task(config, accelerator)
     task.teacher.to(accelerator.device)
+    changes = check_changes(accelerator, config, task.tokenizer, start.checkpoint)
     world = describe_world(config, accelerator, task)
     bf16 = accelerator.mixed_precision == "bf16"
     prepare_layers(task.student.averaged, config.train, accelerator.device, bf16)
     engine = build_engine(accelerator, task.student, config.optim)
-
-    resumed, damaged = checkpoint_to_resume(accelerator, config.train.resume, output_dir / "checkpoints")
-    progress = load_checkpoint(resumed, engine, task.teacher) if resumed else None
-    step = progress.step if progress else 0
-    loader = train_loader(
-        config.data,
-        reader=task.reader,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-        start=progress.loaders if progress else None,
-        pin_memory=accelerator.device.type == "cuda",
-    )
-    run = _begin(config, accelerator, engine, task, loader, step)
-    going_on = f", resumed from {resumed}" if resumed else ""
-    for line in [
-        *(f"damaged checkpoint passed over: {line}" for line in damaged),
-        *world,
-        *task.notices,
-        f"{loader.samples:,} samples, {run.steps_per_epoch} steps an epoch, {run.total_steps} steps in all{going_on}",
-        *([loader.notice] if loader.notice else []),
-    ]:
-        run.monitor.say(line)
+    if start.checkpoint is not None:
+        load_checkpoint(start.checkpoint, engine, task.teacher)
+    loader = open_loader(config, accelerator, task.reader, sources, start.progress.loaders if start.progress else None)
     try:
-        with listen_for_stop() as stop:
-            return _train(run, step, resumed, progress.best_score if progress else None, stop)
+        run = _begin(config, accelerator, engine, task, loader, length, start)
+        going_on = f", resumed from {start.checkpoint}" if start.checkpoint else ""
+        for line in [
+            *(f"damaged checkpoint passed over: {line}" for line in start.damaged),
+            *run.monitor.notices,
+            *changes,
+            *world,
+            *task.notices,
+            f"{length.samples:,} samples, {_rounded(length.steps_per_epoch)} steps an epoch, {run.total_steps} steps "
+            f"in all{going_on}",
+            *loader.notices,
+            *length.notices,
+        ]:
+            run.monitor.say(line)
+        try:
+            with listen_for_stop(speaks=accelerator.is_main_process) as stop:
+                return _train(run, start, stop)
+        finally:
+            run.monitor.close()
     except RuntimeError as error:
         # News that a loader process died may arrive anywhere in the loop.
         raise loader.explain(error) or error from error
     finally:
         loader.close()
-        run.monitor.close()
         accelerator.end_training()
 
 
+def _rounded(steps: float) -> str:
+    return f"{steps:,.1f}".removesuffix(".0")
+
+
 def _begin(
-    config: RunConfig, accelerator: Accelerator, engine: Engine, task: Task, loader: TrainLoader, step: int
+    config: RunConfig,
+    accelerator: Accelerator,
+    engine: Engine,
+    task: Task,
+    loader: TrainLoader,
+    length: Length,
+    start: Start,
 ) -> _Run:
-    """The run at optimiser step `step`; its configuration and tokenizer are in output_dir, its trackers started."""
+    """The run at its start; its configuration and tokenizer are in output_dir, its trackers started."""
     output_dir = Path(config.output_dir)
+    problem = None
     if accelerator.is_main_process:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        save_config(config, output_dir / "config.yaml")
-        task.tokenizer.save_pretrained(output_dir / "tokenizer")
-    accelerator.wait_for_everyone()
-    if config.train.trackers:
-        accelerator.init_trackers("tcl")
-    samples_per_step = config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes
-    steps_per_epoch = max(loader.samples // samples_per_step, 1)
-    total_steps = config.train.steps or config.train.epochs * steps_per_epoch
+        former_run = run_folder_of(str(start.checkpoint)) if start.checkpoint else None
+        problem = write_description(config, task.tokenizer, step=start.step, former_run=former_run)
+    raise_together(problem)
+    start_trackers(accelerator, config)
+    total_steps = length.last_step(start.step, start.samples)
     image = task.student.averaged.image_encoder
     return _Run(
         config,
@@ -126,19 +165,22 @@ def _begin(
         engine,
         task,
         loader,
-        Monitor(accelerator, output_dir, first_step=step, total_steps=total_steps, log_every=config.train.log_every),
+        Monitor(
+            accelerator, output_dir, first_step=start.step, total_steps=total_steps, log_every=config.train.log_every
+        ),
         CheckpointStore(output_dir / "checkpoints", config.train.keep_checkpoints, config.train.save_asynchronously),
-        samples_per_step=samples_per_step,
-        steps_per_epoch=steps_per_epoch,
+        length=length,
         total_steps=total_steps,
         mean=torch.tensor(image.mean, device=accelerator.device),
         std=torch.tensor(image.std, device=accelerator.device),
     )
 
 
-def _train(run: _Run, step: int, last: Path | None, best_score: float | None, stop: StopRequest) -> Path:
-    """From optimiser step `step` to the last; `last` is the checkpoint that holds this step, if one does."""
-    config, monitor = run.config, run.monitor
+def _train(run: _Run, start: Start, stop: StopRequest) -> Path:
+    """From the optimiser step of `start` to the last."""
+    config, monitor, length = run.config, run.monitor, run.length
+    step, seen, last = start.step, start.samples, start.checkpoint
+    best_score = start.progress.best_score if start.progress else None
     if step == 0:
         _evaluate(run, step)
     run.engine.student.train()
@@ -149,8 +191,7 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
         arrived = [next(run.loader) for _ in range(config.train.accumulate_steps)]
         waited = time.perf_counter() - waiting
         batches = [_on_device(run, batch) for batch in arrived]
-        lr = learning_rate(step, run.total_steps, config.optim)
-        ramp_steps = config.objective.alpha_ramp_epochs * run.steps_per_epoch
+        lr = learning_rate(*length.schedule(step, seen), config.optim)
         result = train_step(
             run.engine,
             run.task.teacher,
@@ -158,17 +199,17 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
             step=step,
             seed=config.seed,
             learning_rate=lr,
-            alpha=soft_target_share(step, ramp_steps, config.objective.alpha),
+            alpha=soft_target_share(*length.ramp(seen, config.objective.alpha_ramp_epochs), config.objective.alpha),
         )
-        step += 1
+        step, seen = step + 1, seen + length.batch
         nonfinite_in_a_row = 0 if result.finite else nonfinite_in_a_row + 1
         if result.finite:
             monitor.step(
                 result.scalars,
                 step=step,
-                epoch=step / run.steps_per_epoch,
+                epoch=length.epoch(seen),
                 learning_rate=lr,
-                samples=run.samples_per_step,
+                samples=length.batch,
                 waited=waited,
             )
         else:
@@ -176,15 +217,15 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
         paused = monitor.pause()
         is_last = step == run.total_steps
         stopping = stop.anywhere(run.accelerator.device)
-        if step % run.steps_per_epoch == 0:
-            _report_epoch(run, step)
+        if length.ends_epoch(seen):
+            _report_epoch(run, step, int(length.epoch(seen)))
         is_best = False
         if (step % config.eval.every == 0 and not stopping) or is_last:
             score = _evaluate(run, step, is_last)
             is_best = score is not None and (best_score is None or score > best_score)
             best_score = score if is_best else best_score
         if step % config.train.save_every == 0 or is_last or is_best or stopping:
-            last = _save(run, step, best_score, is_best)
+            last = _save(run, step, seen, best_score, is_best)
         if stopping and not is_last:
             finish_saving(run.store)
             raise Preempted(f"told to stop ({stop.signal or 'another process was'}); saved {last}")
@@ -193,7 +234,7 @@ def _train(run: _Run, step: int, last: Path | None, best_score: float | None, st
     return last
 
 
-def _save(run: _Run, step: int, best_score: float | None, is_best: bool) -> Path:
+def _save(run: _Run, step: int, seen: int, best_score: float | None, is_best: bool) -> Path:
     """Write the checkpoint of optimiser step `step`; returns its folder."""
     saved = save_checkpoint(
         run.accelerator,
@@ -201,6 +242,7 @@ def _save(run: _Run, step: int, best_score: float | None, is_best: bool) -> Path
         run.engine,
         run.task.teacher,
         step=step,
+        samples=seen,
         best_score=best_score,
         loader=run.loader.state,
         is_best=is_best,
@@ -240,11 +282,11 @@ def _report_nonfinite(run: _Run, scalars: dict[str, Tensor], step: int, in_a_row
         )
 
 
-def _report_epoch(run: _Run, step: int) -> None:
-    epoch = step // run.steps_per_epoch
+def _report_epoch(run: _Run, step: int, epoch: int) -> None:
     bad = sum((Counter(report) for report in gather_object([run.loader.end_epoch()])), Counter())
     seen = sum((Counter(one) for one in gather_object([run.loader.seen])), Counter())
-    # What does not fill a step waits for the next epoch: passes over the data fall behind the epochs little by little.
+    # An epoch is as many samples as the data hold; a pass that is through is the one before the newest that was begun,
+    # as workers are not all equally far, and bad samples cost a pass some of its.
     newest = max(max(seen) - 1, 0)
     run.monitor.say(
         f"epoch {epoch} done; pass {newest + 1} over the data: {seen[newest]:,} distinct samples of "

@@ -1,5 +1,7 @@
-"""Being told to stop: SIGTERM (Kubernetes, torchrun) and SIGUSR1 (Slurm) end a run at its next step boundary."""
+"""Being told to stop: SIGTERM (Kubernetes, torchrun), SIGUSR1 (Slurm), Ctrl-C end a run at its next step boundary."""
 
+import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +25,26 @@ class StopRequest:
         return told.item() > 0
 
 
+_CTRL_C = b"Ctrl-C: saving at the next step, then stopping; Ctrl-C once more stops at once, without saving\n"
+
+
 @contextmanager
-def listen_for_stop() -> Iterator[StopRequest]:
-    """Within, the signals no longer kill the process but are noted. Only in the main thread."""
+def listen_for_stop(*, speaks: bool = True) -> Iterator[StopRequest]:
+    """Within, the signals no longer kill the process but are noted; a second Ctrl-C kills it. Only in the main thread.
+
+    speaks: this process says what Ctrl-C does.
+    """
     request = StopRequest()
 
     def note(number: int, frame: object) -> None:
         request.signal = signal.Signals(number).name
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # at once: even where no Python runs for a while
+            if speaks:
+                with contextlib.suppress(OSError):
+                    os.write(2, _CTRL_C)  # a signal may interrupt a print, which must not be entered again
 
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     try:
         yield request
     finally:
