@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from data_files import write_shards
-from tools.train_tokenizer import train_tokenizer
 
 from tcl.command_line import parse_pretrain
+from tcl.data.vocabulary import train_tokenizer
 from tcl.training import run
 from tcl.training.pretrain import build_pretraining
 

@@ -9,10 +9,10 @@ import yaml
 from accelerate.state import AcceleratorState
 from data_files import pairs, write_tar
 from small_run import contents, rows, small_run, train
-from tools.train_tokenizer import train_tokenizer
 
 from tcl.checkpoints.run_folder import facts_of_run
 from tcl.command_line import parse_pretrain
+from tcl.data.vocabulary import train_tokenizer
 from tcl.errors import InputError
 
 
