@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from tcl.checkpoints.build import describe_run
 from tcl.command_line import save_config
 from tcl.data.batch import Batch, QuestionBatch, to_device
 from tcl.data.batched_operations import finish_views
@@ -112,6 +113,8 @@ def _begin(
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
         save_config(config, output_dir / "config.yaml")
+        lengths = {"max_tokens": config.data.max_tokens, "max_words": config.data.max_words}
+        describe_run(config.model, task.student, output_dir, **lengths, answers=task.answers)
         task.tokenizer.save_pretrained(output_dir / "tokenizer")
     accelerator.wait_for_everyone()
     if config.train.trackers:
