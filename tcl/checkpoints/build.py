@@ -1,10 +1,12 @@
 """From the description of an export to its networks, and from networks to a description that needs nothing else."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from tcl.checkpoints.export_format import BERT_SIZES, ExportConfig
+from tcl.checkpoints.export_format import BERT_SIZES, ExportConfig, fetches, write_answers, write_description
+from tcl.checkpoints.run_folder import MODEL
 from tcl.config import ModelConfig, ObjectiveConfig
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
@@ -29,8 +31,31 @@ def self_contained(model: ModelConfig, student: TCLStudent | VQAStudent) -> Mode
     fusion_layers = len(networks.fusion_encoder.layers)
     sizes = {name: getattr(bert, name) for name in BERT_SIZES if hasattr(bert, name)}
     sizes["num_hidden_layers"] += fusion_layers
+    overrides = {name: value for name, value in model.image.overrides.items() if not fetches(name)}
+    mean, std = tuple(image.mean), tuple(image.std)
     return replace(
         model,
-        image=replace(model.image, pretrained=False, mean=tuple(image.mean), std=tuple(image.std)),
+        image=replace(model.image, pretrained=False, mean=mean, std=std, overrides=overrides),
         text=replace(model.text, name=bert.model_type, pretrained=False, fusion_layers=fusion_layers, overrides=sizes),
     )
+
+
+def describe_run(
+    model: ModelConfig,
+    student: TCLStudent | VQAStudent,
+    folder: Path,
+    *,
+    max_tokens: int,
+    max_words: int,
+    answers: list[str] | None,
+) -> None:
+    """Into the run's `folder`: what its checkpoints can be built from without anything from elsewhere.
+
+    answers: the closed list of VQA; None: there is none.
+    """
+    decoder_layers = len(student.networks.decoder.layers) if isinstance(student, VQAStudent) else None
+    kind = "tcl" if decoder_layers is None else "vqa"
+    write_description(
+        ExportConfig(kind, self_contained(model, student), max_tokens, max_words, decoder_layers), folder / MODEL
+    )
+    write_answers(answers, folder)

@@ -13,11 +13,12 @@ from typing import Any, Literal
 import timm
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from tcl.checkpoints.typed_section import decode, warn_of_older
 from tcl.config import ModelConfig, TextEncoderConfig
 from tcl.config_checks import check_at_least, check_model
 from tcl.data.answer_list import read_answer_list
 from tcl.errors import InputError
+from tcl.plain_values import read_json
+from tcl.typed_section import decode, warn_of_older
 
 FORMAT_VERSION = 1
 """Raised whenever a reader of the version before would misunderstand what is written."""
@@ -67,10 +68,15 @@ def is_export(folder: Path) -> bool:
 
 def write_config(config: ExportConfig, folder: Path) -> None:
     """config.json and preprocessor_config.json into `folder`."""
+    _write_json(folder / PREPROCESSOR, preprocessor_config(config.model))
+    write_description(config, folder / CONFIG)
+
+
+def write_description(config: ExportConfig, path: Path) -> None:
+    """`config` into the file `path`."""
     said = {"format": "tcl", "format_version": FORMAT_VERSION} | asdict(config)
     said["model"]["text"].pop("tokenizer")  # it lies beside
-    _write_json(folder / PREPROCESSOR, preprocessor_config(config.model))
-    _write_json(folder / CONFIG, said)
+    _write_json(path, said)
 
 
 def read_config(folder: Path) -> ExportConfig:
@@ -80,7 +86,13 @@ def read_config(folder: Path) -> ExportConfig:
     unknown fields, impossible values, a model that wants further files, or images prepared otherwise than
     preprocessor_config.json says.
     """
-    path = folder / CONFIG
+    config = read_description(folder / CONFIG, folder)
+    _check_preprocessor(config.model, folder / PREPROCESSOR)
+    return config
+
+
+def read_description(path: Path, tokenizer: Path) -> ExportConfig:
+    """What `write_description` wrote; model.text.tokenizer is the folder `tokenizer`. InputError as `read_config`."""
     said = _read_json(path)
     version = said.pop("format_version", None)
     if said.pop("format", None) != "tcl" or not isinstance(version, int):
@@ -94,20 +106,14 @@ def read_config(folder: Path) -> ExportConfig:
     config = decode(ExportConfig, said, str(path), absent)
     absent.pop("model.text.tokenizer", None)
     warn_of_older(path, absent)
-    config.model.text.tokenizer = str(folder)
+    config.model.text.tokenizer = str(tokenizer)
     check_self_contained(config.model, path)
+    if config.model.image.mean is None or config.model.image.std is None:
+        raise InputError(f"{path}: model.image.mean and std are not there; accepted: three numbers each")
     check_model(config.model)
     check_at_least(2, {f"{path}: max_tokens": config.max_tokens})
     check_at_least(1, {f"{path}: max_words": config.max_words, f"{path}: decoder_layers": config.decoder_layers})
-    _check_preprocessor(config.model, folder / PREPROCESSOR)
     return config
-
-
-def model_of_export(folder: Path) -> dict:
-    """The `model` section of an export, as --config takes it."""
-    model = asdict(read_config(folder).model)
-    model["image"] |= {name: list(model["image"][name]) for name in ("mean", "std")}
-    return model
 
 
 def preprocessor_config(model: ModelConfig) -> dict[str, Any]:
@@ -150,20 +156,22 @@ def check_self_contained(model: ModelConfig, place: Path) -> None:
         raise InputError(f"{place}: model.*.pretrained is set; accepted: false, the weights lie beside")
     if ":" in model.image.name or not timm.is_model(model.image.name.split(".")[0]):
         raise InputError(f"{place}: model.image.name {model.image.name!r} is none of timm's own architectures")
-    if model.image.mean is None or model.image.std is None:
-        raise InputError(f"{place}: model.image.mean and std are not there; accepted: three numbers each")
     if model.text.name not in CONFIG_MAPPING:
         raise InputError(
-            f"{place}: model.text.name {model.text.name!r} is no model type of transformers; accepted: bert, roberta, "
-            f"..."
+            f"{place}: model.text.name {model.text.name!r} is no model type of transformers, and hub ids and paths in "
+            f"this file are not followed; set it to bert, roberta, ... with its sizes in model.text.overrides"
         )
     _check_text_arguments(model.text, place)
 
 
+def fetches(name: str) -> bool:
+    """Does the argument `name` of timm.create_model name files or the hub?"""
+    return name.startswith("pretrained") or name in ("checkpoint_path", "cache_dir")
+
+
 def _check_image_arguments(overrides: dict[str, Any], place: Path) -> None:
     for name, value in overrides.items():
-        fetches = name.startswith("pretrained") or name in ("checkpoint_path", "cache_dir")
-        if fetches or not _is_plain(value):
+        if fetches(name) or not _is_plain(value):
             raise InputError(f"{place}: model.image.overrides.{name} {value!r} is not accepted; sizes and rates are")
 
 
@@ -193,10 +201,7 @@ def _check_preprocessor(model: ModelConfig, path: Path) -> None:
 
 
 def _read_json(path: Path) -> dict:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a folder that save_pretrained wrote") from error
+    said = read_json(path, "source")
     if not isinstance(said, dict):
         raise InputError(f"{path}: holds a {type(said).__name__}; accepted: a JSON object")
     return said

@@ -2,16 +2,16 @@
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import yaml
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from tcl.checkpoints import run_folder
 from tcl.checkpoints.checkpoint_store import newest_intact, pointed_checkpoint
 from tcl.checkpoints.export_files import WEIGHTS, check_export
-from tcl.checkpoints.export_format import is_export, model_of_export
+from tcl.checkpoints.export_format import is_export, read_config
 from tcl.checkpoints.manifest import MANIFEST, verify, verify_file
 from tcl.checkpoints.published import from_published
 from tcl.checkpoints.run_folder import run_folder_of
@@ -77,25 +77,16 @@ def _is_published(names: Iterable[str]) -> bool:
     return not any(name.startswith(("encoders.", "networks.")) for name in names)
 
 
-def model_of_run(path: str) -> dict | None:
+def model_of_run(path: str, *, names_text_encoder: bool = False) -> dict | None:
     """The `model` section with which the weights at `path` were trained, as --config takes it; None: unknown.
 
     Names and sizes only: its own pre-trained weights are not loaded again, and the tokenizer is the run's (or the
-    export's) copy.
+    export's) copy. names_text_encoder: as `tcl.checkpoints.run_folder.model_of_run`.
     """
     if is_export(Path(path)):
-        return model_of_export(Path(path))
+        return asdict(read_config(Path(path)).model)
     run = run_folder_of(path)
-    if run is None:
-        return None
-    said = yaml.safe_load((run / "config.yaml").read_text())
-    if not isinstance(said, dict) or "model" not in said:
-        raise InputError(f"init: {run / 'config.yaml'} has no `model` section; give the folder of a run as it was left")
-    model = said["model"]
-    model["image"]["pretrained"] = model["text"]["pretrained"] = False
-    if (run / "tokenizer").is_dir():
-        model["text"]["tokenizer"] = str(run / "tokenizer")
-    return model
+    return None if run is None else asdict(run_folder.model_of_run(run, names_text_encoder=names_text_encoder))
 
 
 def fill(

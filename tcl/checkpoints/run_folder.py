@@ -1,21 +1,23 @@
 """What a run says of the model that it trained: its configuration, and the facts for the model card."""
 
-import json
 import os
+import warnings
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.typed_section import decode, warn_of_older
+from tcl.checkpoints.export_format import ANSWERS, ExportConfig, check_self_contained, read_answers, read_description
 from tcl.config import ModelConfig
-from tcl.data.answer_list import read_answer_list
+from tcl.config_checks import check_at_least, check_model
 from tcl.errors import InputError
+from tcl.plain_values import read_json, read_yaml
 from tcl.runs.history import option, stages_of
 from tcl.runs.metrics_file import read_metrics
+from tcl.typed_section import decode, typed, warn_of_older
+
+MODEL = "model.json"
+"""In a run's folder: what its checkpoints can be built from, as an export's config.json."""
 
 
 @dataclass
@@ -46,33 +48,73 @@ def run_folder_of(path: str) -> Path | None:
 def config_of_run(run: Path) -> tuple[ExportConfig, list[str] | None]:
     """What the run trained, and the closed list of answers of VQA.
 
-    Its tokenizer is the copy in the run's folder. InputError: config.yaml is not one that a run of this version would
-    leave, or the list of answers is gone.
+    Anybody may have written the folder: its tokenizer is the copy in it, and nothing that it names elsewhere, on disk
+    or on the hub, is followed. InputError: the description is not one that a run of this version would leave.
     """
-    said, path = _read_config(run), str(run / "config.yaml")
+    tokenizer = _tokenizer_of(run)
+    if (run / MODEL).is_file():
+        return read_description(run / MODEL, tokenizer), read_answers(run)
+    said, path = _read_config(run), run / "config.yaml"
     absent: dict[str, Any] = {}
-    model = decode(ModelConfig, said["model"], path, absent, "model.")
-    model.image.pretrained = model.text.pretrained = False
-    if (run / "tokenizer").is_dir():
-        model.text.tokenizer = str(run / "tokenizer")
-    warn_of_older(run / "config.yaml", absent)
+    model = decode(ModelConfig, said["model"], str(path), absent, "model.")
+    warn_of_older(path, absent)
+    _make_self_contained(model, tokenizer, path)
     texts = {name: said["data"].get(name) for name in ("max_tokens", "max_words")}
     for name, value in texts.items():
-        if not isinstance(value, int):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{path}: data.{name} is {value!r}; accepted: an integer, with which the run was trained")
     if said.get("task") != "vqa":
         return ExportConfig("tcl", model, **texts), None
-    named = said["answers"].get("list")
-    if named is not None and not Path(named).is_file():
-        raise InputError(f"{path}: answers.list {named!r} is not there; start where training started, or put it there")
-    answers = read_answer_list(Path(named), f"{path}: answers.list") if named is not None else None
-    return ExportConfig("vqa", model, **texts, decoder_layers=said["answers"].get("decoder_layers")), answers
+    layers = said["answers"].get("decoder_layers")
+    typed(layers, int | None, f"{path}: answers.decoder_layers")
+    check_at_least(1, {f"{path}: answers.decoder_layers": layers})
+    answers = read_answers(run)
+    if answers is None and said["answers"].get("list") is not None:
+        warnings.warn(
+            f"{path}: answers.list lies outside of the run and is not read: answers are written freely; copy the list "
+            f"to {run / ANSWERS} to choose from it",
+            stacklevel=2,
+        )
+    return ExportConfig("vqa", model, **texts, decoder_layers=layers), answers
+
+
+def model_of_run(run: Path, *, names_text_encoder: bool = False) -> ModelConfig:
+    """The model that the run trained; names_text_encoder: model.text.name is replaced afterwards, by one that the user
+    typed. InputError as `config_of_run`."""
+    if (run / MODEL).is_file():
+        return read_description(run / MODEL, _tokenizer_of(run)).model
+    path = run / "config.yaml"
+    model = decode(ModelConfig, _read_config(run)["model"], str(path), {}, "model.")
+    if names_text_encoder:
+        model.text.name = "bert"
+    _make_self_contained(model, _tokenizer_of(run), path)
+    return model
+
+
+def _tokenizer_of(run: Path) -> Path:
+    if not (run / "tokenizer").is_dir():
+        raise InputError(
+            f"{run} has no folder `tokenizer`, and one that its config.yaml names elsewhere is not followed; put the "
+            f"run's tokenizer there"
+        )
+    return run / "tokenizer"
+
+
+def _make_self_contained(model: ModelConfig, tokenizer: Path, path: Path) -> None:
+    """A run before MODEL was written: its own weights and the tokenizer beside it replace what it started from."""
+    model.image.pretrained = model.text.pretrained = False
+    model.text.tokenizer = str(tokenizer)
+    check_self_contained(model, path)
+    check_model(model)
 
 
 def facts_of_run(run: Path, checkpoint: Path) -> RunFacts:
     """For the card of the weights in `checkpoint`, a step_* folder of `run`: what holds for them, whatever the run has
     done since."""
-    steps = json.loads((checkpoint / "progress.json").read_text())["step"]
+    progress = read_json(checkpoint / "progress.json", "source")
+    steps = typed(
+        progress.get("step") if isinstance(progress, dict) else None, int, f"{checkpoint}/progress.json: step"
+    )
     stages = stages_of(run, steps)
     task = option(stages[-1][1], "task")
     shards = [place for _, said in stages for place in option(said, "data.train[].shards") or []]
@@ -98,10 +140,7 @@ def _over_stages(stages: list[tuple[int, dict]], name: str) -> Any:
 
 def _read_config(run: Path) -> dict:
     path = run / "config.yaml"
-    try:
-        said = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    said = read_yaml(path, "source")
     sections = (
         ("model", "data", "answers") if isinstance(said, dict) and said.get("task") == "vqa" else ("model", "data")
     )

@@ -11,14 +11,13 @@ What became of every tensor is in <out>/conversion.json; docs/checkpoints.md has
 import argparse
 from pathlib import Path
 
-import yaml
-
 from tcl.checkpoints.conversion_report import REPORT, Report
-from tcl.checkpoints.typed_section import decode
 from tcl.commands.parser import command_parser
 from tcl.config import ModelConfig
 from tcl.errors import InputError
+from tcl.plain_values import read_yaml
 from tcl.shown import say
+from tcl.typed_section import decode
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,10 +85,7 @@ def read_model(path: Path | None) -> ModelConfig:
     """The `model` section of a configuration file, what it leaves out at its default. InputError: unknown fields."""
     if path is None:
         return ModelConfig()
-    try:
-        said = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"config: {path} cannot be read ({' '.join(str(error).split())})") from error
+    said = read_yaml(path, "config")
     if not isinstance(said, dict) or "model" not in said:
         raise InputError(f"config: {path} has no `model` section")
     return decode(ModelConfig, said["model"], str(path), {}, "model.")

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,18 @@ from tcl.command_line import save_config
 from tcl.runs.history import begin_stage, former_texts
 
 
-def write_description(
-    config: Any, tokenizer: PreTrainedTokenizerBase, *, step: int, former_run: Path | None
+def describe_run_folder(
+    config: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    describe_model: Callable[[Path], None],
+    *,
+    step: int,
+    former_run: Path | None,
 ) -> str | None:
     """Into config.output_dir, for a run that goes on at `step` from a checkpoint of `former_run`, if from one.
 
-    config: of any kind that trains. Returns why it cannot be written, None if it could.
+    config: of any kind that trains. describe_model: writes into a folder what the weights can be built from. Returns
+    why it cannot be written, None if it could.
 
     Each file is whole at every moment: the former one, or the new one.
     """
@@ -29,6 +36,7 @@ def write_description(
         save_config(replace(config, train=replace(config.train, resume=None)), partial)
         begin_stage(folder, step, partial.read_text(encoding="utf-8"), former)
         _save_tokenizer(tokenizer, folder / "tokenizer")
+        describe_model(folder)
         partial.replace(folder / "config.yaml")
     except OSError as error:
         with contextlib.suppress(OSError):

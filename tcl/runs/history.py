@@ -8,9 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tcl.errors import InputError
+from tcl.plain_values import read_yaml
 
 FOLDER = "history"
 _NAME = re.compile(r"step_(\d{8,})\.yaml")
@@ -27,22 +26,10 @@ def stages_of(run: Path, step: int) -> list[tuple[int, dict]]:
 
 def read_options(path: Path) -> dict:
     """The sections of a configuration as they were saved. InputError: it cannot be read."""
-    try:
-        said = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+    said = read_yaml(path, "output_dir")
     if not isinstance(said, dict):
         raise InputError(f"{path}: a {type(said).__name__} instead of sections of options; give a run as it was left")
     return said
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Without aliases, which a saved configuration has no use for: they make endless and enormous values."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"an alias in line {self.peek_event().start_mark.line + 1}")
-        return super().compose_node(parent, index)
 
 
 def option(said: Any, name: str) -> Any:

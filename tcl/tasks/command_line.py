@@ -1,15 +1,10 @@
 """The command line of `tcl finetune` and `tcl evaluate`: which task, with the model of its initial weights."""
 
-import argparse
 import importlib
-import tempfile
 from functools import partial
-from pathlib import Path
-
-import yaml
 
 from tcl.checkpoints.initial import model_of_run
-from tcl.command_line import parse_config
+from tcl.command_line import Given, given_by, help_if_asked, read_options, resolve
 from tcl.errors import InputError
 from tcl.tasks import TASKS
 from tcl.training.task import BuildTask, RunConfig
@@ -21,38 +16,38 @@ def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig
     trains: data to train on are needed, as they are not for an evaluation. InputError: no task, or an unknown one, and
     as `parse_config`.
     """
-    task, init = _task_and_init(arguments)
+    command = f"tcl {'finetune' if trains else 'evaluate'}"
+    helping = {"-h", "--help"} & set(arguments)
+    options = read_options([argument for argument in arguments if argument not in helping], command)
+    task = _last_said("task", options)
     if task not in TASKS:
         raise InputError(
             f"task: {task!r} is not possible; accepted: {', '.join(TASKS)}, in the file of --config or as --task"
         )
     module = importlib.import_module(f"tcl.tasks.{task}")
-    program = f"tcl {'finetune' if trains else 'evaluate'} --task {task}"
-    check = partial(module.check, trains=trains)
-    model = model_of_run(init) if init is not None else None
-    if model is None:
-        return parse_config(arguments, module.Config, check, program), module.build
-    with tempfile.TemporaryDirectory() as folder:
-        defaults = Path(folder) / "model_of_init.yaml"
-        defaults.write_text(yaml.safe_dump({"model": model}))
-        first = ["--config", str(defaults)]  # what the user says comes later and wins
-        return parse_config(first + arguments, module.Config, check, program), module.build
+    program = f"{command} --task {task}"
+    help_if_asked(arguments, module.Config, program)
+    given = given_by(options, module.Config, program)
+    init = _last_said("init", options)
+    if init is not None:
+        text = next((True for one in given if "name" in _section(_section(one.said, "model"), "text")), False)
+        model = model_of_run(str(init), names_text_encoder=text)
+        given = [Given(f"{init}: ", {"model": model}), *given] if model is not None else given
+    return resolve(given, module.Config, partial(module.check, trains=trains)), module.build
 
 
-def _task_and_init(arguments: list[str]) -> tuple[str | None, str | None]:
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--config", action="append", default=[])
-    early.add_argument("--task")
-    early.add_argument("--init")
-    given, _ = early.parse_known_args(arguments)
-    said: dict = {}
-    for path in given.config:
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(
-                f"config: {path} cannot be read ({' '.join(str(error).split())}); give a YAML file"
-            ) from error
-        said |= content if isinstance(content, dict) else {}
-    init = given.init or said.get("init")
-    return given.task or said.get("task"), None if init is None else str(init)
+def _last_said(name: str, options: list[tuple[str, list[str]] | Given]) -> object:
+    """What was said last of a field outside of all sections; None: nothing."""
+    said = None
+    for one in options:
+        if isinstance(one, Given):
+            said = one.said.get(name, said)
+        elif one[0] == name and one[1]:
+            said = None if one[1][-1] == "null" else one[1][-1]
+    return said
+
+
+def _section(said: dict, name: str) -> dict:
+    """What is said there may be no section; that is refused later."""
+    found = said.get(name)
+    return found if isinstance(found, dict) else {}

@@ -150,6 +150,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         notices = fill(student, weights, config.init)
     data = config.data
     augment = Augment(data.augment, config.model.image.image_size)
+    candidates = _closed_list(config.answers) if config.answers.list is not None else None
     evaluate = None
     if data.val is not None:
         questions = load_question_set(
@@ -162,7 +163,6 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         if questions.bad:
             skipped = ", ".join(f"{count} {cause}" for cause, count in questions.bad.most_common())
             notices.append(f"data.val: skipped {skipped}")
-        candidates = _closed_list(config.answers) if config.answers.list is not None else None
         if candidates is not None:
             notices.append(_missing_from_list(questions, candidates))
             if config.answers.rank_k > len(candidates):
@@ -179,6 +179,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
             config, networks, config.answers.max_tokens, bf16=accelerator.mixed_precision == "bf16"
         ),
         notices,
+        candidates,
     )
 
 

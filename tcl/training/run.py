@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from tcl.checkpoints.build import describe_run
 from tcl.checkpoints.checkpoint_store import CheckpointStore
 from tcl.checkpoints.run_folder import run_folder_of
 from tcl.data.batch import Batch, QuestionBatch, to_device
@@ -18,7 +20,7 @@ from tcl.data.loader import TrainLoader, open_sources
 from tcl.data.normalise import normalise_images
 from tcl.data.stream import Source
 from tcl.errors import InputError, Preempted
-from tcl.runs.description import write_description
+from tcl.runs.description import describe_run_folder
 from tcl.runs.launcher import watch_launcher
 from tcl.runs.length import Length
 from tcl.runs.lock import only_run_in
@@ -154,7 +156,9 @@ def _begin(
     problem = None
     if accelerator.is_main_process:
         former_run = run_folder_of(str(start.checkpoint)) if start.checkpoint else None
-        problem = write_description(config, task.tokenizer, step=start.step, former_run=former_run)
+        lengths = {"max_tokens": config.data.max_tokens, "max_words": config.data.max_words}
+        describe = partial(describe_run, config.model, task.student, **lengths, answers=task.answers)
+        problem = describe_run_folder(config, task.tokenizer, describe, step=start.step, former_run=former_run)
     raise_together(problem)
     start_trackers(accelerator, config)
     total_steps = length.last_step(start.step, start.samples)

@@ -95,6 +95,8 @@ class Task:
     """Estimate for one device, at the end of the student's forward pass."""
     notices: list[str] = field(default_factory=list)
     """Lines for the person watching, at the start."""
+    answers: list[str] | None = None
+    """The closed list from which answers are chosen, which the run keeps a copy of."""
 
 
 BuildTask = Callable[[RunConfig, Accelerator], Task]
