@@ -6,6 +6,7 @@ answers.txt               VQA: the closed list of answers, one a line, where the
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +63,7 @@ class ExportConfig:
 
 def is_export(folder: Path) -> bool:
     """Is `folder` a model in our format?"""
-    return (folder / "model.safetensors").is_file() and (folder / CONFIG).is_file()
+    return os.path.isfile(folder / "model.safetensors") and os.path.isfile(folder / CONFIG)
 
 
 def write_config(config: ExportConfig, folder: Path) -> None:

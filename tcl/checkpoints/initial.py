@@ -1,5 +1,6 @@
 """What fine-tuning starts from: a run of ours, one of its checkpoints, an export, a weights file, published weights."""
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ ACCEPTED = "a run's output_dir, a step_* folder, an export, a student.safetensor
 def initial_weights(path: str) -> dict[str, Tensor]:
     """The student's weights of `path` (config field init), by our names. InputError: there are none, or damaged."""
     file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(file):
         folder = weights_folder(path, "init", ACCEPTED)
         file = folder / ("model.safetensors" if is_export(folder) else "student.safetensors")
     weights = read_weights(file, "init", ACCEPTED)
@@ -38,12 +39,12 @@ def weights_folder(path: str, field: str, accepted: str) -> Path:
     InputError, naming `field` and what is `accepted`: there are none, or they are damaged.
     """
     place = Path(path)
-    if (place / "checkpoints").is_dir():
+    if os.path.isdir(place / "checkpoints"):
         intact, _ = newest_intact(place / "checkpoints")
         if intact is None:
             raise InputError(f"{field}: {path} has no intact checkpoint; accepted: {accepted}")
         return intact
-    if not is_export(place) and not (place / "student.safetensors").is_file():
+    if not is_export(place) and not os.path.isfile(place / "student.safetensors"):
         raise InputError(f"{field}: {path!r} holds no weights; accepted: {accepted}")
     if (place / "manifest.json").is_file() and (wrong := verify(place)):
         raise InputError(f"{field}: {place} is damaged: {wrong}; use another checkpoint")
@@ -52,7 +53,7 @@ def weights_folder(path: str, field: str, accepted: str) -> Path:
 
 def normalisation_of(image: ImageEncoderConfig, init: str | None) -> ImageEncoderConfig:
     """`image` with the published mean and std where `init` is a published file and no others are given."""
-    if init is None or not Path(init).is_file() or init.endswith(".safetensors"):
+    if init is None or not os.path.isfile(init) or init.endswith(".safetensors"):
         return image
     return replace(image, mean=image.mean or PUBLISHED_MEAN, std=image.std or PUBLISHED_STD)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
+from tcl.models.bounded_memory import BoundedMemory
 
 
 class ImageEncoder(nn.Module):
@@ -44,14 +45,23 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     if isinstance(config.pretrained, str):
         arguments["pretrained_cfg_overlay"] = {"file": config.pretrained}
     try:
-        vit = timm.create_model(config.name, pretrained=bool(config.pretrained), **arguments)
+        with BoundedMemory("model.image"):
+            vit = timm.create_model(config.name, pretrained=bool(config.pretrained), **arguments)
+    except InputError:
+        raise
     except Exception as error:  # timm raises whatever the constructor of the named model raises
         raise InputError(
             f"model.image: timm cannot build {config.name!r} with {arguments} (pretrained={config.pretrained!r}): "
-            f"{error}; name a timm ViT with a [CLS] token, e.g. vit_base_patch16_224"
+            f"{' '.join(str(error).split())}; name a timm ViT with a [CLS] token, e.g. vit_base_patch16_224"
         ) from error
-    if getattr(vit, "cls_token", None) is None or not hasattr(vit, "patch_embed"):
+    if getattr(vit, "cls_token", None) is None or not _is_vit(vit):
         raise InputError(
             f"model.image.name: {config.name!r} is not a ViT with a [CLS] token; name one, e.g. vit_base_patch16_224"
         )
     return ImageEncoder(vit, config.mean, config.std)
+
+
+def _is_vit(vit: nn.Module) -> bool:
+    """Has `vit` what ImageEncoder asks of it? Kin such as XCiT and PiT lack some."""
+    patches = getattr(vit, "patch_embed", None)
+    return hasattr(patches, "grid_size") and hasattr(vit, "num_prefix_tokens") and hasattr(vit, "num_features")

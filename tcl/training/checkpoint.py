@@ -10,10 +10,11 @@ The same files come from one process, DDP and every ZeRO stage, and any of them 
 numbers are functions of the seed and the step (tcl.training.step), so their state needs no saving.
 """
 
-import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
+from tcl.plain_values import read_json
 from tcl.training.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, verify
 from tcl.training.engine import Engine
 from tcl.training.full_weights import (
@@ -34,6 +36,7 @@ from tcl.training.full_weights import (
     set_steps_taken,
     steps_taken,
 )
+from tcl.typed_section import typed
 
 
 @dataclass
@@ -136,7 +139,7 @@ def _find_checkpoint(resume: str, folder: Path) -> tuple[Path | None, list[str]]
             )
         return intact, passed_over
     path = Path(resume)
-    if not (path / "progress.json").is_file():
+    if not os.path.isfile(path / "progress.json"):
         raise InputError(f"train.resume: {resume!r} is not a checkpoint; give auto, none or a step_* folder")
     if wrong := verify(path):
         raise InputError(f"train.resume: {resume} is damaged: {wrong}; use auto or another step_* folder")
@@ -151,7 +154,7 @@ def _find_checkpoint(resume: str, folder: Path) -> tuple[Path | None, list[str]]
 def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> Progress:
     """Fill the models and the optimiser from `path`, on every process. InputError: another architecture."""
     weights, moments = load_file(path / "student.safetensors"), load_file(path / "optimizer.safetensors")
-    progress = json.loads((path / "progress.json").read_text())
+    progress = read_progress(path)
     parameters = dict(engine.student.named_parameters())
     shapes = {name: getattr(parameter, "ds_shape", parameter.shape) for name, parameter in parameters.items()}
     for name in sorted(shapes.keys() | weights.keys()):
@@ -168,8 +171,20 @@ def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> Progress:
             set_full_moments(engine.optimizer, parameter, {key: moments[f"{name}.{key}"] for key in MOMENTS})
     set_steps_taken(engine.optimizer, progress["steps_taken"])
     _load_teacher(teacher, path / "teacher.safetensors")
-    loaders = [LoaderState.from_json(loader) for loader in progress["loaders"]]
-    return Progress(progress["step"], progress["best_score"], loaders)
+    return Progress(progress["step"], progress["best_score"], progress["loaders"])
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """progress.json of the checkpoint `path`, its `loaders` as LoaderStates. InputError: it is not as we write it."""
+    place = f"train.resume: {path / 'progress.json'}"
+    said = read_json(path / "progress.json", "train.resume")
+    kinds = {"step": int, "steps_taken": int, "best_score": float | None}
+    try:
+        found = {name: typed(said[name], kind, f"{place}: {name}") for name, kind in kinds.items()}
+        found["loaders"] = [LoaderState.from_json(loader) for loader in said["loaders"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{place} is not one that a run leaves ({error!r}); use another checkpoint") from error
+    return found
 
 
 def _load_teacher(teacher: nn.Module, path: Path) -> None:
