@@ -1,4 +1,4 @@
-"""A mistake under several processes of torchrun or `accelerate launch` is told once, by rank 0, and last by torchrun."""
+"""A mistake of several processes of torchrun or `accelerate launch`: told once, by rank 0, and last by torchrun."""
 
 import json
 import os

@@ -1,6 +1,7 @@
-"""Networks whose sizes no machine could hold are refused while they are built, before their memory is asked for."""
+"""Networks whose sizes no machine could hold are refused before their memory is asked for."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,11 +12,23 @@ from tcl.errors import InputError
 _FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.arange, torch.linspace}
 
 
-class BoundedMemory(TorchFunctionMode):
-    """A context in which the tensors that are made may take no more than the machine's memory in all.
+def refuse_too_large(build: Callable[[], object], field: str) -> None:
+    """Call `build`, which makes a network, without its memory, and add up what it would take.
 
-    InputError, naming the config section `field`, for the tensor that would be too much.
+    torch's random numbers stay where they are. InputError, naming the config section `field`: more than the machine
+    has. Whatever else `build` raises is left for the real call to raise.
     """
+    try:
+        with torch.random.fork_rng(devices=[]), _BoundedMemory(field):
+            build()
+    except InputError:
+        raise
+    except Exception:  # a constructor that needs numbers that are there
+        return
+
+
+class _BoundedMemory(TorchFunctionMode):
+    """Tensors are made on the meta device, and may take no more than the machine's memory in all."""
 
     def __init__(self, field: str):
         super().__init__()
@@ -23,14 +36,17 @@ class BoundedMemory(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         options = kwargs or {}
-        if function in _FACTORIES:
-            self.asked += function(*args, **{**options, "device": "meta"}).nbytes
-            if self.asked > self.most:
-                raise InputError(
-                    f"{self.field}: a network of these sizes takes more than {self.asked / 2**30:,.0f} GiB, this machine "
-                    f"has {self.most / 2**30:,.0f}; use smaller ones"
-                )
-        return function(*args, **options)
+        # timm computes its rates of dropped paths on a device that it names: a number for each layer.
+        if function not in _FACTORIES or str(options.get("device")) == "cpu":
+            return function(*args, **options)
+        made = function(*args, **{**options, "device": "meta"})
+        self.asked += made.nbytes
+        if self.asked > self.most:
+            raise InputError(
+                f"{self.field}: a network of these sizes takes more than {self.asked / 2**30:,.0f} GiB, this machine "
+                f"has {self.most / 2**30:,.0f}; use smaller ones"
+            )
+        return made
 
 
 def host_memory() -> int:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
-from tcl.models.bounded_memory import BoundedMemory
+from tcl.models.bounded_memory import refuse_too_large
 
 
 class ImageEncoder(nn.Module):
@@ -45,8 +45,9 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     if isinstance(config.pretrained, str):
         arguments["pretrained_cfg_overlay"] = {"file": config.pretrained}
     try:
-        with BoundedMemory("model.image"):
-            vit = timm.create_model(config.name, pretrained=bool(config.pretrained), **arguments)
+        if not config.pretrained:
+            refuse_too_large(lambda: timm.create_model(config.name, **arguments), "model.image")
+        vit = timm.create_model(config.name, pretrained=bool(config.pretrained), **arguments)
     except InputError:
         raise
     except Exception as error:  # timm raises whatever the constructor of the named model raises

@@ -4,6 +4,7 @@ The encoder is the stock transformers model with fewer layers, so that BERT, RoB
 BERT layers) keep their own embeddings and position numbering.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from transformers.models.bert.modeling_bert import BertConfig, BertLayer
 
 from tcl.config import TextEncoderConfig
 from tcl.errors import InputError
-from tcl.models.bounded_memory import BoundedMemory
+from tcl.models.bounded_memory import refuse_too_large
 from tcl.models.dropout import Dropout
 
 _FROM_PADDING = (
@@ -61,15 +62,18 @@ def load_masked_lm(config: TextEncoderConfig, vocab_size: int, pad_id: int) -> P
             model = AutoModelForMaskedLM.from_pretrained(source, **options, **config.overrides)
         else:
             sizes = {"vocab_size": vocab_size, "pad_token_id": pad_id, **config.overrides}
-            with BoundedMemory("model.text"):
-                model = AutoModelForMaskedLM.from_config(_architecture(config.name, sizes), attn_implementation="sdpa")
+            architecture = _architecture(config.name, sizes)
+            build = partial(AutoModelForMaskedLM.from_config, architecture, attn_implementation="sdpa")
+            refuse_too_large(build, "model.text")
+            model = build()
     except InputError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, ... with messages of many lines
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"model.text: transformers cannot build {source!r} with {config.overrides} "
-            f"(pretrained={config.pretrained!r}): {(str(error).splitlines() or [type(error).__name__])[0]}; name a BERT-like model type (bert, "
-            f"roberta), a hub id or a local folder"
+            f"(pretrained={config.pretrained!r}): {said}; name a BERT-like model type (bert, roberta), a hub id or a "
+            f"local folder"
         ) from error
     if vocab_size > model.config.vocab_size:
         raise InputError(

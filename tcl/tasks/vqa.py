@@ -137,8 +137,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
             f"tokenizer of a BERT-like model"
         )
     encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
-    for field, tokens in (("data", config.data.max_tokens), ("answers", config.answers.max_tokens)):
-        check_length(tokens, encoders.text_encoder.bert.config, f"{field}.max_tokens")
+    for section, tokens in (("data", config.data.max_tokens), ("answers", config.answers.max_tokens)):
+        check_length(tokens, encoders.text_encoder.bert.config, f"{section}.max_tokens")
     weights = initial_weights(config.init) if config.init is not None else {}
     fine_tuned = any(name.startswith("networks.") for name in weights)
     notices = []
