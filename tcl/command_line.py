@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import jsonargparse
 
 from tcl.config import PretrainConfig
-from tcl.config_checks import check_pretrain
+from tcl.config_checks import check_pretrain, check_sizes
 from tcl.errors import InputError
 from tcl.plain_values import dump_yaml, parse_yaml, read_yaml
 from tcl.typed_section import checked, filled, merged, nearest
@@ -65,6 +65,7 @@ def resolve(given: list[Given], kind: type[Config], check: Callable[[Config], No
     for place, said in given:
         values = merged(kind, values, checked(kind, said, place))
     config = filled(kind, values, "", {})
+    check_sizes(config)
     check(config)
     return config
 

@@ -3,7 +3,10 @@
 Each function takes a section of a configuration and raises InputError for the first impossible value in it.
 """
 
+import os
 import re
+import stat
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from tcl.config import (
@@ -31,6 +34,55 @@ def check_pretrain(config: PretrainConfig) -> None:
     check_eval(config.eval)
     check_data(config.data)
     check_optim(config.optim)
+
+
+LARGEST = {
+    "seed": 2**53,
+    "model.image.image_size": 4096,
+    "model.embed_dim": 2**16,
+    "model.lmi_regions": 1024,
+    "objective.queue_size": 2**26,
+    "data.max_tokens": 2**16,
+    "data.max_words": 2**16,
+    "data.workers": 1024,
+    "data.timeout": 10**6,
+    "data.augment.randaugment_ops": 1000,
+    "train.batch_size": 2**20,
+    "train.accumulate_steps": 2**20,
+    "train.process_timeout": 10**6,
+    "eval.batch_size": 2**20,
+    "answers.max_tokens": 2**16,
+    "answers.beams": 1024,
+    "answers.decoder_layers": 1024,
+}
+"""Numbers beyond these would ask for memory, processes or time that no machine has; of other fields OTHERS."""
+OTHERS = 2**31
+
+
+def check_sizes(config: Any, prefix: str = "") -> None:
+    """Numbers in all sections of any configuration, and where what it writes goes. InputError: one that is too large,
+    an output_dir that can be no folder."""
+    for field in fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        if is_dataclass(value):
+            check_sizes(value, f"{name}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            most = LARGEST.get(name, OTHERS)
+            require(abs(value) <= most, name, value, f"a number of at most {most:,}")
+        elif name == "output_dir":
+            check_output_dir(value)
+
+
+def check_output_dir(path: str) -> None:
+    """A folder, or a place where one can be made."""
+    require(path.strip() != "", "output_dir", path, "a folder")
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"output_dir: {path!r} can be no folder ({error.strerror}); name another one") from error
+    require(is_folder, "output_dir", path, "a folder, which this is not")
 
 
 def require(holds: bool, field_name: str, value: Any, accepted: str) -> None:
@@ -72,6 +124,17 @@ def check_model(model: ModelConfig) -> None:
     """Sizes; whether names can be built is for timm and transformers to say."""
     check_at_least(1, {"model.embed_dim": model.embed_dim, "model.lmi_regions": model.lmi_regions})
     check_image_size(model.image)
+    for name in ("mean", "std"):
+        values = getattr(model.image, name)
+        least = 0 if name == "mean" else 0.001
+        fits = values is None or all(least <= value <= 1 for value in values)
+        require(fits, f"model.image.{name}", values, f"three numbers from {least} to 1")
+    for part in ("image", "text"):
+        for name, value in getattr(model, part).overrides.items():
+            most = 1024 if re.search(r"depth|layers|heads", name) else 2**24
+            numbers = value if isinstance(value, list) else [value]
+            fits = all(not isinstance(number, (int, float)) or abs(number) <= most for number in numbers)
+            require(fits, f"model.{part}.overrides.{name}", value, f"at most {most:,}")
 
 
 def check_image_size(image: ImageEncoderConfig) -> None:
@@ -79,6 +142,10 @@ def check_image_size(image: ImageEncoderConfig) -> None:
     check_at_least(1, {"model.image.image_size": image.image_size})
     in_name = re.search(r"patch(\d+)", image.name)
     patch = image.overrides.get("patch_size", int(in_name[1]) if in_name else None)
+    sized = patch is None or (isinstance(patch, int) and not isinstance(patch, bool) and patch >= 1)
+    require(sized or isinstance(patch, list), "model.image.overrides.patch_size", patch, "a whole number >= 1")
+    if isinstance(patch, list):
+        return  # one for each side is for timm to say
     if patch is not None and image.image_size % patch:
         near = max(patch, round(image.image_size / patch) * patch)
         raise InputError(

@@ -107,7 +107,7 @@ def typed(value: Any, hint: Any, place: str) -> Any:
         return filled(hint, checked(hint, value, "", f"{place}."), "", {}, f"{place}.")
     if not _fits(value, hint):
         raise refusal(value, hint, place)
-    return _bounded(float(value) if hint is float else value, place)
+    return float(_bounded(value, place)) if hint is float else _bounded(value, place)
 
 
 def _fits(value: Any, hint: Any) -> bool:

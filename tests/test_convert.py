@@ -362,7 +362,7 @@ def test_command_line_there_and_back(tmp_path, tokenizer, capsys):
         (["--to", "tcl", "a", "b", "--image_size", "96"], "image_size: has no meaning with --to tcl"),
         (["--from", "tcl", "a", "b", "--config", "c"], "config: has no meaning with --from tcl"),
         (["--from", "hf-bert", "a", "b", "--text_heads", "2"], "text_heads: has no meaning with --from hf-bert"),
-        (["--from", "hf-bert", "a", "b", "--config", "nowhere.yaml"], "config: nowhere.yaml cannot be read"),
+        (["--from", "hf-bert", "a", "b", "--config", "nowhere.yaml"], "config: 'nowhere.yaml' cannot be read"),
         (["--from", "tcl", "nowhere.pth", "b"], "source: nowhere.pth cannot be read"),
     ],
 )

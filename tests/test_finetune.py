@@ -268,7 +268,10 @@ def test_the_model_of_the_run_is_the_default_and_another_resolution_is_interpola
     config, build = vqa(data, tmp_path, "--model.image.image_size=64")
     assert config.model.embed_dim == 32 and config.model.text.overrides["hidden_size"] == 32
     assert config.model.image == ImageEncoderConfig(
-        image_size=64, overrides={"embed_dim": 32, "depth": 2, "num_heads": 2}
+        image_size=64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        overrides={"embed_dim": 32, "depth": 2, "num_heads": 2},
     )
     assert config.model.text.tokenizer == str(data / "pretrained" / "tokenizer")
     notices = build(config, _accelerator()).notices
@@ -293,11 +296,11 @@ def test_a_checkpoint_of_another_architecture_names_the_sizes(data, tmp_path):
     [
         (vqa, ["--answers.list=nowhere.txt"], r"^answers\.list: 'nowhere\.txt' is not possible; accepted: a file"),
         (vqa, ["--answers.rank_k=0"], r"^answers\.rank_k: 0 is not possible; accepted: a number >= 1$"),
-        (vqa, ["--eval.metric=f1"], r"config: .*metric"),
+        (vqa, ["--eval.metric=f1"], r"^eval\.metric is 'f1'; accepted: vqa, exact"),
         (vqa, ["--data.val=nowhere/*.tar"], r"no file matches nowhere"),
         (retrieval, ["--train.batch_size=1"], r"^train\.batch_size: 1 with objective\.itm_weight"),
         (retrieval, ["--task=grounding"], r"^task: 'grounding' is not possible; accepted: retrieval, vqa"),
-        (retrieval, ["--config=nowhere.yaml"], r"^config: nowhere\.yaml cannot be read"),
+        (retrieval, ["--config=nowhere.yaml"], r"^config: 'nowhere\.yaml' cannot be read"),
     ],
 )
 def test_impossible_options_are_named(data, tmp_path, task, options, message):

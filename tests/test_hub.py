@@ -151,12 +151,12 @@ def test_a_vqa_run_brings_its_answers_and_its_decoder(tmp_path):
     (tmp_path / "answers.txt").write_text("yes\n\n a red  mat \n")
     config = vqa.Config(model=saved.model, answers=vqa.Answers(list=str(tmp_path / "answers.txt"), decoder_layers=3))
     run = make_run(tmp_path / "run", config, saved.student, {"x": torch.zeros(1)})
+    with pytest.warns(UserWarning, match=r"config\.yaml: answers\.list lies outside of the run and is not read"):
+        assert load_pretrained(str(run)).answers is None
+    (tmp_path / "answers.txt").rename(run / "answers.txt")
     loaded = load_pretrained(str(run))
     assert (loaded.kind, loaded.max_words, loaded.answers) == ("vqa", 50, ANSWERS)
     assert same_weights(loaded.student, saved.student)
-    (tmp_path / "answers.txt").unlink()
-    with pytest.raises(InputError, match=r"config\.yaml: answers\.list '.*answers\.txt' is not there"):
-        load_pretrained(str(run))
 
 
 def test_the_card_says_what_the_run_says_and_what_is_to_be_filled_in(tmp_path):
@@ -176,7 +176,7 @@ def test_fine_tuning_starts_from_an_export(kind, tmp_path):
     save_pretrained(saved, tmp_path / "export")
     path = str(tmp_path / "export")
     described = model_of_run(path)
-    assert described["image"]["mean"] == list(IMAGE.mean) and described["text"]["tokenizer"] == path
+    assert described["image"]["mean"] == IMAGE.mean and described["text"]["tokenizer"] == path
     other = build_student(ExportConfig(kind, MODEL, decoder_layers=3), TOKENIZER)
     assert fill(other, initial_weights(path), path) == []
     assert same_weights(other, saved.student)
@@ -217,7 +217,7 @@ def test_a_config_of_this_version_loads_without_a_word(export):
         (lambda said: said.update(format_version=FORMAT_VERSION + 1), r"format_version 2 is newer .* upgrade tcl"),
         (lambda said: said.pop("format"), r"no `format: tcl`"),
         (lambda said: said["model"].update(depth=3), r"model\.depth is not known to this version"),
-        (lambda said: said["model"].update(embed_dim="8"), r"model\.embed_dim is '8'; accepted: <class 'int'>"),
+        (lambda said: said["model"].update(embed_dim="8"), r"model\.embed_dim is '8'; accepted: a whole number"),
         (lambda said: said["model"].update(embed_dim=0), r"model\.embed_dim: 0 is not possible"),
         (lambda said: said["model"].update(text=3), r"model\.text is 3; accepted: a section"),
         (lambda said: said.update(kind="captioner"), r"kind is 'captioner'"),

@@ -129,7 +129,7 @@ def test_weights_cut_short(export):
         ("text", {"name": "someone/else"}, r"is no model type of transformers"),
         ("image", {"overrides": {"checkpoint_path": "/tmp/x.pth"}}, r"overrides\.checkpoint_path .* is not accepted"),
         ("image", {"overrides": {"pretrained_cfg_overlay": {"file": "x"}}}, r"overrides\.pretrained_cfg_overlay"),
-        ("image", {"overrides": {"embed_dim": {"a": 1}}}, r"overrides\.embed_dim .* is not accepted"),
+        ("image", {"overrides": {"embed_dim": {"a": 1}}}, r"overrides\.embed_dim is {'a': 1}; accepted: a number"),
         ("text", {"overrides": {"trust_remote_code": True}}, r"overrides\.trust_remote_code .* is not accepted"),
         ("text", {"overrides": {"attn_implementation": "a/kernel"}}, r"overrides\.attn_implementation"),
         ("text", {"overrides": {"auto_map": {"AutoModelForMaskedLM": "a--b.C"}}}, r"overrides\.auto_map"),
@@ -145,7 +145,7 @@ def test_configs_that_would_fetch_something(section, change, message, export):
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[1]", b"{", b"[" * 100_000])
 def test_configs_that_are_no_json_object(content, export):
     (export / "config.json").write_bytes(content)
-    refused(load_pretrained, str(export), match=r"config\.json: ")
+    refused(load_pretrained, str(export), match=r"config\.json(: | cannot be read)")
 
 
 def test_a_tokenizer_that_brings_code(export, monkeypatch):

@@ -11,12 +11,14 @@ from tcl.config import ModelConfig, ObjectiveConfig
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
 from tcl.models.tcl import TCLStudent
+from tcl.models.text_encoder import check_length
 from tcl.models.vqa import VQANetworks, VQAStudent
 
 
 def build_student(config: ExportConfig, tokenizer: PreTrainedTokenizerBase) -> TCLStudent | VQAStudent:
     """The networks of `config`, random, in eval mode. InputError: names or sizes that cannot be built."""
     encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
+    check_length(config.max_tokens, encoders.text_encoder.bert.config, "source: max_tokens")
     if config.kind == "tcl":
         return TCLStudent(encoders, ObjectiveConfig()).eval()
     decoder = answer_decoder_from(encoders, config.decoder_layers)

@@ -6,6 +6,7 @@ answers.txt               VQA: the closed list of answers, one a line, where the
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +64,7 @@ class ExportConfig:
 def is_export(folder: Path) -> bool:
     """Is `folder` a model in our format?"""
     weights = ("model.safetensors", "model.safetensors.index.json")
-    return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in weights)
+    return os.path.isfile(folder / CONFIG) and any(os.path.isfile(folder / name) for name in weights)
 
 
 def write_config(config: ExportConfig, folder: Path) -> None:

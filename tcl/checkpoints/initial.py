@@ -1,5 +1,6 @@
 """What fine-tuning starts from: a run of ours, one of its checkpoints, an export, a weights file, published weights."""
 
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -29,7 +30,7 @@ ACCEPTED = "a run's output_dir, a step_* folder, an export, a student.safetensor
 def initial_weights(path: str) -> dict[str, Tensor]:
     """The student's weights of `path` (config field init), by our names. InputError: there are none, or damaged."""
     file = Path(path)
-    if pointed_checkpoint(file) is not None or not file.is_file():
+    if pointed_checkpoint(file) is not None or not os.path.isfile(file):
         folder = weights_folder(path, "init", ACCEPTED)
         export = is_export(folder)
         if export:
@@ -48,7 +49,7 @@ def weights_folder(path: str, field: str, accepted: str) -> Path:
     InputError, naming `field` and what is `accepted`: there are none, or they are damaged.
     """
     place = pointed_checkpoint(Path(path)) or Path(path)
-    if (place / "checkpoints").is_dir():
+    if os.path.isdir(place / "checkpoints"):
         intact, passed_over = newest_intact(place / "checkpoints")
         if intact is None:
             raise InputError(f"{field}: {path} has no intact checkpoint; accepted: {accepted}")
@@ -57,7 +58,7 @@ def weights_folder(path: str, field: str, accepted: str) -> Path:
         return intact
     if is_export(place):
         return place
-    if not (place / "student.safetensors").is_file():
+    if not os.path.isfile(place / "student.safetensors"):
         raise InputError(f"{field}: {path!r} holds no weights; accepted: {accepted}")
     if (place / MANIFEST).is_file() and (wrong := verify(place)):
         raise InputError(f"{field}: {place} is damaged: {wrong}; use another checkpoint")
@@ -66,7 +67,7 @@ def weights_folder(path: str, field: str, accepted: str) -> Path:
 
 def normalisation_of(image: ImageEncoderConfig, init: str | None) -> ImageEncoderConfig:
     """`image` with the published mean and std where `init` is a published file and no others are given."""
-    if init is None or not Path(init).is_file() or pointed_checkpoint(Path(init)) is not None:
+    if init is None or not os.path.isfile(init) or pointed_checkpoint(Path(init)) is not None:
         return image
     if init.endswith(".safetensors") and not _is_published(read_names(Path(init), "init", ACCEPTED)):
         return image

@@ -40,7 +40,7 @@ def run_folder_of(path: str) -> Path | None:
     """The run whose config.yaml and tokenizer belong to the weights at `path`; None where there is no such run."""
     place = Path(os.path.abspath(path))  # `step_N` alone has no parents; a folder that is a link stays where it is
     for folder in (place, *place.parents[:3]):
-        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+        if os.path.isfile(folder / "config.yaml") and os.path.isdir(folder / "checkpoints"):
             return folder
     return None
 

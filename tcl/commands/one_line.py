@@ -4,7 +4,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from tcl.commands.ranks import rank_0_says, tell_launcher
 from tcl.errors import PREEMPTED_EXIT_CODE, InputError, Preempted
+from tcl.shown import shown
 
 DEBUG = "--debug"
 """Shows the traceback of such a line."""
@@ -14,7 +16,7 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
     """Run `command` with `arguments` (default: those of the process), less --debug.
 
     InputError, or a dead loader process, is one line on stderr and exit code 2 (after its traceback, with --debug),
-    being told to stop (and saved) exit code 75, Ctrl-C 130.
+    being told to stop (and saved) exit code 75, Ctrl-C 130. Of several processes that fail alike rank 0 tells it.
     """
     given = sys.argv[1:] if arguments is None else arguments
     try:
@@ -25,10 +27,13 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
             raise
         if DEBUG in given:
             traceback.print_exc()
-        print(f"error: {line}", file=sys.stderr)
+        line = f"error: {shown(line)}"
+        if not rank_0_says(line):
+            print(line, file=sys.stderr, flush=True)
+        tell_launcher(line)
         sys.exit(2)
     except Preempted as told:
-        print(told, file=sys.stderr)
+        print(shown(str(told)), file=sys.stderr)
         sys.exit(PREEMPTED_EXIT_CODE)
     except KeyboardInterrupt:
         sys.exit(130)

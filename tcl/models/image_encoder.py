@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tcl.config import ImageEncoderConfig
 from tcl.errors import InputError
 from tcl.hub_access import hub_or_cache
+from tcl.models.bounded_memory import refuse_too_large
 
 
 class ImageEncoder(nn.Module):
@@ -51,14 +52,20 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
         overlay = {"file": config.pretrained} if isinstance(config.pretrained, str) else {}
         arguments["pretrained_cfg_overlay"] = {"num_classes": -1} | overlay
     try:
-        with hub_or_cache(config.name) if config.pretrained is True else nullcontext():
-            vit = _load(config.name, arguments) if config.pretrained else timm.create_model(config.name, **arguments)
+        if config.pretrained:
+            with hub_or_cache(config.name) if config.pretrained is True else nullcontext():
+                vit = _load(config.name, arguments)
+        else:
+            refuse_too_large(lambda: timm.create_model(config.name, **arguments), "model.image")
+            vit = timm.create_model(config.name, **arguments)
+    except InputError:
+        raise
     except Exception as error:  # timm raises whatever the constructor of the named model raises
         raise InputError(
             f"model.image: timm cannot build {config.name!r} with {arguments} (pretrained={config.pretrained!r}): "
-            f"{error}; name a timm ViT with a [CLS] token, e.g. vit_base_patch16_224"
+            f"{' '.join(str(error).split())}; name a timm ViT with a [CLS] token, e.g. vit_base_patch16_224"
         ) from error
-    if getattr(vit, "cls_token", None) is None or not hasattr(vit, "patch_embed"):
+    if getattr(vit, "cls_token", None) is None or not _is_vit(vit):
         raise InputError(
             f"model.image.name: {config.name!r} is not a ViT with a [CLS] token; name one, e.g. vit_base_patch16_224"
         )
@@ -102,3 +109,9 @@ def _load_and_compare(name: str, arguments: dict[str, Any]) -> tuple[nn.Module, 
     if constant.issuperset(untouched) and constant.issubset(untouched):
         return vit, []
     return vit, [key for key in untouched if key not in constant or key.startswith(("norm.", "fc_norm."))]
+
+
+def _is_vit(vit: nn.Module) -> bool:
+    """Has `vit` what ImageEncoder asks of it? Kin such as XCiT and PiT lack some."""
+    patches = getattr(vit, "patch_embed", None)
+    return hasattr(patches, "grid_size") and hasattr(vit, "num_prefix_tokens") and hasattr(vit, "num_features")

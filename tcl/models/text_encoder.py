@@ -4,6 +4,7 @@ The encoder is the stock transformers model with fewer layers, so that BERT, RoB
 BERT layers) keep their own embeddings and position numbering.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,19 @@ from transformers import (
 from tcl.config import TextEncoderConfig
 from tcl.errors import InputError
 from tcl.hub_access import hub_or_cache
+from tcl.models.bounded_memory import refuse_too_large
 from tcl.models.dropout import Dropout
+
+_FROM_PADDING = (
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "data2vec-text",
+    "roberta-prelayernorm",
+    "xmod",
+)
+"""Model types whose first position is the one after padding's."""
 
 
 class TextEncoder(nn.Module):
@@ -57,12 +70,18 @@ def load_masked_lm(config: TextEncoderConfig, vocab_size: int, pad_id: int) -> P
                 model = AutoModelForMaskedLM.from_pretrained(source, **options, **config.overrides)
         else:
             sizes = {"vocab_size": vocab_size, "pad_token_id": pad_id, **config.overrides}
-            model = AutoModelForMaskedLM.from_config(_architecture(config.name, sizes), attn_implementation="sdpa")
+            architecture = _architecture(config.name, sizes)
+            build = partial(AutoModelForMaskedLM.from_config, architecture, attn_implementation="sdpa")
+            refuse_too_large(build, "model.text")
+            model = build()
+    except InputError:
+        raise
     except Exception as error:  # transformers raises OSError, ValueError, ... with messages of many lines
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"model.text: transformers cannot build {source!r} with {config.overrides} "
-            f"(pretrained={config.pretrained!r}): {str(error).splitlines()[0]}; name a BERT-like model type (bert, "
-            f"roberta), a hub id or a local folder"
+            f"(pretrained={config.pretrained!r}): {said}; name a BERT-like model type (bert, roberta), a hub id or a "
+            f"local folder"
         ) from error
     if vocab_size > model.config.vocab_size:
         raise InputError(
@@ -81,6 +100,8 @@ def _architecture(name: str, sizes: dict) -> PreTrainedConfig:
 
 def _require_bert_layers(model: PreTrainedModel, source: str) -> PreTrainedModel:
     layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    if layers is not None and len(layers) == 0:
+        raise InputError(f"model.text: {source!r} has no layers; accepted: at least 2, in num_hidden_layers")
     with torch.device("meta"):
         expected = BertLayer(BertConfig(hidden_size=8, num_attention_heads=1)).state_dict().keys()
     if layers is None or layers[0].state_dict().keys() != expected:
@@ -89,6 +110,22 @@ def _require_bert_layers(model: PreTrainedModel, source: str) -> PreTrainedModel
             f"use bert, roberta, xlm-roberta, camembert, electra, ernie or another model built of them"
         )
     return model
+
+
+def longest_text(config: PreTrainedConfig) -> int:
+    """Tokens that the positions of `config` are enough for: RoBERTa and kin count theirs from the padding's on."""
+    counts_from_padding = config.model_type in _FROM_PADDING
+    return config.max_position_embeddings - (config.pad_token_id + 1 if counts_from_padding else 0)
+
+
+def check_length(tokens: int, config: PreTrainedConfig, field: str) -> None:
+    """InputError: texts of `tokens` tokens, as the config field `field` allows, have no positions in `config`."""
+    most = longest_text(config)
+    if tokens > most:
+        raise InputError(
+            f"{field}: {tokens} is not possible; accepted: at most {most}, for which model.text "
+            f"({config.model_type}) has positions"
+        )
 
 
 def lower_layers(model: PreTrainedModel, count: int) -> TextEncoder:

@@ -1,5 +1,6 @@
 """Visual question answering: a decoder writes the answer, or ranks those of a closed list (ALBEF section 3.5)."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +38,7 @@ from tcl.evaluation.vqa_accuracy import (
 )
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
+from tcl.models.text_encoder import check_length
 from tcl.models.vqa import AnswerTeacher, VQANetworks, VQAStudent
 from tcl.training.task import Evaluation, Task
 from tcl.training.world import question_activation_bytes
@@ -118,7 +120,7 @@ def check(config: Config, trains: bool = True) -> None:
     check_at_least(1, {f"eval.{name}": getattr(config.eval, name) for name in names})
     if config.answers.list is not None:
         path = Path(config.answers.list)
-        require(path.is_file(), "answers.list", config.answers.list, "a file with one answer a line")
+        require(os.path.isfile(path), "answers.list", config.answers.list, "a file with one answer a line")
     check_model(config.model)
     check_train(config.train)
     check_data(config.data, trains)
@@ -135,6 +137,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
             f"tokenizer of a BERT-like model"
         )
     encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
+    for section, tokens in (("data", config.data.max_tokens), ("answers", config.answers.max_tokens)):
+        check_length(tokens, encoders.text_encoder.bert.config, f"{section}.max_tokens")
     weights = initial_weights(config.init) if config.init is not None else {}
     fine_tuned = any(name.startswith("networks.") for name in weights)
     notices = []

@@ -10,7 +10,7 @@ The same files come from one process, DDP and every ZeRO stage, and any of them 
 numbers are functions of the seed and the step (tcl.training.step), so their state needs no saving.
 """
 
-import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from tcl.checkpoints.checkpoint_store import CheckpointStore, Files, list_checkp
 from tcl.checkpoints.manifest import verify
 from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
+from tcl.plain_values import read_json
 from tcl.runs.together import raise_together
 from tcl.training.engine import Engine
 from tcl.training.full_weights import (
@@ -36,6 +37,7 @@ from tcl.training.full_weights import (
     set_steps_taken,
     steps_taken,
 )
+from tcl.typed_section import typed
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Progress:
 
     step: int
     """Optimiser steps done, skipped ones included."""
+    steps_taken: int
+    """Of these, those that AdamW took."""
     samples: int | None
     """Given to the run in these steps, over all processes; None: by a version that did not count them."""
     best_score: float | None
@@ -135,7 +139,7 @@ def _find_checkpoint(resume: str, folder: Path) -> tuple[Path | None, list[str]]
             )
         return intact, passed_over
     path = pointed_checkpoint(Path(resume)) or Path(resume)
-    if not (path / "progress.json").is_file():
+    if not os.path.isfile(path / "progress.json"):
         raise InputError(f"train.resume: {resume!r} is not a checkpoint; give auto, none or a step_* folder")
     if wrong := verify(path):
         raise InputError(f"train.resume: {resume} is damaged: {wrong}; use auto or another step_* folder")
@@ -148,16 +152,21 @@ def _find_checkpoint(resume: str, folder: Path) -> tuple[Path | None, list[str]]
 
 
 def read_progress(path: Path) -> Progress:
-    """How far the run was at the checkpoint `path`."""
-    said = json.loads((path / "progress.json").read_text())
-    loaders = [LoaderState.from_json(loader) for loader in said["loaders"]]
-    return Progress(said["step"], said.get("samples"), said["best_score"], loaders)
+    """How far the run was at the checkpoint `path`. InputError: progress.json is not as we write it."""
+    place = f"train.resume: {path / 'progress.json'}"
+    said = read_json(path / "progress.json", "train.resume")
+    kinds = {"step": int, "steps_taken": int, "samples": int | None, "best_score": float | None}
+    try:
+        found = {name: typed(said.get(name), kind, f"{place}: {name}") for name, kind in kinds.items()}
+        return Progress(**found, loaders=[LoaderState.from_json(loader) for loader in said["loaders"]])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{place} is not one that a run leaves ({error!r}); use another checkpoint") from error
 
 
 def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> None:
     """Fill the models and the optimiser from `path`, on every process. InputError: another architecture."""
     weights, moments = load_file(path / "student.safetensors"), load_file(path / "optimizer.safetensors")
-    steps = json.loads((path / "progress.json").read_text())["steps_taken"]
+    progress = read_progress(path)
     parameters = dict(engine.student.named_parameters())
     shapes = {name: getattr(parameter, "ds_shape", parameter.shape) for name, parameter in parameters.items()}
     for name in sorted(shapes.keys() | weights.keys()):
@@ -172,7 +181,7 @@ def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> None:
         set_full_weight(parameter, weights[name].to(parameter.device))
         if parameter.requires_grad:
             set_full_moments(engine.optimizer, parameter, {key: moments[f"{name}.{key}"] for key in MOMENTS})
-    set_steps_taken(engine.optimizer, steps)
+    set_steps_taken(engine.optimizer, progress.steps_taken)
     _load_teacher(teacher, path / "teacher.safetensors")
 
 

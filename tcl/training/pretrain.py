@@ -17,6 +17,7 @@ from tcl.evaluation.retrieval import RetrievalResult, cut_rerank_k, evaluate_ret
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
 from tcl.models.tcl import TCLStudent
+from tcl.models.text_encoder import check_length
 from tcl.training.task import Evaluation, RunConfig, Task
 from tcl.training.world import pair_activation_bytes
 
@@ -41,6 +42,7 @@ def pair_task(
     config.objective is an ObjectiveConfig, config.eval an EvalConfig.
     """
     objective, encoders, data = config.objective, student.encoders, config.data
+    check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
     augment = Augment(data.augment, config.model.image.image_size)
     notices = [f"negatives: {'of all processes' if objective.global_negatives else 'of each process its own'}"]
     evaluate = None
