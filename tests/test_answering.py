@@ -62,7 +62,8 @@ class PublicArguments(torch.nn.Module):
         self.position_embeddings, self.word_embeddings = embeddings.position_embeddings, embeddings.word_embeddings
 
     def forward(self, input_ids=None, token_type_ids=None, position_ids=None, inputs_embeds=None):
-        return self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        given = {"token_type_ids": token_type_ids, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        return self.embeddings(input_ids, **given)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "ernie"])

@@ -162,7 +162,7 @@ def test_int8_graphs_are_smaller_and_close(pretrained, folder, towers):
         (small.encode_images(batch.image.numpy())[1], towers.encode_images(batch.image.numpy())[1]),
         (small.encode_texts(ids, mask)[1], towers.encode_texts(ids, mask)[1]),
     ):
-        assert ((found * expected).sum(axis=1) > 0.99).all()
+        assert ((found * expected).sum(axis=1) > 0.98).all()  # with overflows it falls to 0.9
         assert np.abs(found - expected).max() > 1e-5  # it is not the same graph
     differences = largest_differences(pretrained, small)
     assert 1e-5 < differences["itm_logits"] < 0.5

@@ -93,7 +93,7 @@ def test_ids_with_half_a_character_can_be_written_and_trained_on(tmp_path):
     found = load(tmp_path / "0.tar")
     assert found.image_ids[0] == found.caption_ids[0] == "\\ud83d caf\u00e9 \u2028"
     "".join(found.image_ids + found.caption_ids).encode()
-    batches = loader(config(str(tmp_path / "0.tar"), shuffle_buffer=1), with_ids=True, batch_size=2)
+    batches = loader(config(str(tmp_path / "0.tar"), shuffle_buffer=1), named_ids=True, batch_size=2)
     assert len(set(next(batches).image_ids.tolist())) == 2 and batches.bad.total == {}
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tcl.annotations.inside import LINK_OUTSIDE, TOO_MANY_BYTES, read_inside, resolve_inside
 from tcl.annotations.row import LARGEST_SAMPLE, TOO_MUCH_TEXT, Row
-from tcl.data.decode import EMPTY_CAPTION, IMAGE_EXTENSIONS, NOT_UTF8, BadSample
+from tcl.data.bad_sample import BadSample
+from tcl.data.decode import EMPTY_CAPTION, NOT_UTF8
+from tcl.data.image_format import IMAGE_EXTENSIONS
 
 NO_TEXT_BESIDE = "no .txt beside the image"
 NO_IMAGE_BESIDE = "no image beside the .txt"
@@ -17,9 +19,6 @@ FOLDER_UNREADABLE = "folder cannot be read"
 """Causes of a skipped row."""
 
 _TEXT_CAUSES = {TOO_MANY_BYTES: TOO_MUCH_TEXT, LINK_OUTSIDE: LINK_OUTSIDE}
-
-IMAGES = frozenset({*IMAGE_EXTENSIONS, "jfif", "jpe", "avif", "heic", "heif"})
-"""Extensions of files that count as images even where no text is beside them."""
 
 
 def folder_rows(images: Path) -> Iterator[Row]:
@@ -56,14 +55,14 @@ def _rows_of(images: Path, inside: str, names: list[str]) -> Iterator[Row]:
     split = [(*os.path.splitext(name), name) for name in names if not name.startswith(".")]
     texts = {stem: name for stem, extension, name in split if extension.lower() == ".txt"}
     others = {stem for stem, extension, _ in split if extension.lower() != ".txt"}
-    with_image = {stem for stem, extension, _ in split if extension[1:].lower() in IMAGES}
+    with_image = {stem for stem, extension, _ in split if extension[1:].lower() in IMAGE_EXTENSIONS}
     for stem, extension, name in split:
         path = os.path.join(inside, name)
         if extension.lower() == ".txt":
             if stem not in others or texts[stem] != name:
                 yield Row(path, None, problem=NO_IMAGE_BESIDE)
         # Beside a text any file may be the image, which its content tells.
-        elif extension[1:].lower() in IMAGES or (stem in texts and stem not in with_image):
+        elif extension[1:].lower() in IMAGE_EXTENSIONS or (stem in texts and stem not in with_image):
             yield _row(images, path, os.path.join(inside, texts[stem]) if stem in texts else None)
 
 

@@ -14,9 +14,8 @@ from PIL import Image
 
 from tcl.data.bad_sample import BadSample
 from tcl.data.captions import clean_caption
-from tcl.data.image_format import HEIC_MISSING, READ, format_of
+from tcl.data.image_format import HEIC_MISSING, IMAGE_EXTENSIONS, READ, format_of
 from tcl.data.image_work import check_scans, check_work, has_one_scan
-from tcl.data.sample_keys import IMAGE_EXTENSIONS
 from tcl.data.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE, check_progression, check_whole, jpeg_pixels
 
 NO_IMAGE = "no image"

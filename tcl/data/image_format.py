@@ -4,6 +4,9 @@ READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of the formats that are decoded; none of its other readers is let near a file, and one of them starts
 other programs."""
 
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jpe", "jfif", "avif", "heic", "heif")
+"""That files with images have, whatever is in them."""
+
 HEIC_MISSING = "HEIC, which needs pip install 'tcl-vlp[heic]'"
 
 _AT_START = {

@@ -19,9 +19,8 @@ from tcl.config import DataConfig
 from tcl.data.bad_sample import BadSample, reading
 from tcl.data.captions import spelt_out
 from tcl.data.decode import decode_image, image_bytes
-from tcl.data.image_format import READ, described, format_of
+from tcl.data.image_format import IMAGE_EXTENSIONS, READ, described, format_of
 from tcl.data.read_shard import read_samples
-from tcl.data.sample_keys import IMAGE_EXTENSIONS
 from tcl.data.shard_bytes import NoRegularFileError, open_file
 from tcl.data.shard_ids import shard_labels
 from tcl.data.skipped import Skipped

@@ -6,7 +6,8 @@ from itertools import groupby
 
 from webdataset.tariterators import base_plus_ext
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jpe", "jfif", "avif", "heic", "heif")
+from tcl.data.image_format import IMAGE_EXTENSIONS
+
 TEXT_EXTENSIONS = ("txt", "json")
 
 

@@ -10,6 +10,8 @@ import signal
 import sys
 import threading
 
+from tcl.shown import shown
+
 LAUNCHED = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
 """Variables that torchrun and `accelerate launch` set in the processes that they start, and in no others: what a shell
 starts with nohup outlives that shell."""
@@ -30,7 +32,7 @@ def _watch(launcher: int) -> None:
     while os.getppid() == launcher:
         never.wait(POLL_SECONDS)
     with contextlib.suppress(OSError, ValueError):  # where its output went may be gone as well
-        print(f"the launcher (process {launcher}) is gone: stopping as if told to", file=sys.stderr, flush=True)
+        print(shown(f"the launcher (process {launcher}) is gone: stopping as if told to"), file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
     never.wait(GRACE_SECONDS)
     os._exit(1)
