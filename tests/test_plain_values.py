@@ -8,7 +8,8 @@ from tcl.errors import InputError
 from tcl.plain_values import MAX_BYTES, dump_yaml, parse_yaml, read_json, read_yaml
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{after}: &{after} [{','.join([f'*{before}'] * 9)}]\n" for before, after in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{after}: &{after} [{','.join([f'*{before}'] * 9)}]\n"
+    for before, after in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
 
@@ -63,7 +64,9 @@ def test_plain_values(text, value, tmp_path):
     assert read_yaml(tmp_path / "x.yaml", "config") == value
 
 
-@pytest.mark.parametrize("text", ["1e-4", "010", "0o7", "12:30", "2026-11-25", "yes", "null", "", "=", "<<", ".inf", "é"])
+@pytest.mark.parametrize(
+    "text", ["1e-4", "010", "0o7", "12:30", "2026-11-25", "yes", "null", "", "=", "<<", ".inf", "é"]
+)
 def test_texts_that_look_like_other_values_are_written_as_texts(text):
     assert parse_yaml(dump_yaml({"a": text, "b": 1e-05}), "x") == {"a": text, "b": 1e-05}
 
