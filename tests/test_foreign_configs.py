@@ -38,7 +38,7 @@ from tcl.commands.main import run
 from tcl.commands.one_line import end_with_one_line
 import tcl.checkpoints.hub, tcl.training.evaluate, tcl.checkpoints.convert, tcl.tasks.vqa, tcl.tasks.retrieval
 
-jobs, marker = json.loads(sys.argv[1]), sys.argv[2]
+jobs, marker = json.load(open(sys.argv[1])), sys.argv[2]
 done = []
 
 def witness(event, arguments):
@@ -123,7 +123,8 @@ def student() -> TCLStudent:
 
 def witnessed(jobs: list, marker: Path) -> None:
     """Nothing was run, connected to or opened, and every command ended with status 0 or 2."""
-    command = [sys.executable, "-c", DRIVER, json.dumps(jobs), marker.name]
+    (marker.parent / "jobs.json").write_text(json.dumps(jobs))
+    command = [sys.executable, "-c", DRIVER, str(marker.parent / "jobs.json"), marker.name]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=marker.parent)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [line for line in done.stdout.splitlines() if line.startswith("BROKEN")] == []
