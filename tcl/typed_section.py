@@ -6,6 +6,7 @@ name a class or a function.
 
 import difflib
 import math
+import os
 import types
 import typing
 import warnings
@@ -140,13 +141,22 @@ def _plain(value: Any, place: str) -> Any:
 
 
 def _bounded(value: Any, place: str) -> Any:
-    if isinstance(value, str) and ("\0" in value or len(value) > LONGEST):
-        raise InputError(f"{place} is {_short(value)}; accepted: at most {LONGEST:,} characters, none of them null")
+    if isinstance(value, str) and not _can_be_path(value):
+        raise InputError(f"{place} is {_short(value)}; accepted: a text of at most {LONGEST:,} characters of Unicode")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{place}: {value!r} is not possible; accepted: a finite number")
     if isinstance(value, int) and abs(value) > MOST:
         raise InputError(f"{place}: {_short(value)} is not possible; accepted: whole numbers of at most {MOST:,}")
     return value
+
+
+def _can_be_path(text: str) -> bool:
+    """Bytes of a path that are no UTF-8 are halves of surrogate pairs here, which Python turns into bytes again."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text and len(text) <= LONGEST
 
 
 def refusal(value: Any, hint: Any, place: str) -> InputError:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_files import noise, pairs, write_tar
-from launching import ENVIRONMENT
+from launching import ENVIRONMENT, launch
 from PIL import Image
 from tiny_pretrained import tiny_tcl, tiny_vqa
 
@@ -230,6 +230,25 @@ def test_export_is_what_save_pretrained_writes(here, capsys, tmp_path):
     assert wrote == expected
     weights = [(place / "model.safetensors").read_bytes() for place in (tmp_path / "export", here / "vqa")]
     assert weights[0] == weights[1]
+
+
+def test_a_mistake_of_all_processes_is_told_once_and_last():
+    done = launch("-m", "tcl", "pretrain", "--train.batchsize=3")
+    said = "error: config: there is no option --train.batchsize; did you mean --train.batch_size?"
+    lines = done.stderr.splitlines()
+    assert done.returncode != 0 and lines.count(said) == 1
+    assert any(line.strip() == f"traceback : {said}" for line in lines[-4:])
+    assert "usage:" not in done.stderr
+
+
+def test_a_mistake_of_one_process_is_told_by_it():
+    """Rank 0 goes on as long as the other is there to be asked."""
+    code = "import os, sys, time\nfrom tcl.commands import ranks\nfrom tcl.errors import InputError\n"
+    code += "from datetime import timedelta\nranks.PATIENCE = timedelta(seconds=1)\n"
+    code += "from tcl.commands.one_line import end_with_one_line\n"
+    code += "def command(arguments):\n    if os.environ['RANK'] == '1':\n        raise InputError('of rank 1')\n"
+    done = launch("--no_python", sys.executable, "-c", code + "end_with_one_line(command, [])")
+    assert done.stderr.splitlines().count("error: of rank 1") == 1
 
 
 @pytest.mark.slow
