@@ -37,7 +37,8 @@ def test_memory_of_a_point_has_room_for_what_training_holds():
         held += sum(t.numel() * t.element_size() for t in teacher.state_dict().values())
         assert len(point.seconds) == 2 and min(point.seconds) > 0
         assert held < point.bytes < 4 * held
-    assert points[65536].bytes - points[64].bytes > 65536 * 2 * 256 * 4  # the rows of both queues
+    # The rows of both queues; a process' peak varies by some MiB from one start to the next.
+    assert points[65536].bytes - points[64].bytes > 0.8 * 65536 * 2 * 256 * 4
 
 
 def measured(seconds: float) -> Measured:

@@ -18,6 +18,7 @@ import torch
 import yaml
 from data_files import TOKENIZER, write_shards
 from launching import ENVIRONMENT
+from tcl.training.checkpoint_store import CheckpointStore, Files
 from tiny import MODEL
 
 from tcl.checkpoints.build import build_student, describe_run
@@ -29,7 +30,6 @@ from tcl.config import DataConfig, PretrainConfig, SourceConfig
 from tcl.errors import InputError
 from tcl.models.tcl import TCLStudent
 from tcl.training.checkpoint import read_progress
-from tcl.training.checkpoint_store import CheckpointStore, Files
 
 DRIVER = """
 import json, sys, warnings
