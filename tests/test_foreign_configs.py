@@ -18,10 +18,10 @@ import torch
 import yaml
 from data_files import TOKENIZER, write_shards
 from launching import ENVIRONMENT
-from tcl.training.checkpoint_store import CheckpointStore, Files
 from tiny import MODEL
 
 from tcl.checkpoints.build import build_student, describe_run
+from tcl.checkpoints.checkpoint_store import CheckpointStore, Files
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.hub import load_pretrained
 from tcl.checkpoints.initial import model_of_run
