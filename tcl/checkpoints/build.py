@@ -35,9 +35,10 @@ def self_contained(model: ModelConfig, student: TCLStudent | VQAStudent) -> Mode
     sizes["num_hidden_layers"] += fusion_layers
     overrides = {name: value for name, value in model.image.overrides.items() if not fetches(name)}
     mean, std = tuple(image.mean), tuple(image.std)
+    name = model.image.name if ":" not in model.image.name else image.vit.pretrained_cfg["architecture"]  # hf-hub:...
     return replace(
         model,
-        image=replace(model.image, pretrained=False, mean=mean, std=std, overrides=overrides),
+        image=replace(model.image, name=name, pretrained=False, mean=mean, std=std, overrides=overrides),
         text=replace(model.text, name=bert.model_type, pretrained=False, fusion_layers=fusion_layers, overrides=sizes),
     )
 

@@ -8,6 +8,7 @@ README.md                 the model card
 manifest.json             size and checksum of all but the card, see tcl.checkpoints.export_files
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +81,10 @@ def load_pretrained(source: str, *, revision: str | None = None, with_teacher: b
     InputError: no such model, damaged or forged files, an export of a newer version, no teacher.
     """
     folder = pointed_checkpoint(Path(source)) or Path(source)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         if revision is not None:
             raise InputError(f"revision: {revision!r}, but {source} is a folder; revisions are of models on the hub")
-    elif folder.is_file():
+    elif os.path.isfile(folder):
         raise InputError(f"source: {source} is a file; accepted: {ACCEPTED}; `tcl convert` reads .pth")
     else:
         folder = _download(source, revision, with_teacher)

@@ -1,5 +1,6 @@
 """How every command ends: what the person at the keyboard can mend is one line."""
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
     given = sys.argv[1:] if arguments is None else arguments
     try:
         command([argument for argument in given if argument != DEBUG])
-    except (InputError, RuntimeError) as error:
+    except (InputError, RuntimeError, OSError) as error:
         line = _line(error)
         if line is None:
             raise
@@ -39,9 +40,12 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
         sys.exit(130)
 
 
-def _line(error: InputError | RuntimeError) -> str | None:
+def _line(error: InputError | RuntimeError | OSError) -> str | None:
     if isinstance(error, InputError):
         return str(error)
+    if isinstance(error, OSError):
+        too_long = error.errno == errno.ENAMETOOLONG and error.filename
+        return f"{str(error.filename)[:200]}...: no path can be that long; give another" if too_long else None
     from tcl.data.worker_process import tells_of_death
 
     if tells_of_death(error):

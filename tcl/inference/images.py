@@ -83,7 +83,7 @@ def read_image(image: ImageLike, name: str) -> np.ndarray:
         return _read_pillow(image, name, accepted)
     what = f"{len(image):,} bytes" if isinstance(image, bytes) else repr(str(image))
     try:
-        if not isinstance(image, bytes) and not Path(image).is_file():  # a device may never end
+        if not isinstance(image, bytes) and not os.path.isfile(image):  # a device may never end
             raise InputError(f"{name}: {what} is no file; {accepted}")
         content = image if isinstance(image, bytes) else _read_path(Path(image))
         if len(content) > MAX_BYTES:

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tcl.checkpoints.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, pointed_checkpoint
 from tcl.checkpoints.manifest import verify
+from tcl.checkpoints.weights_file import read_weights
 from tcl.data.loader_state import LoaderState
 from tcl.errors import InputError
 from tcl.plain_values import read_json
@@ -164,19 +164,17 @@ def read_progress(path: Path) -> Progress:
 
 
 def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> None:
-    """Fill the models and the optimiser from `path`, on every process. InputError: another architecture."""
-    weights, moments = load_file(path / "student.safetensors"), load_file(path / "optimizer.safetensors")
+    """Fill the models and the optimiser from `path`, on every process.
+
+    InputError: another architecture, weights that are not finite.
+    """
+    weights, moments = (_tensors(path / name) for name in ("student.safetensors", "optimizer.safetensors"))
     progress = read_progress(path)
     parameters = dict(engine.student.named_parameters())
     shapes = {name: getattr(parameter, "ds_shape", parameter.shape) for name, parameter in parameters.items()}
-    for name in sorted(shapes.keys() | weights.keys()):
-        theirs = tuple(weights[name].shape) if name in weights else "not there"
-        ours = tuple(shapes[name]) if name in shapes else "not there"
-        if ours != theirs:
-            raise InputError(
-                f"train.resume: {path} does not fit this model: {name} is {theirs}, here {ours}; use the run's own "
-                f"config"
-            )
+    _require_same_shapes(path, weights, shapes)
+    trained = {name: shapes[name] for name, parameter in parameters.items() if parameter.requires_grad}
+    _require_same_shapes(path, moments, {f"{name}.{key}": shape for name, shape in trained.items() for key in MOMENTS})
     for name, parameter in parameters.items():
         set_full_weight(parameter, weights[name].to(parameter.device))
         if parameter.requires_grad:
@@ -185,9 +183,24 @@ def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> None:
     _load_teacher(teacher, path / "teacher.safetensors")
 
 
+def _tensors(path: Path) -> dict[str, Tensor]:
+    return read_weights(path, "train.resume", "a step_* folder as a run left it")
+
+
+def _require_same_shapes(path: Path, there: dict[str, Tensor], here: dict[str, torch.Size]) -> None:
+    for name in sorted(here.keys() | there.keys()):
+        theirs = tuple(there[name].shape) if name in there else "not there"
+        ours = tuple(here[name]) if name in here else "not there"
+        if ours != theirs:
+            raise InputError(
+                f"train.resume: {path} does not fit this model: {name} is {theirs}, here {ours}; use the run's own "
+                f"config"
+            )
+
+
 def _load_teacher(teacher: nn.Module, path: Path) -> None:
     try:
-        teacher.load_state_dict(load_file(path))
+        teacher.load_state_dict(_tensors(path))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise InputError(f"train.resume: {path} does not fit this model: {first}; use the run's own config") from error

@@ -1,7 +1,6 @@
 """A run: configuration in, checkpoints and metrics out. Pre-training and every fine-tuning task are run by it."""
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from tcl.shown import shown
 from tcl.training.accelerator import build_accelerator, start_trackers
 from tcl.training.checkpoint import finish_saving, load_checkpoint, save_checkpoint
 from tcl.training.engine import Engine, build_engine
+from tcl.training.epoch_report import report_epoch
 from tcl.training.evaluate import save_evaluation
 from tcl.training.host_memory import keep_freed_memory
 from tcl.training.layers import prepare_layers
@@ -222,7 +222,7 @@ def _train(run: _Run, start: Start, stop: StopRequest) -> Path:
         is_last = step == run.total_steps
         stopping = stop.anywhere(run.accelerator.device)
         if length.ends_epoch(seen):
-            _report_epoch(run, step, int(length.epoch(seen)))
+            report_epoch(monitor, run.loader, step, int(length.epoch(seen)))
         is_best = False
         if (step % config.eval.every == 0 and not stopping) or is_last:
             score = _evaluate(run, step, is_last)
@@ -284,21 +284,3 @@ def _report_nonfinite(run: _Run, scalars: dict[str, Tensor], step: int, in_a_row
             f"train.max_nonfinite_steps: {in_a_row} steps in a row were not finite, the last one in {names}; lower "
             f"optim.lr ({config.optim.lr}), lengthen optim.warmup_steps, or set train.precision fp32"
         )
-
-
-def _report_epoch(run: _Run, step: int, epoch: int) -> None:
-    bad = sum((Counter(report) for report in gather_object([run.loader.end_epoch()])), Counter())
-    seen = sum((Counter(one) for one in gather_object([run.loader.seen])), Counter())
-    # An epoch is as many samples as the data hold; a pass that is through is the one before the newest that was begun,
-    # as workers are not all equally far, and bad samples cost a pass some of its.
-    newest = max(max(seen) - 1, 0)
-    run.monitor.say(
-        f"epoch {epoch} done; pass {newest + 1} over the data: {seen[newest]:,} distinct samples of "
-        f"{run.loader.samples:,} seen; not usable: {_counts(bad)}"
-    )
-    row = {"step": step, "pass": newest + 1, "samples_seen": seen[newest]}
-    run.monitor.write(row | {f"bad/{cause}": count for cause, count in bad.items()})
-
-
-def _counts(bad: Counter[str]) -> str:
-    return ", ".join(f"{count} {cause}" for cause, count in bad.most_common()) or "none"
