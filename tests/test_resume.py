@@ -1,15 +1,19 @@
 """What a run that goes on says of its options, what it refuses, and what it leaves of its history."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from accelerate.state import AcceleratorState
 from data_files import pairs, write_tar
+from safetensors.torch import load_file, save_file
 from small_run import contents, rows, small_run, train
 
+from tcl.checkpoints.manifest import MANIFEST, write_manifest
 from tcl.checkpoints.run_folder import facts_of_run
 from tcl.command_line import parse_pretrain
 from tcl.data.vocabulary import train_tokenizer
@@ -157,3 +161,27 @@ def test_a_batch_larger_than_the_data_is_said(options, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "hold 40 samples" in printed and "pairs repeat within a batch" in printed
     assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])["step"] == 1
+
+
+@pytest.mark.parametrize("file", ["student", "teacher", "optimizer"])
+def test_weights_that_are_not_finite_are_not_resumed(folder, options, file):
+    """Whoever wrote them also wrote a manifest that fits."""
+    checkpoint = folder / "checkpoints" / "step_00000002"
+    path = checkpoint / f"{file}.safetensors"
+    tensors = load_file(path)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    tensors[name].view(-1)[0] = torch.nan
+    save_file(tensors, path)
+    write_manifest(checkpoint, [one for one in checkpoint.iterdir() if one.name != MANIFEST])
+    with pytest.raises(InputError, match=rf"^train\.resume: .*{file}\.safetensors.*{re.escape(name)}"):
+        train(options, folder, "--train.steps=3")
+
+
+def test_an_optimiser_that_lacks_a_moment_is_named(folder, options):
+    checkpoint = folder / "checkpoints" / "step_00000002"
+    tensors = load_file(checkpoint / "optimizer.safetensors")
+    del tensors["temperature.exp_avg"]
+    save_file(tensors, checkpoint / "optimizer.safetensors")
+    write_manifest(checkpoint, [one for one in checkpoint.iterdir() if one.name != MANIFEST])
+    with pytest.raises(InputError, match=r"does not fit this model: temperature\.exp_avg is not there, here \(1,\)"):
+        train(options, folder, "--train.steps=3")

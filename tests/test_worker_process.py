@@ -209,6 +209,17 @@ def test_an_error_of_the_data_is_no_death():
     end(batches)
 
 
+def refuse_in_the_worker():
+    raise InputError("data.val: 'x' holds no image; give one that does")
+
+
+def test_a_mistake_found_in_a_worker_stays_one_line():
+    loader = DataLoader(Dying(refuse_in_the_worker), batch_size=1, num_workers=1, worker_init_fn=prepare_worker)
+    with pytest.raises(InputError) as refused:
+        list(decoded(loader, workers="workers", batch_size="batch_size"))
+    assert str(refused.value) == "data.val: 'x' holds no image; give one that does"
+
+
 def test_no_signal_that_can_be_declined_ends_a_worker_and_it_has_a_session_of_its_own(tmp_path):
     batches = loader(config(write_shards(tmp_path / "shards", [8]), workers=1))
     next(batches)
