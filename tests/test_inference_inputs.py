@@ -16,7 +16,7 @@ from tcl.errors import InputError
 from tcl.inference.images import MAX_PIXELS, ONE_OF, read_image
 from tcl.inference.texts import list_texts, tokenize_texts
 
-ACCEPTED = "give a JPEG, PNG, WebP, GIF, BMP or TIFF of at most 100,000,000 pixels$"
+ACCEPTED = "give a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF of at most 100,000,000 pixels$"
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def _at_hand(image: ImageLike, name: str) -> ImageLike:
 
 def read_image(image: ImageLike, name: str) -> np.ndarray:
     """[H, W, 3] uint8 RGB, upright, as in training. InputError: no such file, no image, damaged, over MAX_PIXELS."""
-    accepted = f"give a JPEG, PNG, WebP, GIF, BMP or TIFF of at most {MAX_PIXELS:,} pixels"
+    accepted = f"give a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF of at most {MAX_PIXELS:,} pixels"
     if isinstance(image, np.ndarray | Tensor):
         return rgb_of(image, name, MAX_PIXELS)
     if isinstance(image, Image.Image):

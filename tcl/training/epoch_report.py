@@ -15,9 +15,10 @@ def report_epoch(monitor: Monitor, loader: TrainLoader, step: int, epoch: int) -
     """
     bad = sum((Counter(report) for report in gather_object([loader.end_epoch()])), Counter())
     seen = sum((Counter(one) for one in gather_object([loader.seen])), Counter())
-    # An epoch is as many samples as the data hold; a pass that is through is the one before the newest that was begun,
-    # as workers are not all equally far, and bad samples cost a pass some of its.
-    newest = max(max(seen) - 1, 0)
+    # An epoch is as many samples as the data hold. Workers are not all equally far, and bad samples cost a pass some of
+    # its: then the one before the newest that was begun is the last that is through.
+    begun = max(seen)
+    newest = begun if seen[begun] == loader.samples else max(begun - 1, 0)
     monitor.say(
         f"epoch {epoch} done; pass {newest + 1} over the data: {seen[newest]:,} distinct samples of "
         f"{loader.samples:,} seen; not usable: {_counts(bad)}"
