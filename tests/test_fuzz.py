@@ -37,6 +37,8 @@ def swell(folder: Path) -> None:
         (refuse_in_two_lines, "not one line"),
         (lambda folder: [][0], "IndexError"),
         (lambda folder: sys.exit(2), "SystemExit"),
+        (lambda folder: os._exit(0), "ended the process with status 0"),
+        (lambda folder: os._exit(3), "ended the process with status 3"),
         (lambda folder: os.kill(os.getpid(), signal.SIGSEGV), "crashed: SIGSEGV"),
         (lambda folder: (folder / MARKER).touch(), "a command was run"),
         (swell, "took "),

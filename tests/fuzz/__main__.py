@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+import torch
+
 from tests.fuzz.case import run_cases
 
 KINDS = ("shards", "images", "texts", "annotations", "configurations", "runs", "exports")
@@ -33,6 +35,7 @@ def main() -> int:
     parser.add_argument("--case", type=int, help="this one alone")
     parser.add_argument("--keep", type=Path, help="folder for inputs that something is wrong with")
     given = parser.parse_args()
+    torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them
     kinds = given.only.split(",")
     keep = given.keep or Path(tempfile.mkdtemp(prefix="fuzz_"))
     keep.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,10 @@ MEMORY_BYTES = 2 << 30
 """More than that a small input may not take."""
 
 
+END = "\0"
+"""The last that a child says: without it, a reader ended the process and the cases after it were not read."""
+
+
 class Wrong(Exception):
     """A reader accepted what it should have refused, or lost something."""
 
@@ -33,7 +37,11 @@ def run_cases(read: Callable[[Path], None], folders: list[Path]) -> str | None:
     child = os.fork()
     if child == 0:
         os.close(receiving)
-        os._exit(_in_child(read, folders, sending))
+        status = 1
+        try:
+            status = _in_child(read, folders, sending)
+        finally:  # whatever happens, the fork does not go on with the parent's work
+            os._exit(status)
     os.close(sending)
     said = _listen(receiving, child)
     _, status, used = os.wait4(child, 0)
@@ -49,7 +57,9 @@ def run_cases(read: Callable[[Path], None], folders: list[Path]) -> str | None:
         return f"more than {CPU_SECONDS} s of work" if hung else f"crashed: {signal.Signals(number).name}"
     if grown > MEMORY_BYTES:
         return f"took {grown >> 20:,} MiB"
-    return said or None
+    if not said.endswith(END):
+        return f"ended the process with status {os.WEXITSTATUS(status)}"
+    return said.removesuffix(END) or None
 
 
 def _in_child(read: Callable[[Path], None], folders: list[Path], sending: int) -> int:
@@ -62,7 +72,7 @@ def _in_child(read: Callable[[Path], None], folders: list[Path], sending: int) -
     os.dup2(silent, 2)
     said = "".join(_say(read, folder) for folder in folders)
     with open(sending, "wb") as file:
-        file.write(said.encode("utf-8", "backslashreplace"))
+        file.write((said + END).encode("utf-8", "backslashreplace"))
     return 0
 
 
