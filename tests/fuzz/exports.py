@@ -40,8 +40,23 @@ def read(good: list[Path], folder: Path) -> None:
     warnings.simplefilter("ignore")
     (export,) = folder.iterdir()
     (original,) = (path for path in good if path.name == export.name)
-    for load in (lambda path: load_pretrained(str(path)).student.state_dict(), lambda path: initial_weights(str(path))):
-        require_same(load(export), load(original))
+    require_same(initial_weights(str(export)), initial_weights(str(original)))
+    found, expected = load_pretrained(str(export)), load_pretrained(str(original))
+    require_same(found.student.state_dict(), expected.student.state_dict())
+    if _described(found) != _described(expected):
+        raise Wrong(f"{_described(found)} is not what was saved: {_described(expected)}")
+
+
+def _described(pretrained: Pretrained) -> dict[str, object]:
+    """What decides on answers beside the weights."""
+    image = pretrained.student.averaged.image_encoder
+    return {
+        "words": pretrained.tokenizer("a photo of a red dog on a mat number thing")["input_ids"],
+        "vocabulary": pretrained.tokenizer.get_vocab(),
+        "lengths": (pretrained.max_tokens, pretrained.max_words),
+        "answers": pretrained.answers,
+        "normalisation": (tuple(image.mean), tuple(image.std), pretrained.model.image.image_size),
+    }
 
 
 def require_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
