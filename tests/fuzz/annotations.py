@@ -62,9 +62,9 @@ def mutate(good: dict[str, object], rng: Random, folder: Path) -> None:
 def read(good: dict[str, object], folder: Path) -> None:
     (path,) = folder.glob("*.annotations")
     images = folder / "images"
-    annotations = images if path.stem == "folder" else path
-    for row in read_rows(path.stem, annotations, **OPTIONS.get(path.stem, {})):
-        packed = pack_row(row, images, None, 90, 1_000_000)
+    annotations = None if path.stem == "folder" else path
+    for row in read_rows(path.stem, annotations, images=images, **OPTIONS.get(path.stem, {})):
+        packed = pack_row(row, images, None, 90, 1_000_000, 100_000)
         if isinstance(packed, Packed):
             json.dumps(row.sample).encode()
             _refuse_foreign(images, row.image)
