@@ -171,8 +171,8 @@ class OptimConfig:
     min_lr: float = 1e-5
     """Learning rate of the last step, 0 to lr."""
     warmup_steps: int = 2000
-    """Optimiser steps of linear warm-up, >= 0, of the present batch where the length is in epochs. 2,000 in the
-    published code (20 x 100 iterations)."""
+    """Optimiser steps of linear warm-up, >= 0, of the batch with which the run began. 2,000 in the published code
+    (20 x 100 iterations)."""
     weight_decay: float = 0.02
     """AdamW's decay, >= 0; never applied to biases, norms and the temperature."""
     betas: tuple[float, float] = (0.9, 0.999)

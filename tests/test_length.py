@@ -134,12 +134,12 @@ def test_a_run_with_nothing_left_to_do_says_so_and_changes_no_file(options, tmp_
 def test_a_run_that_never_changes_its_batch_has_the_rates_that_steps_alone_would_give(samples, batch, epochs):
     """Bit by bit, by the formulas in steps."""
     per_epoch, optim = samples // batch, OptimConfig(lr=1e-3, warmup_steps=5)
-    length = Length(samples, batch, epochs, None)
+    length = Length(samples, batch, first_batch=batch, epochs=epochs, steps=None)
     assert length.last_step(0, 0) == epochs * per_epoch
     for step in range(epochs * per_epoch):
         seen = step * batch
-        by_steps = learning_rate(step, epochs * per_epoch, optim)
-        assert learning_rate(*length.schedule(step, seen), optim) == by_steps
+        by_steps = learning_rate(step, epochs * per_epoch, 5, optim)
+        assert learning_rate(*length.schedule(step, seen, 5), optim) == by_steps
         for ramp in (0.0, 0.3, 1.0, 6.0):
             assert soft_target_share(*length.ramp(seen, ramp), 0.4) == soft_target_share(step, ramp * per_epoch, 0.4)
         assert length.ends_epoch(seen + batch) == ((step + 1) % per_epoch == 0)
@@ -147,8 +147,32 @@ def test_a_run_that_never_changes_its_batch_has_the_rates_that_steps_alone_would
 
 def test_the_learning_rate_of_a_run_that_changed_its_batch_ends_where_it_should():
     optim = OptimConfig(lr=1.0, warmup_lr=0.5, min_lr=0.1, warmup_steps=2)
-    length = Length(samples=100, batch=30, epochs=3, steps=None)
+    length = Length(samples=100, batch=30, first_batch=7, epochs=3, steps=None)
     last = length.last_step(10, 70)
     assert last == 10 + 8  # 230 samples are left
-    assert learning_rate(*length.schedule(last - 1, 70 + 7 * 30), optim) == pytest.approx(0.1)
+    assert learning_rate(*length.schedule(last - 1, 70 + 7 * 30, 2), optim) == pytest.approx(0.1)
     assert length.last_step(10, 300) == length.last_step(10, 999) == 10
+
+
+@pytest.mark.parametrize(("first", "then"), [(4, 8), (4, 64), (64, 4), (10, 15)])
+@pytest.mark.parametrize("stopped_after", [3, 5, 8, 20])
+def test_the_learning_rate_does_not_jump_where_the_batch_changes(first, then, stopped_after):
+    """Not even within the warm-up, which neither begins again nor ends at once; all of it is linear in samples."""
+    optim = OptimConfig(lr=1.0, warmup_lr=0.1, min_lr=0.0, warmup_steps=8)
+    rates = [
+        learning_rate(*Length(100_000, batch, first, 2, None).schedule(stopped_after, stopped_after * first, 8), optim)
+        for batch in (first, then)
+    ]
+    assert rates[0] == pytest.approx(rates[1], abs=1e-5)
+    if stopped_after < 8:
+        assert rates[1] == pytest.approx(0.1 + 0.9 * stopped_after / 8)
+
+
+def test_a_run_resumed_twice_keeps_the_warm_up_with_which_it_began(options, tmp_path, monkeypatch):
+    for batch, steps in ((4, 1), (8, 1), (2, 2)):
+        with monkeypatch.context() as patch:
+            stop_after(patch, steps)
+            with pytest.raises(Preempted):
+                train(options, tmp_path, f"--train.batch_size={batch}", "--optim.warmup_steps=5")
+    rates = [row["learning_rate"] for row in rows(tmp_path) if "loss" in row]
+    assert rates == pytest.approx([1e-5 + 9e-5 * samples / 20 for samples in (0, 4, 12, 14)])

@@ -107,7 +107,7 @@ def test_biases_norms_and_temperature_do_not_decay():
 
 def test_schedule_by_hand():
     config = OptimConfig(lr=1.0, warmup_lr=0.2, min_lr=0.1, warmup_steps=4)
-    rates = [learning_rate(step, 13, config) for step in range(13)]
+    rates = [learning_rate(step, 13, config.warmup_steps, config) for step in range(13)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[8] == pytest.approx((1.0 + 0.1) / 2)  # half way down the cosine
     assert rates[12] == pytest.approx(0.1)

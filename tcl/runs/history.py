@@ -44,6 +44,13 @@ def option(said: Any, name: str) -> Any:
     return said
 
 
+def batch_of_a_process(run: Path | None, otherwise: int) -> int:
+    """Samples of a step of one process by the config.yaml of `run`, where it says so. InputError: it cannot be read."""
+    said = read_options(run / "config.yaml") if run is not None else {}
+    factors = [option(said, f"train.{name}") for name in ("batch_size", "accumulate_steps")]
+    return factors[0] * factors[1] if all(type(factor) is int and factor > 0 for factor in factors) else otherwise
+
+
 def begin_stage(run: Path, step: int, config: str, former: list[tuple[int, str]]) -> None:
     """From `step` on the run has the configuration `config` (YAML); `former` are its stages up to there.
 

@@ -15,6 +15,8 @@ class Length:
     """In the data, >= 1: what makes an epoch."""
     batch: int
     """Samples of one optimiser step of all processes, >= 1."""
+    first_batch: int
+    """The same of the step with which the run began."""
     epochs: int
     steps: int | None
     """Optimiser steps in all, instead of epochs."""
@@ -40,14 +42,16 @@ class Length:
         missing = max(self.epochs * self.samples - seen, 0)
         return step + -(-missing // self.batch)
 
-    def schedule(self, step: int, seen: int) -> tuple[float, float]:
-        """What the learning rate is a function of: steps done and in all, of the present batch unless `steps` is given.
+    def schedule(self, step: int, seen: int, warmup_steps: int) -> tuple[float, float, float]:
+        """What the learning rate is a function of: steps done, in all, and of warm-up; of the present batch unless
+        `steps` is given.
 
+        The warm-up was given in steps of the first batch: another batch makes it neither longer nor begin again.
         Whole numbers as long as the batch is what it was and divides an epoch.
         """
         if self.steps is not None:
-            return step, self.steps
-        return seen / self.batch, self.epochs * self.samples / self.batch
+            return step, self.steps, warmup_steps
+        return seen / self.batch, self.epochs * self.samples / self.batch, warmup_steps * self.first_batch / self.batch
 
     def ramp(self, seen: int, epochs: float) -> tuple[float, float]:
         """The same for what grows over the first `epochs` epochs."""

@@ -50,6 +50,8 @@ class Progress:
     """Of these, those that AdamW took."""
     samples: int | None
     """Given to the run in these steps, over all processes; None: by a version that did not count them."""
+    first_batch: int | None
+    """Samples of the run's first step, over all processes; None: by a version that did not keep it."""
     best_score: float | None
     """The highest evaluation score so far; None before the first."""
     loaders: list[LoaderState]
@@ -64,6 +66,7 @@ def save_checkpoint(
     *,
     step: int,
     samples: int,
+    first_batch: int,
     best_score: float | None,
     loader: LoaderState,
     is_best: bool,
@@ -84,6 +87,7 @@ def save_checkpoint(
         progress = {
             "step": step,
             "samples": samples,
+            "first_batch": first_batch,
             "steps_taken": steps_taken(engine.optimizer),
             "best_score": best_score,
             "loaders": loaders,
@@ -155,7 +159,8 @@ def read_progress(path: Path) -> Progress:
     """How far the run was at the checkpoint `path`. InputError: progress.json is not as we write it."""
     place = f"train.resume: {path / 'progress.json'}"
     said = read_json(path / "progress.json", "train.resume")
-    kinds = {"step": int, "steps_taken": int, "samples": int | None, "best_score": float | None}
+    kinds = {"step": int, "steps_taken": int, "samples": int | None, "first_batch": int | None}
+    kinds["best_score"] = float | None
     try:
         found = {name: typed(said.get(name), kind, f"{place}: {name}") for name, kind in kinds.items()}
         return Progress(**found, loaders=[LoaderState.from_json(loader) for loader in said["loaders"]])

@@ -18,11 +18,11 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-def learning_rate(step: float, total_steps: float, config: OptimConfig) -> float:
-    """Of optimiser step `step` (0 .. total_steps - 1): linear from warmup_lr to lr, then a half cosine to min_lr."""
-    if step < config.warmup_steps:
-        return config.warmup_lr + (config.lr - config.warmup_lr) * step / config.warmup_steps
-    done = (step - config.warmup_steps) / max(total_steps - 1 - config.warmup_steps, 1)
+def learning_rate(step: float, total_steps: float, warmup_steps: float, config: OptimConfig) -> float:
+    """Of step 0 .. total_steps - 1: linear from warmup_lr to lr in `warmup_steps`, then a half cosine to min_lr."""
+    if step < warmup_steps:
+        return config.warmup_lr + (config.lr - config.warmup_lr) * step / warmup_steps
+    done = (step - warmup_steps) / max(total_steps - 1 - warmup_steps, 1)
     return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 

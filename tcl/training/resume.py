@@ -11,10 +11,9 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.run_folder import run_folder_of
-from tcl.config import TrainConfig
 from tcl.errors import InputError
 from tcl.runs.changes import describe_changes
-from tcl.runs.history import option, read_options
+from tcl.runs.history import batch_of_a_process
 from tcl.runs.together import raise_together
 from tcl.training.checkpoint import Progress, checkpoint_to_resume, read_progress
 from tcl.training.task import RunConfig
@@ -31,6 +30,8 @@ class Start:
     step: int
     samples: int
     """Given to it so far, over all processes."""
+    first_batch: int | None = None
+    """Samples of its first step; None: there was none yet."""
 
 
 def find_start(accelerator: Accelerator, config: RunConfig) -> Start:
@@ -40,18 +41,12 @@ def find_start(accelerator: Accelerator, config: RunConfig) -> Start:
     if checkpoint is None:
         return Start(None, None, damaged, 0, 0)
     progress = read_progress(checkpoint)
-    samples = progress.samples
-    if samples is None:
-        samples = progress.step * _former_batch(checkpoint, config.train) * len(progress.loaders)
-    return Start(checkpoint, progress, damaged, progress.step, samples)
-
-
-def _former_batch(checkpoint: Path, train: TrainConfig) -> int:
-    """Samples of a step of one process, of a checkpoint from before samples were counted, by its run's config.yaml."""
-    run = run_folder_of(str(checkpoint))
-    said = read_options(run / "config.yaml") if run is not None else {}
-    batch, passes = (option(said, f"train.{name}") for name in ("batch_size", "accumulate_steps"))
-    return (batch or train.batch_size) * (passes or train.accumulate_steps)
+    samples, first_batch = progress.samples, progress.first_batch
+    if samples is None or first_batch is None:  # of a version that did not keep them
+        batch = config.train.batch_size * config.train.accumulate_steps
+        first_batch = batch_of_a_process(run_folder_of(str(checkpoint)), batch) * len(progress.loaders)
+        samples = progress.step * first_batch if samples is None else samples
+    return Start(checkpoint, progress, damaged, progress.step, samples, first_batch)
 
 
 def check_changes(

@@ -72,9 +72,11 @@ def train(config: RunConfig, build_task: BuildTask) -> Path:
     with only_run_in(accelerator, Path(config.output_dir)) as leave_name:
         start = find_start(accelerator, config)
         sources = open_sources(config.data.train)
+        batch = config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes
         length = Length(
             sum(source.samples for source in sources),
-            config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes,
+            batch,
+            start.first_batch or batch,
             config.train.epochs,
             config.train.steps,
         )
@@ -195,7 +197,7 @@ def _train(run: _Run, start: Start, stop: StopRequest) -> Path:
         arrived = [next(run.loader) for _ in range(config.train.accumulate_steps)]
         waited = time.perf_counter() - waiting
         batches = [_on_device(run, batch) for batch in arrived]
-        lr = learning_rate(*length.schedule(step, seen), config.optim)
+        lr = learning_rate(*length.schedule(step, seen, config.optim.warmup_steps), config.optim)
         result = train_step(
             run.engine,
             run.task.teacher,
@@ -247,6 +249,7 @@ def _save(run: _Run, step: int, seen: int, best_score: float | None, is_best: bo
         run.task.teacher,
         step=step,
         samples=seen,
+        first_batch=run.length.first_batch,
         best_score=best_score,
         loader=run.loader.state,
         is_best=is_best,
