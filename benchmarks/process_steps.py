@@ -105,6 +105,7 @@ def _save_and_steps(run: _Run, store: CheckpointStore, calls: list[float]) -> No
         run.teacher,
         step=len(calls),
         samples=0,
+        first_batch=len(run.batch),
         best_score=None,
         loader=POSITION,
         is_best=False,
