@@ -32,15 +32,15 @@ from transformers import BertTokenizerFast
 from benchmarks.measure import device, interleaved, ratio, save
 from benchmarks.photographs import photographs, write_shards
 from benchmarks.textbook import loader as textbook
-from tcl.config import AugmentConfig, DataConfig, SourceConfig
-from tcl.data.augment import Augment, View, draw_view
-from tcl.data.batched_operations import take_steps
-from tcl.data.decode import decode_image
-from tcl.data.loader import train_loader
-from tcl.data.normalise import normalise, normalise_images
-from tcl.data.pair_reader import PairReader
-from tcl.data.read_shard import read_samples
-from tcl.data.view_step import Step
+from tcl.config.data import AugmentConfig, DataConfig, SourceConfig
+from tcl.data.feed.loader import train_loader
+from tcl.data.feed.pair_reader import PairReader
+from tcl.data.images.augment import Augment, View, draw_view
+from tcl.data.images.batched_operations import take_steps
+from tcl.data.images.decode_image import decode_image
+from tcl.data.images.normalise import normalise, normalise_images
+from tcl.data.images.view_step import Step
+from tcl.data.shards.read_shard import read_samples
 
 SIZE, BATCH = 256, 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

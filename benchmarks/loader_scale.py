@@ -17,10 +17,10 @@ import torch
 from benchmarks.loader import TOKENIZER
 from benchmarks.measure import resident_mib, save
 from benchmarks.photographs import photographs, write_shards
-from tcl.config import AugmentConfig, DataConfig, SourceConfig
-from tcl.data.augment import Augment
-from tcl.data.loader import TrainLoader, train_loader
-from tcl.data.pair_reader import PairReader
+from tcl.config.data import AugmentConfig, DataConfig, SourceConfig
+from tcl.data.feed.loader import TrainLoader, train_loader
+from tcl.data.feed.pair_reader import PairReader
+from tcl.data.images.augment import Augment
 
 SIZE, BATCH = 32, 64
 READINGS = 10

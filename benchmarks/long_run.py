@@ -20,20 +20,15 @@ from torch import nn
 from benchmarks.loader import TOKENIZER
 from benchmarks.measure import resident_mib, save
 from benchmarks.photographs import photographs, write_shards
-from tcl.config import (
-    DataConfig,
-    EvalConfig,
-    ImageEncoderConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    PretrainConfig,
-    SourceConfig,
-    TextEncoderConfig,
-    TrainConfig,
-)
-from tcl.training.pretrain import build_pretraining
+from tcl.config.data import DataConfig, SourceConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.retrieval_eval import EvalConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.config.train import TrainConfig
+from tcl.tasks.pretrain import Config as PretrainConfig
+from tcl.tasks.pretrain import build as build_pretraining
+from tcl.tasks.task import Evaluation, Task
 from tcl.training.run import train
-from tcl.training.task import Evaluation, Task
 
 BATCH = 8
 ROWS = 5

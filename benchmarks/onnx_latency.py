@@ -21,13 +21,13 @@ from torch import Tensor
 from transformers import BertTokenizerFast
 
 from benchmarks.measure import interleaved, ratio, save
-from tcl.checkpoints.build import build_student
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.hub import Pretrained, load_pretrained
-from tcl.checkpoints.onnx_export import export_onnx
-from tcl.checkpoints.onnx_graphs import Graphs, graphs_of
-from tcl.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
-from tcl.inference.onnx_towers import OnnxTowers, load_onnx
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.exports.describe import build_student
+from tcl.exports.pretrained import Pretrained, load_pretrained
+from tcl.onnx.export_graphs import export_onnx
+from tcl.onnx.graphs import Graphs, graphs_of
+from tcl.onnx.towers import OnnxTowers, load_onnx
 
 VOCABULARY, WIDTH = 30522, 384
 SIDES = ("torch fp32", "torch bf16", "onnx fp32", "onnx int8")

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import Negatives, TCLStudent
+from tcl.objectives.tcl import Negatives, TCLStudent
 
 VOCABULARY, TOKENS, MASKED, ALPHA = 30522, 25, 4, 0.4
 WIDTHS = {"half-Ti": 96, "Ti": 192, "S": 384, "B": 768}

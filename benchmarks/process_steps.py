@@ -20,7 +20,7 @@ from benchmarks.sides import PeakMemory
 from benchmarks.small_model import build_models, config_of, random_batch
 from tcl.checkpoints.checkpoint_store import CheckpointStore
 from tcl.data.batch import Batch
-from tcl.data.loader_state import DataIdentity, LoaderState
+from tcl.data.feed.loader_state import DataIdentity, LoaderState
 from tcl.models.global_batch import world
 from tcl.models.momentum import Momentum
 from tcl.training.accelerator import build_accelerator

@@ -5,10 +5,13 @@ python benchmarks/projection.py
 
 import torch
 
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, PretrainConfig, TextEncoderConfig, TrainConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.config.train import TrainConfig
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
+from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.training.world import estimate_memory, pair_activation_bytes
 
 VOCABULARY = 30522

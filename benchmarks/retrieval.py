@@ -21,14 +21,14 @@ from benchmarks.measure import device, print_sides, ratio, save, synchronise
 from benchmarks.pretraining_models import model_of_width
 from benchmarks.sides import Side, Sides
 from benchmarks.textbook.retrieval import rerank_query_by_query
-from tcl.config import ObjectiveConfig
-from tcl.evaluation.candidates import rank_again, rank_by_embedding, relevance
-from tcl.evaluation.match_pairs import read_texts
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.evaluation.recall import rank_metrics
 from tcl.evaluation.retrieval import match_candidates
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
 from tcl.precision import mixed_precision
+from tcl.search.candidates import rank_again, rank_by_embedding, relevance
+from tcl.search.match_pairs import read_texts
 
 VOCABULARY, MAX_TOKENS = 30522, 30
 

@@ -2,11 +2,14 @@
 
 import torch
 
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, PretrainConfig, TextEncoderConfig, TrainConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.config.train import TrainConfig
 from tcl.data.batch import Batch
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
+from tcl.tasks.pretrain import Config as PretrainConfig
 
 MODES = ("ddp", "zero1", "zero2", "zero3")
 L, VOCABULARY, MASKED = 25, 1000, 3

@@ -20,11 +20,12 @@ from torch import Tensor
 from benchmarks.losses import our_losses, random_features
 from benchmarks.measure import device, interleaved, save
 from benchmarks.pretraining_models import ALPHA, Size, build_models, fixed_negatives, random_batch
-from tcl.config import OptimConfig, TrainConfig
+from tcl.config.optim import OptimConfig
+from tcl.config.train import TrainConfig
 from tcl.data.batch import Batch, to_device
 from tcl.losses.mlm import masked_language_modelling
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
 from tcl.precision import mixed_precision
 from tcl.training.engine import PlainEngine
 from tcl.training.full_weights import full_weights

@@ -16,8 +16,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.small_model import MODES, build_models, config_of, random_batch
-from tcl.config import PretrainConfig
 from tcl.models.global_batch import world
+from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.training.accelerator import build_accelerator
 from tcl.training.engine import build_engine
 from tcl.training.full_weights import adamw_of

@@ -12,7 +12,8 @@ from benchmarks.measure import device, synchronise
 from benchmarks.pretraining_models import ALPHA, Size, build_models, fixed_negatives, random_batch
 from benchmarks.sides import PeakMemory, Side
 from benchmarks.textbook.pretraining import TextbookTCL, build_textbook_optimizer, textbook_step
-from tcl.config import OptimConfig, TrainConfig
+from tcl.config.optim import OptimConfig
+from tcl.config.train import TrainConfig
 from tcl.data.batch import to_device
 from tcl.precision import mixed_precision
 from tcl.training.engine import PlainEngine

@@ -2,7 +2,7 @@
 
 import importlib
 
-_MODULES = {"TCL": "tcl.inference.model", "TCLForVQA": "tcl.inference.vqa"}
+_MODULES = {"TCL": "tcl.inference.model", "TCLForVQA": "tcl.inference.question_model"}
 
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from transformers import BertTokenizerFast
 
-from tcl.config import AugmentConfig, DataConfig, SourceConfig
-from tcl.data.augment import Augment
-from tcl.data.loader import TrainLoader, train_loader
-from tcl.data.pair_reader import PairReader
+from tcl.config.data import AugmentConfig, DataConfig, SourceConfig
+from tcl.data.feed.loader import TrainLoader, train_loader
+from tcl.data.feed.pair_reader import PairReader
+from tcl.data.images.augment import Augment
 
 WORDS = "a photo of thing number red green blue dog cat on mat"
 TOKENIZER = BertTokenizerFast(

@@ -12,10 +12,10 @@ from tiny import random_batch, tiny_models
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from tcl.config import ObjectiveConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.models.global_batch import pad_to_longest
-from tcl.models.tcl import Negatives, draw_batch_negatives
+from tcl.objectives.tcl import Negatives, draw_batch_negatives
 
 B, L = 4, 7
 OBJECTIVE = ObjectiveConfig(queue_size=12, global_negatives=True)

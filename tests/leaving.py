@@ -22,11 +22,12 @@ from tiny_pretrained import tiny_vqa
 from torch.utils.data import get_worker_info
 
 from tcl.commands.one_line import end_with_one_line
-from tcl.data.image_stream import images_of_folder, stream_images
-from tcl.data.questions import Asked, QuestionSet
+from tcl.data.images.read_images import images_of_folder, stream_images
+from tcl.data.sets.question_set import QuestionSet
+from tcl.data.texts.question import Asked
 from tcl.errors import InputError
+from tcl.evaluation.answer_questions import answer_questions
 from tcl.evaluation.decoded_images import decoded_batches
-from tcl.evaluation.vqa import answer_questions
 
 kept = []
 """A global that outlives everything."""

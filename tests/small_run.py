@@ -5,10 +5,10 @@ from pathlib import Path
 
 from data_files import write_shards
 
-from tcl.command_line import parse_pretrain
-from tcl.data.vocabulary import train_tokenizer
+from tcl.commands.task_options import parse_pretrain
+from tcl.data.texts.vocabulary import train_tokenizer
+from tcl.tasks.pretrain import build as build_pretraining
 from tcl.training import run
-from tcl.training.pretrain import build_pretraining
 
 SAMPLES = 40
 

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from tcl.config import PretrainConfig, TrainConfig
+from tcl.config.train import TrainConfig
 from tcl.errors import InputError
+from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.training.accelerator import _read_settings, _settings_file, build_accelerator
 
 

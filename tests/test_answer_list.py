@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tcl.data import answer_list
-from tcl.data.answer_list import read_answer_list
+from tcl.data.texts import answer_list
+from tcl.data.texts.answer_list import read_answer_list
 from tcl.errors import InputError
 
 ANSWERS = ["yes", "no", "red", "blue"]

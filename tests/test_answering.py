@@ -7,7 +7,7 @@ import torch
 from tiny import MODEL, VOCABULARY
 
 from benchmarks.textbook.vqa import rank_by_repetition
-from tcl.config import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.errors import InputError
 from tcl.evaluation.answering import AnswerList, generate_answers, rank_answers
 from tcl.models.answer_decoder import AnswerDecoder, answer_decoder_from

@@ -10,12 +10,12 @@ import pytest
 import torch
 from data_files import NO_AUGMENT, noise
 
-from tcl.config import AugmentConfig
-from tcl.data import image_operations as op
-from tcl.data import rand_augment
-from tcl.data.augment import Augment, draw_box, draw_color_jitter, draw_view, eval_transform
-from tcl.data.rand_augment import draw_rand_augment
-from tcl.data.view_step import Step
+from tcl.config.data import AugmentConfig
+from tcl.data.images import image_operations as op
+from tcl.data.images import rand_augment
+from tcl.data.images.augment import Augment, draw_box, draw_color_jitter, draw_view, eval_transform
+from tcl.data.images.rand_augment import draw_rand_augment
+from tcl.data.images.view_step import Step
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 

@@ -12,9 +12,11 @@ import pytest
 from data_files import JPEG, NO_AUGMENT, TOKENIZER, config, encode, loader, noise, pair, pairs, write_tar
 from PIL import Image
 
-from tcl.data import decode
-from tcl.data.plan import epoch_order
-from tcl.data.read_shard import DUPLICATE, NO_EXTENSION, TOO_MANY, TRUNCATED, UNREADABLE
+from tcl.data.images import decode_image as decode
+from tcl.data.images import whole_image
+from tcl.data.shards.plan import epoch_order
+from tcl.data.shards.read_shard import DUPLICATE, NO_EXTENSION, TOO_MANY, TRUNCATED, UNREADABLE
+from tcl.data.texts import sample_texts
 
 CAPTION = ("x.txt", b"a photo of a dog")
 
@@ -181,13 +183,13 @@ def test_zero_bytes(tmp_path):
 
 @pytest.mark.parametrize("content", [b"not found", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", bytes(1000)])
 def test_corrupt_image(tmp_path, content):
-    assert_skipped(tmp_path, [("x.jpg", content), CAPTION], decode.CORRUPT_IMAGE)
+    assert_skipped(tmp_path, [("x.jpg", content), CAPTION], whole_image.CORRUPT_IMAGE)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP"])
 def test_half_an_image(tmp_path, format):
     content = encode(noise(0, (200, 200)), format)
-    assert_skipped(tmp_path, [("x.jpg", content[: len(content) // 2]), CAPTION], decode.TRUNCATED_IMAGE)
+    assert_skipped(tmp_path, [("x.jpg", content[: len(content) // 2]), CAPTION], whole_image.TRUNCATED_IMAGE)
 
 
 def png_of_any_size(width: int, height: int) -> bytes:
@@ -238,7 +240,7 @@ def test_flipped_bits_never_escape(tmp_path):
         if batch.keys == ["0.tar/last"]:
             break
     assert used + batches.bad.total.total() == 61
-    assert set(batches.bad.total) <= {decode.CORRUPT_IMAGE, decode.TRUNCATED_IMAGE, decode.TOO_LARGE}
+    assert set(batches.bad.total) <= {whole_image.CORRUPT_IMAGE, whole_image.TRUNCATED_IMAGE, decode.TOO_LARGE}
 
 
 # Captions
@@ -296,24 +298,24 @@ def test_one_of_several_captions_is_drawn_per_visit(tmp_path):
 @pytest.mark.parametrize(
     ("entries", "cause"),
     [
-        ([], decode.NO_CAPTION),
-        ([("x.json", b"{}")], decode.NO_CAPTION),
-        ([("x.json", b'{"caption": null}')], decode.NO_CAPTION),
-        ([("x.txt", b"")], decode.EMPTY_CAPTION),
-        ([("x.txt", b" .,\n")], decode.EMPTY_CAPTION),
-        ([("x.txt", b"\0\1")], decode.EMPTY_CAPTION),
-        ([("x.json", b'{"captions": []}')], decode.EMPTY_CAPTION),
-        ([("x.json", b'{"captions": ["", "?"]}')], decode.EMPTY_CAPTION),
-        ([("x.json", b"{}"), ("x.txt", b"")], decode.EMPTY_CAPTION),
-        ([("x.txt", "Straße".encode("latin-1"))], decode.NOT_UTF8),
-        ([("x.json", '{"caption": "Straße"}'.encode("latin-1"))], decode.NOT_UTF8),
-        ([("x.json", b"")], decode.NOT_JSON),
-        ([("x.json", b'{"caption": "a dog"')], decode.NOT_JSON),
-        ([("x.json", b"[" * 100_000)], decode.NOT_JSON),
-        ([("x.json", b'["a dog"]')], decode.NOT_AN_OBJECT),
-        ([("x.json", b'{"caption": 3}')], decode.NOT_TEXT),
-        ([("x.json", b'{"captions": ["a dog", 3]}')], decode.NOT_TEXT),
-        ([("x.json", b'{"captions": {"en": "a dog"}}')], decode.NOT_TEXT),
+        ([], sample_texts.NO_CAPTION),
+        ([("x.json", b"{}")], sample_texts.NO_CAPTION),
+        ([("x.json", b'{"caption": null}')], sample_texts.NO_CAPTION),
+        ([("x.txt", b"")], sample_texts.EMPTY_CAPTION),
+        ([("x.txt", b" .,\n")], sample_texts.EMPTY_CAPTION),
+        ([("x.txt", b"\0\1")], sample_texts.EMPTY_CAPTION),
+        ([("x.json", b'{"captions": []}')], sample_texts.EMPTY_CAPTION),
+        ([("x.json", b'{"captions": ["", "?"]}')], sample_texts.EMPTY_CAPTION),
+        ([("x.json", b"{}"), ("x.txt", b"")], sample_texts.EMPTY_CAPTION),
+        ([("x.txt", "Straße".encode("latin-1"))], sample_texts.NOT_UTF8),
+        ([("x.json", '{"caption": "Straße"}'.encode("latin-1"))], sample_texts.NOT_UTF8),
+        ([("x.json", b"")], sample_texts.NOT_JSON),
+        ([("x.json", b'{"caption": "a dog"')], sample_texts.NOT_JSON),
+        ([("x.json", b"[" * 100_000)], sample_texts.NOT_JSON),
+        ([("x.json", b'["a dog"]')], sample_texts.NOT_AN_OBJECT),
+        ([("x.json", b'{"caption": 3}')], sample_texts.NOT_TEXT),
+        ([("x.json", b'{"captions": ["a dog", 3]}')], sample_texts.NOT_TEXT),
+        ([("x.json", b'{"captions": {"en": "a dog"}}')], sample_texts.NOT_TEXT),
     ],
 )
 def test_no_usable_caption(tmp_path, entries, cause):
@@ -356,7 +358,7 @@ def test_tar_truncated_between_image_and_caption(tmp_path):
         content = path.read_bytes()
         path.write_bytes(content[: content.index(b"00002.txt\0")])
 
-    assert broken_shards(tmp_path, cut) == {decode.NO_CAPTION: 1, TRUNCATED: 1}
+    assert broken_shards(tmp_path, cut) == {sample_texts.NO_CAPTION: 1, TRUNCATED: 1}
 
 
 def test_empty_shard_file(tmp_path):

@@ -9,12 +9,12 @@ import torch
 from data_files import config, loader, write_shards
 from torch import Tensor
 
-from tcl.config import AugmentConfig
-from tcl.data import image_operations as op
-from tcl.data.augment import Augment, draw_view
+from tcl.config.data import AugmentConfig
 from tcl.data.batch import QuestionBatch
-from tcl.data.batched_operations import OPERATIONS, finish_views, take_steps
-from tcl.data.view_step import Step
+from tcl.data.images import image_operations as op
+from tcl.data.images.augment import Augment, draw_view
+from tcl.data.images.batched_operations import OPERATIONS, finish_views, take_steps
+from tcl.data.images.view_step import Step
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LARGEST_DIFFERENCE = {op.hue: 6}

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from data_files import write_shards
 
-from tcl.command_line import parse_pretrain, save_config
-from tcl.config import PretrainConfig
+from tcl.commands.task_options import parse_pretrain
+from tcl.config.command_line import save_config
 from tcl.errors import InputError
+from tcl.tasks.pretrain import Config as PretrainConfig
 
 
 @pytest.fixture

@@ -18,16 +18,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
-from tcl.checkpoints.build import build_student
-from tcl.checkpoints.convert import export_published, import_published
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
-from tcl.checkpoints.import_bert import import_bert
-from tcl.checkpoints.infer_sizes import Heads
 from tcl.checkpoints.initial import PUBLISHED_MEAN, PUBLISHED_STD
 from tcl.commands.convert import main
 from tcl.errors import InputError
 from tcl.evaluation.answering import AnswerList, rank_answers
+from tcl.exports.convert import export_published, import_published
+from tcl.exports.describe import build_student
+from tcl.exports.import_bert import import_bert
+from tcl.exports.infer_sizes import Heads
+from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 
 HEADS = Heads(image=4, text=4)
 

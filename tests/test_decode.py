@@ -10,7 +10,7 @@ import pytest
 from data_files import encode, noise
 from PIL import Image
 
-from tcl.data.decode import decode_image
+from tcl.data.images.decode_image import decode_image
 
 
 def by_pillow(content: bytes) -> np.ndarray:

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import webdataset as wds
 
-from tcl.data.captions import clean_caption
+from tcl.data.texts.captions import clean_caption
 from tools.demo_questions import ANSWERS, draw_question
 from tools.demo_scenes import draw_scene, held_out_pairs
 from tools.make_demo_data import captions, make_demo_data

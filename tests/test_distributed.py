@@ -13,8 +13,8 @@ from launching import ENVIRONMENT, ROOT, TORCHRUN, launch
 from safetensors.torch import load_file
 from two_processes import BROKEN_STEP, OBJECTIVE, STEPS, run
 
-from tcl.checkpoints.hub import load_pretrained
-from tcl.data.vocabulary import train_tokenizer
+from tcl.data.texts.vocabulary import train_tokenizer
+from tcl.exports.pretrained import load_pretrained
 
 STATE = ("student.safetensors", "teacher.safetensors", "optimizer.safetensors")
 LOSSES = ("loss", "i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tcl.models.dropout import Dropout, dropout
+from tcl.encoders.dropout import Dropout, dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

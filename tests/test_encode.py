@@ -14,7 +14,7 @@ from tiny_pretrained import tiny_tcl
 
 from tcl import TCL
 from tcl.commands.main import run
-from tcl.data.image_stream import images_of_folder, stream_images
+from tcl.data.images.read_images import images_of_folder, stream_images
 from tcl.errors import InputError
 
 CLOSE = {"atol": 1e-6}

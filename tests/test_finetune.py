@@ -14,15 +14,14 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tcl.checkpoints.hub import load_pretrained, save_pretrained
-from tcl.command_line import parse_pretrain
-from tcl.config import ImageEncoderConfig
-from tcl.data.vocabulary import train_tokenizer
+from tcl.commands.task_options import parse_finetune, parse_pretrain
+from tcl.config.model import ImageEncoderConfig
+from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
-from tcl.tasks.command_line import parse_finetune
+from tcl.exports.pretrained import load_pretrained, save_pretrained
+from tcl.tasks.pretrain import build as build_pretraining
 from tcl.training.dry_run import dry_run
 from tcl.training.evaluate import evaluate_only
-from tcl.training.pretrain import build_pretraining
 from tcl.training.run import train
 
 ROOT = Path(__file__).parents[1]
@@ -420,7 +419,7 @@ def test_a_command_line_error_is_one_line_with_exit_code_2():
 
 def test_every_configuration_can_be_read(monkeypatch):
     """But for its shards and answer lists, which are not there."""
-    monkeypatch.setattr("tcl.config_checks.list_shards", lambda pattern: [pattern])
+    monkeypatch.setattr("tcl.data.shards.list_shards.list_shards", lambda pattern: [pattern])
     monkeypatch.setattr("tcl.tasks.vqa.require", lambda *_: None)
     found = sorted((ROOT / "configs" / "finetune").glob("*.yaml"))
     assert {path.stem for path in found} >= {"retrieval_coco", "retrieval_flickr30k", "vqa_v2", "easy_vqa"}

@@ -20,15 +20,16 @@ from data_files import TOKENIZER, write_shards
 from launching import ENVIRONMENT
 from tiny import MODEL
 
-from tcl.checkpoints.build import build_student, describe_run
 from tcl.checkpoints.checkpoint_store import CheckpointStore, Files
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.hub import load_pretrained
 from tcl.checkpoints.initial import model_of_run
-from tcl.command_line import save_config
-from tcl.config import DataConfig, PretrainConfig, SourceConfig
+from tcl.config.command_line import save_config
+from tcl.config.data import DataConfig, SourceConfig
 from tcl.errors import InputError
-from tcl.models.tcl import TCLStudent
+from tcl.exports.describe import build_student, describe_run
+from tcl.exports.pretrained import load_pretrained
+from tcl.objectives.tcl import TCLStudent
+from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.training.checkpoint import read_progress
 
 DRIVER = """
@@ -36,7 +37,7 @@ import json, sys, warnings
 warnings.simplefilter("ignore")
 from tcl.commands.main import run
 from tcl.commands.one_line import end_with_one_line
-import tcl.checkpoints.hub, tcl.training.evaluate, tcl.checkpoints.convert, tcl.tasks.vqa, tcl.tasks.retrieval
+import tcl.exports.pretrained, tcl.training.evaluate, tcl.exports.convert, tcl.tasks.vqa, tcl.tasks.retrieval
 
 jobs, marker = json.load(open(sys.argv[1])), sys.argv[2]
 done = []

@@ -14,13 +14,14 @@ import torch
 from safetensors import safe_open
 
 from tcl.checkpoints.published import count_text_layers, from_published
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.errors import InputError
 from tcl.losses.itm import image_text_matching, matching_labels, negative_weights
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import Negatives, TCLStudent
+from tcl.objectives.tcl import Negatives, TCLStudent
 from tcl.training.full_weights import full_weights
 
 GOLDEN_DIR = Path(os.environ.get("TCL_GOLDEN_DIR", Path(__file__).parent / "golden"))

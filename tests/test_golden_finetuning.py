@@ -15,17 +15,19 @@ from accelerate.state import AcceleratorState
 from safetensors import safe_open
 
 from tcl.checkpoints.published import count_text_layers, from_published
-from tcl.config import EvalConfig, ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.retrieval_eval import EvalConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch, QuestionBatch
-from tcl.data.retrieval_set import RetrievalSet
+from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.evaluation import decoded_images
 from tcl.evaluation.answering import AnswerList, rank_answers
 from tcl.evaluation.retrieval import evaluate_retrieval
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import Negatives, TCLStudent
-from tcl.models.vqa import AnswerTargets, AnswerTeacher, VQANetworks, VQAStudent
+from tcl.objectives.answering import AnswerTargets, AnswerTeacher, VQANetworks, VQAStudent
+from tcl.objectives.tcl import Negatives, TCLStudent
 from tcl.training.full_weights import full_weights
 
 GOLDEN_DIR = Path(os.environ.get("TCL_GOLDEN_DIR", Path(__file__).parent / "golden"))

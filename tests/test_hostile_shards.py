@@ -13,8 +13,9 @@ from collections import Counter
 import pytest
 from data_files import JPEG, config, loader, pair, pairs, write_tar
 
-from tcl.data import shard_bytes
-from tcl.data.read_shard import (
+from tcl.data.shards import shard_bytes
+from tcl.data.shards.list_shards import shard_sizes
+from tcl.data.shards.read_shard import (
     CUT_SHORT,
     EXPANDS,
     SPARSE,
@@ -23,8 +24,7 @@ from tcl.data.read_shard import (
     UNREADABLE,
     read_samples,
 )
-from tcl.data.shards import shard_sizes
-from tcl.data.tar_entries import MAX_HEADER_BYTES
+from tcl.data.shards.tar_entries import MAX_HEADER_BYTES
 from tcl.errors import InputError
 
 MIB = 2**20

@@ -7,13 +7,15 @@ import pytest
 from data_files import write_shards
 from tiny import BERT, VOCABULARY
 
-from tcl.command_line import Given, parse_pretrain, resolve
-from tcl.config import ImageEncoderConfig, ModelConfig, PretrainConfig, TextEncoderConfig
-from tcl.config_checks import check_model, check_pretrain
+from tcl.commands.task_options import parse_pretrain
+from tcl.config.command_line import Given, resolve
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig, check_model
+from tcl.encoders.text_encoder import check_length
 from tcl.errors import InputError
 from tcl.models.encoders import build_encoders
-from tcl.models.text_encoder import check_length
 from tcl.tasks import TASKS
+from tcl.tasks.pretrain import Config as PretrainConfig
+from tcl.tasks.pretrain import check as check_pretrain
 from tcl.typed_section import options_of
 
 MODULES = [importlib.import_module(f"tcl.tasks.{name}") for name in TASKS]

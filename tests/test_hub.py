@@ -16,18 +16,21 @@ from safetensors.torch import load_file
 from tiny import MODEL, tiny_models
 from transformers import AutoImageProcessor
 
-from tcl.checkpoints import hub, weights_file
-from tcl.checkpoints.build import build_student
+from tcl.checkpoints import weights_file
 from tcl.checkpoints.checkpoint_store import CheckpointStore, Files
 from tcl.checkpoints.export_format import FORMAT_VERSION, ExportConfig
-from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
 from tcl.checkpoints.initial import fill, initial_weights, model_of_run
-from tcl.checkpoints.model_card import FILL_IN
-from tcl.command_line import save_config
-from tcl.config import DataConfig, PretrainConfig, SourceConfig, TextEncoderConfig
-from tcl.data.augment import eval_transform
+from tcl.config.command_line import save_config
+from tcl.config.data import DataConfig, SourceConfig
+from tcl.config.model import TextEncoderConfig
+from tcl.data.images.augment import eval_transform
 from tcl.errors import InputError
+from tcl.exports import pretrained as hub
+from tcl.exports.describe import build_student
+from tcl.exports.model_card import FILL_IN
+from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.tasks import vqa
+from tcl.tasks.pretrain import Config as PretrainConfig
 
 IMAGE = replace(MODEL.image, mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1))
 ANSWERS = ["yes", "a red mat"]

@@ -13,7 +13,7 @@ from data_files import JPEG, noise
 from tcl.annotations import pack_row as packing
 from tcl.annotations.make_shards import Report, make_shards
 from tcl.annotations.row import Row
-from tcl.data.image_format import extension_of
+from tcl.data.images.image_format import extension_of
 
 OUTSIDE = "path leaves the image folder"
 BY_LINK = "path leaves the image folder by a link"

@@ -17,11 +17,11 @@ from PIL import Image
 from tiny_pretrained import tiny_tcl
 
 from tcl.commands.main import run
-from tcl.data.bad_sample import BadSample
-from tcl.data.decode import decode_image
-from tcl.data.image_format import HEIC_MISSING, described, extension_of
-from tcl.data.image_work import MAX_SCANS, SCAN, TOO_MUCH_WORK, count_scans, jpeg_segments
-from tcl.data.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE
+from tcl.data.images.decode_image import decode_image
+from tcl.data.images.image_format import HEIC_MISSING, described, extension_of
+from tcl.data.images.image_work import MAX_SCANS, SCAN, TOO_MUCH_WORK, count_scans, jpeg_segments
+from tcl.data.images.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE
+from tcl.data.shards.bad_sample import BadSample
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 SVG = b'<?xml version="1.0"?>\n<!-- x -->\n<svg xmlns="http://www.w3.org/2000/svg"/>'
@@ -299,7 +299,7 @@ def test_encode_reads_images_by_content_and_names_every_other_file(tmp_path, mon
 
 def test_encode_waits_for_no_pipe_and_reads_no_device_nor_giant(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tcl.data.image_stream.MAX_FILE_BYTES", 2000)
+    monkeypatch.setattr("tcl.data.images.read_images.MAX_FILE_BYTES", 2000)
     tiny_tcl().save_pretrained("model")
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -8,11 +8,11 @@ from data_files import encode, noise
 from PIL import Image, ImageFilter
 
 from benchmarks.textbook import loader as textbook
-from tcl.config import AugmentConfig
-from tcl.data import image_operations as op
-from tcl.data.augment import draw_view
-from tcl.data.decode import decode_image
-from tcl.data.image_operations import Box
+from tcl.config.data import AugmentConfig
+from tcl.data.images import image_operations as op
+from tcl.data.images.augment import draw_view
+from tcl.data.images.decode_image import decode_image
+from tcl.data.images.image_operations import Box
 
 
 def photograph(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:

@@ -7,9 +7,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from tcl.config import ImageEncoderConfig
+from tcl.config.model import ImageEncoderConfig
+from tcl.encoders.image_encoder import build_image_encoder
 from tcl.errors import InputError
-from tcl.models.image_encoder import build_image_encoder
 
 SIZES = {"embed_dim": 24, "depth": 2, "num_heads": 2}
 EVA, BEIT, PLAIN = "eva02_tiny_patch14_224", "beit_base_patch16_224", "vit_tiny_patch16_224"

@@ -13,9 +13,9 @@ from tiny_pretrained import tiny_tcl, tiny_vqa
 from transformers import RobertaTokenizerFast
 
 from tcl import TCL
-from tcl.data.augment import eval_transform
-from tcl.data.captions import clean_caption
-from tcl.data.text import tokenize
+from tcl.data.images.augment import eval_transform
+from tcl.data.texts.captions import clean_caption
+from tcl.data.texts.tokenizer import tokenize
 from tcl.errors import InputError
 from tcl.inference.fill_mask import tokenize_masked
 

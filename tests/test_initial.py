@@ -9,10 +9,11 @@ from tiny import BERT, VOCABULARY, tiny_models
 from torch.nn import functional as F
 
 from tcl.checkpoints.initial import fill, initial_weights
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.errors import InputError
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
 
 
 def student_with(**image) -> TCLStudent:

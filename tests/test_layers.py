@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import MODEL, tiny_models
 
-from tcl.config import ImageEncoderConfig, ModelConfig, TrainConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig
+from tcl.config.train import TrainConfig
 from tcl.models.encoders import Encoders
 from tcl.training.layers import prepare_layers
 

@@ -9,7 +9,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from small_run import SAMPLES, contents, rows, small_run, train
 
-from tcl.config import OptimConfig
+from tcl.config.optim import OptimConfig
 from tcl.errors import Preempted
 from tcl.runs.length import Length
 from tcl.training import run

@@ -26,12 +26,12 @@ from data_files import (
     write_tar,
 )
 
-from tcl.config import SourceConfig
-from tcl.data import read_shard
-from tcl.data.bad_samples import BadSamples
+from tcl.config.data import SourceConfig
 from tcl.data.batch import Batch, images_to, to_device
-from tcl.data.loader_state import LoaderState
-from tcl.data.normalise import normalise_images
+from tcl.data.feed.bad_samples import BadSamples
+from tcl.data.feed.loader_state import LoaderState
+from tcl.data.images.normalise import normalise_images
+from tcl.data.shards import read_shard
 from tcl.errors import InputError
 
 TENSORS = [f.name for f in fields(Batch) if f.name != "keys" and not f.name.endswith("_steps")]

@@ -7,8 +7,8 @@ from PIL import Image
 
 from benchmarks.loader import BATCH, SIZE, STD, our_batches, plain_batches
 from benchmarks.photographs import photographs, write_shards
-from tcl.data.read_shard import read_samples
-from tcl.data.shards import open_shards
+from tcl.data.shards.list_shards import open_shards
+from tcl.data.shards.read_shard import read_samples
 
 
 def test_batches_are_those_of_the_textbook_pipeline(tmp_path):

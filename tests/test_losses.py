@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tcl.config import ObjectiveConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.losses.cma import cross_modal_alignment, expected_candidates
 from tcl.losses.contrast import CHUNK, contrast, softmax_mean, weighted_sum
 from tcl.losses.imc import intra_modal_contrast
 from tcl.losses.itm import LEFT_OUT, draw_negatives, image_text_matching, matching_labels, negative_weights
 from tcl.losses.lmi import local_mutual_information, pool_regions
 from tcl.losses.mlm import masked_language_modelling, soft_labels
-from tcl.models.tcl import Losses
+from tcl.objectives.tcl import Losses
 
 
 @pytest.fixture(autouse=True)

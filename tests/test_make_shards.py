@@ -20,7 +20,7 @@ from tcl.annotations.read_rows import read_rows
 from tcl.annotations.row import Row
 from tcl.commands import shards as command
 from tcl.commands.one_line import end_with_one_line
-from tcl.data.shard_writer import ShardWriter
+from tcl.data.shards.shard_writer import ShardWriter
 from tcl.errors import InputError
 
 PNG = encode(noise(1), "PNG")

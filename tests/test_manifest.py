@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_hub import model, same_weights
 
-from tcl.checkpoints.hub import load_pretrained, save_pretrained
 from tcl.checkpoints.initial import initial_weights
 from tcl.errors import InputError
+from tcl.exports.pretrained import load_pretrained, save_pretrained
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import pytest
 import yaml
 from tiny import MODEL
 
-from tcl.checkpoints.conversion_report import Report
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.model_card import model_card
 from tcl.checkpoints.run_folder import RunFacts
+from tcl.exports.conversion_report import Report
+from tcl.exports.model_card import model_card
 
 markdown_it = pytest.importorskip("markdown_it", reason="comes with transformers' command line")
 

@@ -7,13 +7,14 @@ import torch
 from tiny import BERT, MODEL, VOCABULARY, random_batch, tiny_models
 from torch import nn
 
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.encoders.dropout import Dropout
+from tcl.encoders.image_encoder import build_image_encoder
 from tcl.errors import InputError
-from tcl.models.dropout import Dropout
 from tcl.models.encoders import build_encoders
-from tcl.models.image_encoder import build_image_encoder
 from tcl.models.queue import FeatureQueue
-from tcl.models.tcl import draw_batch_negatives
+from tcl.objectives.tcl import draw_batch_negatives
 from tcl.training.full_weights import full_weights
 
 

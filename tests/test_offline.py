@@ -9,12 +9,12 @@ from data_files import TOKENIZER
 from huggingface_hub import constants
 
 from tcl import hub_access
-from tcl.config import ImageEncoderConfig, TextEncoderConfig
-from tcl.data.text import load_tokenizer
+from tcl.config.model import ImageEncoderConfig, TextEncoderConfig
+from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.encoders.image_encoder import build_image_encoder
+from tcl.encoders.text_encoder import load_masked_lm
 from tcl.errors import InputError
 from tcl.hub_access import hub_or_cache, why_silent
-from tcl.models.image_encoder import build_image_encoder
-from tcl.models.text_encoder import load_masked_lm
 
 
 @pytest.fixture

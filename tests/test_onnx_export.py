@@ -15,18 +15,18 @@ from tiny import BERT, MODEL, random_batch
 from tiny_pretrained import tiny_tcl, tiny_vqa
 from transformers import AutoTokenizer
 
-from tcl.checkpoints.build import build_student
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.hub import Pretrained, save_pretrained
-from tcl.checkpoints.onnx_export import GRAPHS, export_onnx
-from tcl.checkpoints.onnx_graphs import trace
 from tcl.commands.onnx import main
-from tcl.config import TextEncoderConfig
-from tcl.data.retrieval_set import RetrievalSet, load_retrieval_set
+from tcl.config.model import TextEncoderConfig
+from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.errors import InputError
-from tcl.evaluation.onnx_agreement import largest_differences, torch_recalls
-from tcl.evaluation.onnx_retrieval import onnx_recalls
-from tcl.inference.onnx_towers import OnnxTowers, load_onnx
+from tcl.exports.describe import build_student
+from tcl.exports.pretrained import Pretrained, save_pretrained
+from tcl.onnx.agreement import largest_differences, torch_recalls
+from tcl.onnx.export_graphs import GRAPHS, export_onnx
+from tcl.onnx.graph_retrieval import onnx_recalls
+from tcl.onnx.graphs import trace
+from tcl.onnx.towers import OnnxTowers, load_onnx
 
 CAPTIONS = ["a red dog", "cat on a mat", "a photo of thing number dog", "blue", "green mat on a dog", "a mat", "dog"]
 
@@ -52,7 +52,7 @@ def made(pretrained, tmp_path_factory) -> tuple[Path, dict]:
         return traced[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tcl.checkpoints.onnx_export.trace", recorded)
+        patch.setattr("tcl.onnx.export_graphs.trace", recorded)
         export_onnx(pretrained, folder, int8=True)
     return folder, traced[0]
 
@@ -65,7 +65,7 @@ def folder(made) -> Path:
 @pytest.fixture
 def already_traced(made, monkeypatch) -> None:
     """For a model with the weights of `pretrained`."""
-    monkeypatch.setattr("tcl.checkpoints.onnx_export.trace", lambda _: made[1])
+    monkeypatch.setattr("tcl.onnx.export_graphs.trace", lambda _: made[1])
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def test_the_tool_writes_graphs_and_a_report(pretrained, already_traced, shards,
 def test_the_tool_fails_where_graphs_differ_from_torch(pretrained, already_traced, tmp_path, monkeypatch, wrong):
     save_pretrained(pretrained, tmp_path / "export")
     monkeypatch.setattr(
-        "tcl.evaluation.onnx_report.largest_differences", lambda *_: {"image_tokens": 0.0, "text_tokens": wrong}
+        "tcl.onnx.agreement_report.largest_differences", lambda *_: {"image_tokens": 0.0, "text_tokens": wrong}
     )
     with pytest.raises(InputError, match=f"text_tokens differs from torch by up to {wrong:.1e}; accepted: 1e-04"):
         main([str(tmp_path / "export"), str(tmp_path / "out")])
@@ -283,7 +283,7 @@ def test_an_export_is_left_alone(pretrained, tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_named(pretrained, tmp_path, monkeypatch):
-    monkeypatch.setattr("tcl.checkpoints.onnx_export.trace", lambda _: {})
+    monkeypatch.setattr("tcl.onnx.export_graphs.trace", lambda _: {})
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"out: .*file/out cannot be written"):
         export_onnx(pretrained, tmp_path / "file" / "out")

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcl.data.plan import Range, cut, epoch_order, skip_samples
+from tcl.data.shards.plan import Range, cut, epoch_order, skip_samples
 
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=12)
 seeds = st.integers(0, 2**32)

@@ -16,14 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
-from tcl.command_line import parse_pretrain
-from tcl.config import PretrainConfig
-from tcl.data.vocabulary import train_tokenizer
+from tcl.commands.task_options import parse_pretrain
+from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
+from tcl.tasks.pretrain import Config as PretrainConfig
+from tcl.tasks.pretrain import build as build_pretraining
+from tcl.tasks.task import Evaluation
 from tcl.training import run
 from tcl.training.dry_run import dry_run
-from tcl.training.pretrain import build_pretraining
-from tcl.training.task import Evaluation
 
 ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "white": (250, 250, 250)}

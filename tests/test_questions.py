@@ -8,11 +8,17 @@ import pytest
 import torch
 from data_files import NO_AUGMENT, TOKENIZER, config, encode, noise, write_tar
 
-from tcl.data import questions
-from tcl.data.augment import Augment
-from tcl.data.collect_answers import make_answer_list
-from tcl.data.decode import CORRUPT_IMAGE, NOT_JSON, BadSample
-from tcl.data.questions import QuestionReader, load_question_set, tokenize_answers
+from tcl.data.feed import question_reader
+from tcl.data.feed.question_reader import QuestionReader
+from tcl.data.images.augment import Augment
+from tcl.data.images.whole_image import CORRUPT_IMAGE
+from tcl.data.sets import question_set as questions
+from tcl.data.sets.collect_answers import make_answer_list
+from tcl.data.sets.question_set import load_question_set
+from tcl.data.shards.bad_sample import BadSample
+from tcl.data.texts import question
+from tcl.data.texts.question import tokenize_answers
+from tcl.data.texts.sample_texts import NOT_JSON
 from tcl.errors import InputError
 from tools.easy_vqa_captions import easy_vqa_captions
 
@@ -70,15 +76,15 @@ def test_long_answers_are_cut_and_still_end():
 @pytest.mark.parametrize(
     ("said", "cause"),
     [
-        ({"answers": ["dog"]}, questions.NO_QUESTION),
-        ({"question": "?!", "answers": ["dog"]}, questions.NO_QUESTION),
-        ({"question": ["a"], "answers": ["dog"]}, questions.NO_QUESTION),
-        ({"question": "what"}, questions.NO_ANSWERS),
-        ({"question": "what", "answers": []}, questions.NO_ANSWERS),
-        ({"question": "what", "answers": [" "]}, questions.NO_ANSWERS),
-        ({"question": "what", "answers": "dog"}, questions.ANSWERS_NOT_TEXT),
-        ({"question": "what", "answers": ["dog", 3]}, questions.ANSWERS_NOT_TEXT),
-        ({"question": "what", "answers": ["dog"], "question_id": [1]}, questions.ODD_ID),
+        ({"answers": ["dog"]}, question.NO_QUESTION),
+        ({"question": "?!", "answers": ["dog"]}, question.NO_QUESTION),
+        ({"question": ["a"], "answers": ["dog"]}, question.NO_QUESTION),
+        ({"question": "what"}, question_reader.NO_ANSWERS),
+        ({"question": "what", "answers": []}, question_reader.NO_ANSWERS),
+        ({"question": "what", "answers": [" "]}, question_reader.NO_ANSWERS),
+        ({"question": "what", "answers": "dog"}, question.ANSWERS_NOT_TEXT),
+        ({"question": "what", "answers": ["dog", 3]}, question.ANSWERS_NOT_TEXT),
+        ({"question": "what", "answers": ["dog"], "question_id": [1]}, question.ODD_ID),
         ({"question": "what", "answers": ["dog"], "image": b"junk"}, CORRUPT_IMAGE),
     ],
 )

@@ -9,12 +9,12 @@ from data_files import config, loader, write_shards
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcl.config import SourceConfig
-from tcl.data.loader_state import LoaderState
-from tcl.data.plan import Range, cut
-from tcl.data.recut import recut
-from tcl.data.shards import Shard
-from tcl.data.stream import Part, Position, Source, WorkerPosition, block_order, block_size, epoch_ranges
+from tcl.config.data import SourceConfig
+from tcl.data.feed.loader_state import LoaderState
+from tcl.data.feed.recut import recut
+from tcl.data.feed.sample_order import Part, Position, Source, WorkerPosition, block_order, block_size, epoch_ranges
+from tcl.data.shards.list_shards import Shard
+from tcl.data.shards.plan import Range, cut
 from tcl.errors import InputError
 
 

@@ -15,8 +15,8 @@ from small_run import contents, rows, small_run, train
 
 from tcl.checkpoints.manifest import MANIFEST, write_manifest
 from tcl.checkpoints.run_folder import facts_of_run
-from tcl.command_line import parse_pretrain
-from tcl.data.vocabulary import train_tokenizer
+from tcl.commands.task_options import parse_pretrain
+from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from data_files import JPEG, encode, noise, pair, write_tar
 
-from tcl.data import decode
-from tcl.data.read_shard import NO_EXTENSION, TRUNCATED
-from tcl.data.retrieval_set import IDS_DO_NOT_FIT, OTHER_CAPTION, OTHER_IMAGE, load_retrieval_set
+from tcl.data.images import decode_image as decode
+from tcl.data.sets.retrieval_set import IDS_DO_NOT_FIT, OTHER_CAPTION, OTHER_IMAGE, load_retrieval_set
+from tcl.data.shards.read_shard import NO_EXTENSION, TRUNCATED
 from tcl.errors import InputError
 
 

@@ -4,9 +4,9 @@ import pytest
 import webdataset
 from data_files import JPEG, config, loader, pair, write_tar
 
-from tcl.data.read_shard import read_samples
-from tcl.data.shard_writer import ShardWriter
-from tcl.data.shards import shard_sizes
+from tcl.data.shards.list_shards import shard_sizes
+from tcl.data.shards.read_shard import read_samples
+from tcl.data.shards.shard_writer import ShardWriter
 
 
 def read(tmp_path, names: list[str]) -> list[tuple[str, list[str]]]:

@@ -5,16 +5,18 @@ import json
 import pytest
 from data_files import JPEG, TOKENIZER, config, encode, loader, noise, pair, write_tar
 
-from tcl.data import batch_stream, decode
-from tcl.data.bad_sample import BadSample, reading
-from tcl.data.captions import MAX_CAPTION_CHARACTERS, clean_caption
-from tcl.data.decode import LONG_TEXT, MAX_TEXT_BYTES, NOT_JSON, clean_captions
-from tcl.data.questions import MANY_ANSWERS, MAX_ANSWERS, load_question_set, question_of
-from tcl.data.read_shard import read_samples
-from tcl.data.retrieval_set import load_retrieval_set
-from tcl.data.shard_ids import shard_labels
-from tcl.data.shards import list_shards
-from tcl.data.text_stream import texts_of_file
+from tcl.data.feed import batch_stream
+from tcl.data.images import decode_image as decode
+from tcl.data.sets.question_set import load_question_set
+from tcl.data.sets.retrieval_set import load_retrieval_set
+from tcl.data.shards.bad_sample import BadSample, reading
+from tcl.data.shards.list_shards import list_shards
+from tcl.data.shards.read_shard import read_samples
+from tcl.data.shards.shard_ids import shard_labels
+from tcl.data.texts.captions import MAX_CAPTION_CHARACTERS, clean_caption
+from tcl.data.texts.question import MANY_ANSWERS, MAX_ANSWERS, question_of
+from tcl.data.texts.read_texts import texts_of_file
+from tcl.data.texts.sample_texts import LONG_TEXT, MAX_TEXT_BYTES, NOT_JSON, clean_captions
 from tcl.errors import InputError
 
 
@@ -147,7 +149,7 @@ def test_another_exception_in_a_reader_is_a_counted_bad_sample(tmp_path, monkeyp
     expected = f"{type(error).__name__} while reading"
     batches = loader(config(str(tmp_path / "0.tar"), shuffle_buffer=1), batch_size=1)
     next(batches)
-    for place in ("retrieval_set", "questions", "pair_reader"):
+    for place in ("sets.retrieval_set", "feed.pair_reader"):
         monkeypatch.setattr(f"tcl.data.{place}.image_bytes", raises)
     with pytest.raises(InputError, match=rf"no usable image-text pair: {expected} 2$"):
         load(tmp_path / "0.tar")

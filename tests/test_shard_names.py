@@ -9,12 +9,12 @@ from tiny import BERT
 from tiny_pretrained import tiny_tcl
 
 from tcl.commands.main import run
-from tcl.data.collect_answers import make_answer_list
-from tcl.data.questions import load_question_set
-from tcl.data.read_shard import read_samples
-from tcl.data.retrieval_set import load_retrieval_set
-from tcl.data.shards import list_shards, open_shards, shard_sizes
-from tcl.data.vocabulary import train_tokenizer
+from tcl.data.sets.collect_answers import make_answer_list
+from tcl.data.sets.question_set import load_question_set
+from tcl.data.sets.retrieval_set import load_retrieval_set
+from tcl.data.shards.list_shards import list_shards, open_shards, shard_sizes
+from tcl.data.shards.read_shard import read_samples
+from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
 
 NAMES = ("pipe:touch PWNED; .tar", "https:touch PWNED.tar", "file:x.tar", "s3:$(touch PWNED).tar", "-rf.tar", "a '.tar")

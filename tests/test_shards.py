@@ -7,9 +7,9 @@ import pytest
 import webdataset
 from data_files import JPEG, pair, pairs, write_shards, write_tar
 
-from tcl.data.read_shard import beside, read_samples, shard_name
-from tcl.data.shard_writer import ShardWriter
-from tcl.data.shards import Shard, list_shards, open_shards, shard_sizes
+from tcl.data.shards.list_shards import Shard, list_shards, open_shards, shard_sizes
+from tcl.data.shards.read_shard import beside, read_samples, shard_name
+from tcl.data.shards.shard_writer import ShardWriter
 from tcl.errors import InputError
 
 

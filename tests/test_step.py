@@ -6,8 +6,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tiny import random_batch, tiny_models
 
-from tcl.config import ObjectiveConfig, OptimConfig
-from tcl.models.tcl import TCLStudent
+from tcl.config.optim import OptimConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.objectives.tcl import TCLStudent
 from tcl.training.engine import PlainEngine
 from tcl.training.optim import build_optimizer, learning_rate, soft_target_share
 from tcl.training.step import train_step

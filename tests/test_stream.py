@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from data_files import pair, pairs, write_shards, write_tar
 
-from tcl.data import read_shard
-from tcl.data.read_shard import DUPLICATE, NO_EXTENSION, TOO_MANY, TRUNCATED, UNREADABLE, read_samples
-from tcl.data.shards import Shard, open_shards
-from tcl.data.stream import Part, Position, Source, WorkerPosition, worker_stream
+from tcl.data.feed.sample_order import Part, Position, Source, WorkerPosition, worker_stream
+from tcl.data.shards import read_shard
+from tcl.data.shards.list_shards import Shard, open_shards
+from tcl.data.shards.read_shard import DUPLICATE, NO_EXTENSION, TOO_MANY, TRUNCATED, UNREADABLE, read_samples
 
 ALONE = Part(0, 1)
 

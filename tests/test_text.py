@@ -6,9 +6,9 @@ from data_files import TOKENIZER
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, RobertaTokenizerFast
 
-from tcl.data.captions import clean_caption
-from tcl.data.masking import mask_tokens
-from tcl.data.text import join_tokens, load_tokenizer, tokenize
+from tcl.data.texts.captions import clean_caption
+from tcl.data.texts.masking import mask_tokens
+from tcl.data.texts.tokenizer import join_tokens, load_tokenizer, tokenize
 from tcl.errors import InputError
 
 

@@ -7,8 +7,10 @@ from torch.nn import functional as F
 
 from benchmarks.losses import our_losses, random_features, textbook_losses
 from benchmarks.textbook.pretraining import TextbookTCL, build_textbook_optimizer, textbook_step
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, OptimConfig, TextEncoderConfig
-from tcl.models.tcl import Negatives
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.optim import OptimConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.objectives.tcl import Negatives
 from tcl.training.full_weights import full_weights
 from tcl.training.optim import build_optimizer
 

@@ -8,15 +8,17 @@ from data_files import encode, noise
 from tiny import MODEL, VOCABULARY, random_batch, tiny_models
 
 from benchmarks.textbook.retrieval import rerank_query_by_query
-from tcl.config import EvalConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
-from tcl.data.augment import eval_transform
-from tcl.data.retrieval_set import RetrievalSet
+from tcl.config.model import ModelConfig, TextEncoderConfig
+from tcl.config.retrieval_eval import EvalConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.data.images.augment import eval_transform
+from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.evaluation import retrieval
-from tcl.evaluation.candidates import rank_again, rank_by_embedding, relevance
-from tcl.evaluation.match_pairs import image_logits, read_texts, split_by_tokens
 from tcl.evaluation.recall import rank_metrics
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
+from tcl.search.candidates import rank_again, rank_by_embedding, relevance
+from tcl.search.match_pairs import image_logits, read_texts, split_by_tokens
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def some_relevance(queries: int, candidates: int, seed: int) -> tuple[list[set[i
 
 
 def test_ranks_by_embedding_equal_a_sorted_list_with_ties_and_any_number_of_answers(monkeypatch):
-    monkeypatch.setattr("tcl.evaluation.candidates.QUERIES_AT_A_TIME", 4)
+    monkeypatch.setattr("tcl.search.candidates.QUERIES_AT_A_TIME", 4)
     generator = torch.Generator().manual_seed(0)
     # Whole numbers: many scores are equal, and exact.
     queries = torch.randint(-2, 3, (11, 3), generator=generator).float()

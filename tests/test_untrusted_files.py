@@ -11,17 +11,17 @@ from golden_files import save_tokenizer
 from tiny import MODEL
 from transformers import BertConfig
 
-from tcl.checkpoints.build import build_student
-from tcl.checkpoints.convert import import_published
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
-from tcl.checkpoints.import_bert import import_bert
 from tcl.checkpoints.initial import initial_weights
-from tcl.config import ImageEncoderConfig, TextEncoderConfig
-from tcl.data.text import load_tokenizer
+from tcl.config.model import ImageEncoderConfig, TextEncoderConfig
+from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.encoders.image_encoder import build_image_encoder
+from tcl.encoders.text_encoder import load_masked_lm
 from tcl.errors import InputError
-from tcl.models.image_encoder import build_image_encoder
-from tcl.models.text_encoder import load_masked_lm
+from tcl.exports.convert import import_published
+from tcl.exports.describe import build_student
+from tcl.exports.import_bert import import_bert
+from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 
 
 class Malicious:

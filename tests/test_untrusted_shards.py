@@ -11,13 +11,13 @@ from test_inference_inputs import claims
 from tiny_pretrained import tiny_tcl
 
 from tcl.commands.main import run
-from tcl.data.collect_answers import make_answer_list
-from tcl.data.decode import image_bytes
-from tcl.data.questions import load_question_set
-from tcl.data.read_shard import read_samples
-from tcl.data.retrieval_set import load_retrieval_set
-from tcl.data.shards import open_shards
-from tcl.data.vocabulary import train_tokenizer
+from tcl.data.images.decode_image import image_bytes
+from tcl.data.sets.collect_answers import make_answer_list
+from tcl.data.sets.question_set import load_question_set
+from tcl.data.sets.retrieval_set import load_retrieval_set
+from tcl.data.shards.list_shards import open_shards
+from tcl.data.shards.read_shard import read_samples
+from tcl.data.texts.vocabulary import train_tokenizer
 
 SECRET = encode(noise(99))
 KEYS = (

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tcl.checkpoints.initial import initial_weights, normalisation_of
 from tcl.checkpoints.published import from_published
 from tcl.checkpoints.weights_file import find_weights, read_weights
-from tcl.config import ImageEncoderConfig
+from tcl.config.model import ImageEncoderConfig
 from tcl.errors import InputError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4), "step": torch.tensor(3)}

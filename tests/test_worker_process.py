@@ -19,9 +19,9 @@ from data_files import config, loader, noise, write_shards
 from torch.utils.data import DataLoader, Dataset
 
 from tcl.commands.one_line import end_with_one_line
-from tcl.data import image_operations
-from tcl.data.image_stream import images_of_folder, stream_images
-from tcl.data.worker_process import WorkerDied, decoded, end, next_batch, prepare_worker, start
+from tcl.data.feed.worker_process import WorkerDied, decoded, end, next_batch, prepare_worker, start
+from tcl.data.images import image_operations
+from tcl.data.images.read_images import images_of_folder, stream_images
 from tcl.errors import InputError
 from tcl.evaluation.decoded_images import decoded_batches
 
@@ -243,7 +243,7 @@ def test_every_loader_tells_it(tmp_path, monkeypatch):
         return batches
 
     monkeypatch.setattr(DataLoader, "__iter__", broken)
-    monkeypatch.setattr("tcl.data.worker_process.end", lambda batches: None)
+    monkeypatch.setattr("tcl.data.feed.worker_process.end", lambda batches: None)
     of_all = [
         stream_images(images, lambda pixels: pixels, batch_size=1, max_pixels=10**6, workers=1),
         decoded_batches([b""], [[0]], lambda pixels: pixels, max_pixels=10**6, workers=1),

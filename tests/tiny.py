@@ -2,11 +2,12 @@
 
 import torch
 
-from tcl.config import ImageEncoderConfig, ModelConfig, ObjectiveConfig, TextEncoderConfig
+from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
 
 VOCABULARY = 50
 BERT = {

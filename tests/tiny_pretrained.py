@@ -6,12 +6,12 @@ from tiny import MODEL
 from torch import nn
 
 from tcl import TCL, TCLForVQA
-from tcl.checkpoints.hub import Pretrained
-from tcl.config import ObjectiveConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.exports.pretrained import Pretrained
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCLStudent
-from tcl.models.vqa import VQANetworks, VQAStudent
+from tcl.objectives.answering import VQANetworks, VQAStudent
+from tcl.objectives.tcl import TCLStudent
 
 PLAIN = {"device": "cpu", "precision": "fp32"}
 

@@ -17,8 +17,11 @@ from accelerate import Accelerator
 from launching import ROOT
 from tiny import random_batch, tiny_models
 
-from tcl.config import ObjectiveConfig, OptimConfig, PretrainConfig, TrainConfig
+from tcl.config.optim import OptimConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.config.train import TrainConfig
 from tcl.data.batch import Batch
+from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.training.accelerator import build_accelerator
 from tcl.training.engine import build_engine
 from tcl.training.full_weights import full_moments, full_weight

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from tcl.data.questions import load_question_set
-from tcl.data.vocabulary import train_tokenizer
+from tcl.data.sets.question_set import load_question_set
+from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_baseline
 from tcl.shown import shown

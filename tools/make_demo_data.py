@@ -20,7 +20,7 @@ from pathlib import Path
 import jsonargparse
 
 from tcl.data.seeding import seed_of
-from tcl.data.shard_writer import ShardWriter
+from tcl.data.shards.shard_writer import ShardWriter
 from tcl.errors import InputError
 from tcl.shown import say, shown
 from tools.demo_questions import ANSWERS, make_question_sample

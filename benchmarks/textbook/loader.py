@@ -14,8 +14,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from tcl.data.image_operations import GREY, Box
-from tcl.data.view_step import Step
+from tcl.data.images.image_operations import GREY, Box
+from tcl.data.images.view_step import Step
 
 DrawViews = Callable[[str, int, int], list[list[Step]]]
 """(key, width, height) of an image -> the steps of each of its views."""
@@ -86,4 +86,4 @@ OPERATIONS: dict[str, Callable] = {
     "translate_y": lambda image, shift: affine(image, (1, 0, 0, 0, 1, -shift)),
     "rotate": lambda image, degrees: F.rotate(image, degrees, InterpolationMode.BILINEAR, fill=GREY),
 }
-"""Stock ways to do what the functions of these names in tcl.data.image_operations do."""
+"""Stock ways to do what the functions of these names in tcl.data.images.image_operations do."""

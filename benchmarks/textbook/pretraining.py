@@ -16,7 +16,7 @@ from tcl.data.batch import Batch
 from tcl.models.encoders import Encoders
 from tcl.models.fusion_encoder import BERT_LAYER_NAMES
 from tcl.models.momentum import Momentum
-from tcl.models.tcl import Negatives, TCLStudent
+from tcl.objectives.tcl import Negatives, TCLStudent
 
 
 class Networks(nn.Module):

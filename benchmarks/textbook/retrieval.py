@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
 
 NOT_A_CANDIDATE = -100.0
 

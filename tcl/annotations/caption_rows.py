@@ -7,7 +7,7 @@ from pathlib import Path
 from tcl.annotations.json_file import BadLine, read_json, read_json_lines
 from tcl.annotations.recognise import structure_of
 from tcl.annotations.row import NO_IMAGE_KEY, Row, id_key, is_id, objects_in
-from tcl.data.decode import EMPTY_CAPTION, NOT_TEXT
+from tcl.data.texts.sample_texts import EMPTY_CAPTION, NOT_TEXT
 from tcl.errors import InputError
 
 UNKNOWN_IMAGE = "annotation of no image in the file"

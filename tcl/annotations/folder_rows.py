@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tcl.annotations.inside import LINK_OUTSIDE, TOO_MANY_BYTES, read_inside, resolve_inside
 from tcl.annotations.row import LARGEST_SAMPLE, TOO_MUCH_TEXT, Row
-from tcl.data.bad_sample import BadSample
-from tcl.data.decode import EMPTY_CAPTION, NOT_UTF8
-from tcl.data.image_format import IMAGE_EXTENSIONS
+from tcl.data.images.image_format import IMAGE_EXTENSIONS
+from tcl.data.shards.bad_sample import BadSample
+from tcl.data.texts.sample_texts import EMPTY_CAPTION, NOT_UTF8
 
 NO_TEXT_BESIDE = "no .txt beside the image"
 NO_IMAGE_BESIDE = "no image beside the .txt"

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path, PurePath
 
-from tcl.data.decode import BadSample
+from tcl.data.shards.bad_sample import BadSample
 
 OUTSIDE = "path leaves the image folder"
 LINK_OUTSIDE = "path leaves the image folder by a link"

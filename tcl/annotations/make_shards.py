@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from tcl.annotations.pack_row import Packed, Skipped, pack_row
 from tcl.annotations.row import Row
-from tcl.data.shard_writer import ShardWriter
+from tcl.data.shards.shard_writer import ShardWriter
 from tcl.errors import InputError
 
 ROWS_PER_TASK = 8

@@ -8,9 +8,9 @@ from PIL import Image
 
 from tcl.annotations.inside import read_inside
 from tcl.annotations.row import Row
-from tcl.data.bad_sample import BadSample, reading
-from tcl.data.decode import decode_image
-from tcl.data.image_format import extension_of
+from tcl.data.images.decode_image import decode_image
+from tcl.data.images.image_format import extension_of
+from tcl.data.shards.bad_sample import BadSample, reading
 
 _LONGEST_PATH = 4096
 

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import timm
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from tcl.config import ModelConfig, TextEncoderConfig
-from tcl.config_checks import check_at_least, check_model
-from tcl.data.answer_list import read_answer_list
+from tcl.config.checks import check_at_least
+from tcl.config.model import ModelConfig, TextEncoderConfig, check_model
+from tcl.data.texts.answer_list import read_answer_list
 from tcl.errors import InputError
 from tcl.plain_values import read_json
 from tcl.typed_section import decode, warn_of_older

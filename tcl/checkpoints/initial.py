@@ -17,9 +17,9 @@ from tcl.checkpoints.manifest import MANIFEST, verify, verify_file
 from tcl.checkpoints.published import from_published
 from tcl.checkpoints.run_folder import run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_names, read_weights
-from tcl.config import ImageEncoderConfig
+from tcl.config.model import ImageEncoderConfig
+from tcl.encoders.image_encoder import ImageEncoder
 from tcl.errors import InputError
-from tcl.models.image_encoder import ImageEncoder
 
 PUBLISHED_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PUBLISHED_STD = (0.26862954, 0.26130258, 0.27577711)

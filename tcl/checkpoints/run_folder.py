@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tcl.checkpoints.export_format import ANSWERS, ExportConfig, check_self_contained, read_answers, read_description
-from tcl.config import ModelConfig
-from tcl.config_checks import check_at_least, check_model
+from tcl.config.checks import check_at_least
+from tcl.config.model import ModelConfig, check_model
 from tcl.errors import InputError
 from tcl.plain_values import read_json, read_yaml
 from tcl.runs.history import option, stages_of

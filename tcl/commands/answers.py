@@ -24,6 +24,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: no answers in the shards, an impossible number, an OUT that cannot be written."""
     given = vars(parser().parse_args(arguments))
-    from tcl.data.collect_answers import make_answer_list
+    from tcl.data.sets.collect_answers import make_answer_list
 
     say(make_answer_list(**given))

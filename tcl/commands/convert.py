@@ -11,10 +11,10 @@ What became of every tensor is in <out>/conversion.json; docs/checkpoints.md has
 import argparse
 from pathlib import Path
 
-from tcl.checkpoints.conversion_report import REPORT, Report
 from tcl.commands.parser import command_parser
-from tcl.config import ModelConfig
+from tcl.config.model import ModelConfig
 from tcl.errors import InputError
+from tcl.exports.conversion_report import REPORT, Report
 from tcl.plain_values import read_yaml
 from tcl.shown import say
 from tcl.typed_section import decode
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     refuse_useless(options)
     if options.write:
-        from tcl.checkpoints.convert import export_published
+        from tcl.exports.convert import export_published
 
         count = export_published(options.source, options.out, with_teacher=options.with_teacher)
         say(f"{options.out}: {count:,} tensors under the published names")
@@ -65,9 +65,9 @@ def refuse_useless(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> Report:
     """--from."""
-    from tcl.checkpoints.convert import import_published
-    from tcl.checkpoints.import_bert import import_bert
-    from tcl.checkpoints.infer_sizes import Heads
+    from tcl.exports.convert import import_published
+    from tcl.exports.import_bert import import_bert
+    from tcl.exports.infer_sizes import Heads
 
     if options.read == "hf-bert":
         return import_bert(Path(options.source), options.out, read_model(options.config), tokenizer=options.tokenizer)

@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> None:
 
 def embed_images(given: argparse.Namespace) -> "EmbeddedStream":
     """Those of --images or --shards. InputError: no such files, no such model."""
-    from tcl.data.image_stream import images_of_folder, images_of_shards, stream_images
-    from tcl.data.shards import list_shards
+    from tcl.data.images.read_images import images_of_folder, images_of_shards, stream_images
+    from tcl.data.shards.list_shards import list_shards
     from tcl.inference.embed_stream import embed_image_stream
     from tcl.inference.images import MAX_PIXELS
     from tcl.inference.model import TCL
@@ -78,8 +78,8 @@ def embed_images(given: argparse.Namespace) -> "EmbeddedStream":
 
 def embed_texts(given: argparse.Namespace) -> "EmbeddedStream":
     """Those of --texts, or the captions of --shards. InputError: no such files, no such model."""
-    from tcl.data.shards import list_shards
-    from tcl.data.text_stream import texts_of_file, texts_of_shards
+    from tcl.data.shards.list_shards import list_shards
+    from tcl.data.texts.read_texts import texts_of_file, texts_of_shards
     from tcl.inference.embed_stream import embed_text_stream
     from tcl.inference.model import TCL
 

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: no model there, an OUT that belongs to a run or cannot be written."""
     given = parser().parse_args(arguments)
-    from tcl.checkpoints.hub import load_pretrained, save_pretrained
+    from tcl.exports.pretrained import load_pretrained, save_pretrained
 
     pretrained = load_pretrained(given.model, revision=given.revision, with_teacher=given.with_teacher)
     save_pretrained(pretrained, given.out)

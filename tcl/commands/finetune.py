@@ -19,7 +19,7 @@ FLAGS = (DRY_RUN, EVAL_ONLY, PRESET)
 
 def parser(task: str) -> ArgumentParser:
     """What `--help` lists, less FLAGS, for one of tcl.tasks.TASKS."""
-    from tcl.command_line import config_parser
+    from tcl.config.command_line import config_parser
 
     return config_parser(importlib.import_module(f"tcl.tasks.{task}").Config, f"tcl finetune --task {task}")
 
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     if asks_for_help_alone(arguments):
         print(__doc__)
         return
-    from tcl.tasks.command_line import parse_finetune
+    from tcl.commands.task_options import parse_finetune
 
     arguments = with_presets("finetune", arguments)
     options = [argument for argument in arguments if argument not in FLAGS]

@@ -46,7 +46,7 @@ def _line(error: InputError | RuntimeError | OSError) -> str | None:
     if isinstance(error, OSError):
         too_long = error.errno == errno.ENAMETOOLONG and error.filename
         return f"{str(error.filename)[:200]}...: no path can be that long; give another" if too_long else None
-    from tcl.data.worker_process import tells_of_death
+    from tcl.data.feed.worker_process import tells_of_death
 
     if tells_of_death(error):
         first = str(error).splitlines()[0].strip()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tcl.commands.model_options import add_model_source
 from tcl.commands.parser import command_parser
-from tcl.config import DataConfig
+from tcl.config.data import DataConfig
 from tcl.shown import say
 
 
@@ -33,12 +33,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: what the export raises, shards without use, graphs that differ from torch by more than rounding."""
     given = parser().parse_args(arguments)
-    from tcl.checkpoints.hub import load_pretrained
-    from tcl.checkpoints.onnx_export import export_onnx
-    from tcl.config_checks import check_at_least
-    from tcl.data.retrieval_set import load_retrieval_set
-    from tcl.evaluation.onnx_report import report_onnx
+    from tcl.config.checks import check_at_least
+    from tcl.data.sets.retrieval_set import load_retrieval_set
     from tcl.evaluation.retrieval import cut_rerank_k
+    from tcl.exports.pretrained import load_pretrained
+    from tcl.onnx.agreement_report import report_onnx
+    from tcl.onnx.export_graphs import export_onnx
 
     check_at_least(1, {"rerank_k": given.rerank_k})
     pretrained = load_pretrained(given.model, revision=given.revision)

@@ -15,15 +15,15 @@ FLAGS = (DRY_RUN, PRESET)
 
 def parser() -> ArgumentParser:
     """What `tcl pretrain --help` lists, less FLAGS."""
-    from tcl.command_line import config_parser
-    from tcl.config import PretrainConfig
+    from tcl.config.command_line import config_parser
+    from tcl.tasks.pretrain import Config as PretrainConfig
 
     return config_parser(PretrainConfig, "tcl pretrain")
 
 
 def main(arguments: list[str]) -> None:
     """Train, or dry_run."""
-    from tcl.command_line import parse_pretrain
+    from tcl.commands.task_options import parse_pretrain
 
     arguments = with_presets("pretrain", arguments)
     config = parse_pretrain([argument for argument in arguments if argument not in FLAGS])
@@ -32,6 +32,6 @@ def main(arguments: list[str]) -> None:
         from tcl.training.dry_run import dry_run as command
     else:
         from tcl.training.run import train as command
-    from tcl.training.pretrain import build_pretraining
+    from tcl.tasks.pretrain import build as build_pretraining
 
     command(config, build_pretraining)

@@ -29,6 +29,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: no text in the shards, an impossible number, an OUT that is something else or cannot be written."""
     given = vars(parser().parse_args(arguments))
-    from tcl.data.vocabulary import train_tokenizer
+    from tcl.data.texts.vocabulary import train_tokenizer
 
     say(train_tokenizer(**given))

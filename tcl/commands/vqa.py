@@ -29,8 +29,8 @@ def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
     if given.answers is not None and not given.answers.is_file():
         raise InputError(f"answers: {given.answers} is no file; give one with an answer per line")
-    from tcl.data.answer_list import read_answer_list
-    from tcl.inference.vqa import TCLForVQA
+    from tcl.data.texts.answer_list import read_answer_list
+    from tcl.inference.question_model import TCLForVQA
 
     candidates = None if given.answers is None else read_answer_list(given.answers, "answers")
     for answer in load_model(TCLForVQA, given).answer(given.image, given.questions, candidates):

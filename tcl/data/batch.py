@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tcl.data.view_step import Step
+from tcl.data.images.view_step import Step
 
 AnyBatch = TypeVar("AnyBatch", "Batch", "QuestionBatch")
 

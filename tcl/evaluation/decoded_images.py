@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tcl.data.decode import decode_image
-from tcl.data.worker_process import decoded, prepare_worker
+from tcl.data.feed.worker_process import decoded, prepare_worker
+from tcl.data.images.decode_image import decode_image
 
 FEW_BATCHES = 3
 """Starting processes costs more than decoding so few."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from tcl.data.decode import decode_image
+from tcl.data.images.decode_image import decode_image
 from tcl.errors import InputError
-from tcl.evaluation.candidates import Ranked
+from tcl.search.candidates import Ranked
 
 SHOWN = 5
 """Candidates of a query, and right answers where none of the candidates is one."""

@@ -12,13 +12,13 @@ from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl.config import EvalConfig
-from tcl.data.retrieval_set import RetrievalSet
-from tcl.evaluation.candidates import Ranked, rank_again, rank_by_embedding, relevance
+from tcl.config.retrieval_eval import EvalConfig
+from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.evaluation.decoded_images import decoded_batches
-from tcl.evaluation.match_pairs import TextStates, image_logits, read_texts
 from tcl.evaluation.recall import rank_metrics
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
+from tcl.search.candidates import Ranked, rank_again, rank_by_embedding, relevance
+from tcl.search.match_pairs import TextStates, image_logits, read_texts
 
 
 @dataclass

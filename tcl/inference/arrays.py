@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tcl.data.decode import upright_rgb
+from tcl.data.images.decode_image import upright_rgb
 from tcl.errors import InputError
 
 ArrayLike = np.ndarray | Tensor

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from transformers import PreTrainedTokenizerBase
 
-from tcl.data.questions import tokenize_answers
+from tcl.data.texts.question import tokenize_answers
 from tcl.errors import InputError
 from tcl.evaluation.answering import AnswerList
 from tcl.inference.texts import list_texts
@@ -24,7 +24,7 @@ def list_candidates(candidates: Iterable[str]) -> list[str]:
 
 
 def tokenize_candidates(candidates: list[str], tokenizer: PreTrainedTokenizerBase) -> AnswerList:
-    """As `tcl.data.questions.tokenize_answers`, on the host. InputError: an answer without tokens, or over
+    """As `tcl.data.texts.question.tokenize_answers`, on the host. InputError: an answer without tokens, or over
     MAX_CANDIDATE_TOKENS."""
     ids, lengths = tokenize_answers(tokenizer, candidates, MAX_CANDIDATE_TOKENS + 1)
     shortest = int(lengths.argmin())

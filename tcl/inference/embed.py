@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl.config import EvalConfig
-from tcl.evaluation.match_pairs import split_by_tokens
+from tcl.config.retrieval_eval import EvalConfig
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import ImageLike
 from tcl.models.encoders import Encoders
 from tcl.progress import QUIET_SECONDS
+from tcl.search.match_pairs import split_by_tokens
 
 PASS_TOKENS = EvalConfig.pass_tokens
 """Text tokens in one forward pass, padding included: bounds its memory."""

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tcl.data.decode import EMPTY_CAPTION
-from tcl.data.image_stream import ImageBatch
-from tcl.data.skipped import Skipped
-from tcl.data.text import tokenize
-from tcl.data.text_stream import CleanText
+from tcl.data.images.read_images import ImageBatch
+from tcl.data.shards.skipped import Skipped
+from tcl.data.texts.read_texts import CleanText
+from tcl.data.texts.sample_texts import EMPTY_CAPTION
+from tcl.data.texts.tokenizer import tokenize
 from tcl.inference.embed import embed_images, embed_texts
 from tcl.inference.model import TCL
 from tcl.progress import QUIET_SECONDS

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tcl.data.captions import clean_caption
+from tcl.data.texts.captions import clean_caption
 from tcl.errors import InputError
 from tcl.inference.hardware import Hardware
 from tcl.inference.texts import MAX_WORDS, list_texts

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tcl.errors import InputError
 from tcl.inference.overlay import overlay
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl.config import DataConfig
-from tcl.data.decode import BadSample, decode_image, upright_rgb
+from tcl.config.data import DataConfig
+from tcl.data.images.decode_image import decode_image, upright_rgb
+from tcl.data.shards.bad_sample import BadSample
+from tcl.encoders.image_encoder import ImageEncoder
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, is_several, rgb_of
 from tcl.inference.hardware import Hardware
-from tcl.models.image_encoder import ImageEncoder
 from tcl.progress import QUIET_SECONDS
 
 Encoded = bytes | bytearray | memoryview

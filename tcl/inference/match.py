@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from tcl.evaluation.match_pairs import TextStates, image_logits, itm_logits, read_texts
 from tcl.inference.embed import PASS_TOKENS
 from tcl.inference.hardware import Hardware
-from tcl.models.tcl import TCLStudent
+from tcl.objectives.tcl import TCLStudent
+from tcl.search.match_pairs import TextStates, image_logits, itm_logits, read_texts
 
 
 @torch.no_grad()

@@ -10,18 +10,18 @@ from huggingface_hub import ModelHubMixin
 from PIL import Image
 from torch import Tensor
 
-from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
-from tcl.data.augment import eval_transform
-from tcl.data.text import words_of
+from tcl.data.images.augment import eval_transform
+from tcl.data.texts.tokenizer import words_of
 from tcl.errors import InputError
+from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.inference.embed import ROOM_FOR_TOKENS, Embedded, embed_images, embed_texts
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
 from tcl.inference.hardware import Precision, find_hardware
 from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
 from tcl.inference.images import ImageLike, encode_images, list_images, read_image
 from tcl.inference.match import match_one_to_one, match_probabilities, match_several, read_all_texts
-from tcl.inference.retrieve import Retrieved, check_search, retrieve
 from tcl.inference.texts import list_texts, tokenize_texts
+from tcl.search.retrieve import Retrieved, check_search, retrieve
 
 
 class TCL(ModelHubMixin):

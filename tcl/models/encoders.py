@@ -3,12 +3,12 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tcl.config import ModelConfig
+from tcl.config.model import ModelConfig
+from tcl.encoders.image_encoder import ImageEncoder, build_image_encoder
+from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
 from tcl.errors import InputError
 from tcl.models.fusion_encoder import FusionEncoder, fusion_encoder_from_bert
-from tcl.models.image_encoder import ImageEncoder, build_image_encoder
 from tcl.models.mlm_head import MLMHead, mlm_head_from
-from tcl.models.text_encoder import TextEncoder, load_masked_lm, lower_layers
 
 
 class Encoders(nn.Module):

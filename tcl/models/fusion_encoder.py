@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
+from tcl.encoders.dropout import Dropout
 from tcl.models.attention import attend, attention_weights
-from tcl.models.dropout import Dropout
 
 
 @dataclass

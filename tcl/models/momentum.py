@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tcl.config import ObjectiveConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.losses.cma import expected_candidates, shared_id_positives
 from tcl.losses.contrast import Candidates, weighted_sum

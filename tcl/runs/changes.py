@@ -1,6 +1,6 @@
 """Which options of a run's configuration differ from those that it had so far, and which of these must be confirmed.
 
-The classification is with the options themselves: `tcl.config.FREE`.
+The classification is with the options themselves: `tcl.config.free.FREE`.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tcl.config import FREE
-from tcl.data.text import load_tokenizer
+from tcl.config.free import FREE
+from tcl.data.texts.tokenizer import load_tokenizer
 from tcl.errors import InputError
 from tcl.runs.history import option, read_options
 

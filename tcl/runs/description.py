@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from tcl.command_line import save_config
+from tcl.config.command_line import save_config
 from tcl.runs.history import begin_stage, former_texts
 
 

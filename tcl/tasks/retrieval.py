@@ -8,13 +8,19 @@ from dataclasses import dataclass, field
 from accelerate import Accelerator
 
 from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
-from tcl.config import FREE, DataConfig, EvalConfig, ModelConfig, ObjectiveConfig, OptimConfig, TrainConfig
-from tcl.config_checks import check_data, check_eval, check_model, check_objective, check_optim, check_train
-from tcl.data.text import load_tokenizer
+from tcl.config.data import DataConfig, check_data
+from tcl.config.free import FREE
+from tcl.config.model import ModelConfig, check_model
+from tcl.config.optim import OptimConfig, check_optim
+from tcl.config.retrieval_eval import EvalConfig, check_eval
+from tcl.config.tcl_objective import ObjectiveConfig, check_objective
+from tcl.config.train import TrainConfig, check_train
+from tcl.data.shards.list_shards import check_shards
+from tcl.data.texts.tokenizer import load_tokenizer
 from tcl.models.encoders import build_encoders
-from tcl.models.tcl import TCLStudent
-from tcl.training.pretrain import pair_task
-from tcl.training.task import Task
+from tcl.objectives.tcl import TCLStudent
+from tcl.tasks.pretrain import pair_task
+from tcl.tasks.task import Task
 
 
 @dataclass
@@ -45,6 +51,7 @@ def check(config: Config, trains: bool = True) -> None:
     check_train(config.train)
     check_eval(config.eval)
     check_data(config.data, trains)
+    check_shards(config.data, trains)
     check_optim(config.optim)
 
 

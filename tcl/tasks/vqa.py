@@ -12,23 +12,24 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
-from tcl.config import FREE, DataConfig, ModelConfig, OptimConfig, TrainConfig
-from tcl.config_checks import (
-    check_at_least,
-    check_data,
-    check_distillation,
-    check_model,
-    check_optim,
-    check_train,
-    require,
-)
-from tcl.data.answer_list import read_answer_list
-from tcl.data.augment import Augment, eval_transform
-from tcl.data.questions import QuestionReader, QuestionSet, load_question_set, tokenize_answers
-from tcl.data.text import load_tokenizer, tokenize
+from tcl.config.checks import check_at_least, require
+from tcl.config.data import DataConfig, check_data
+from tcl.config.free import FREE
+from tcl.config.model import ModelConfig, check_model
+from tcl.config.optim import OptimConfig, check_optim
+from tcl.config.tcl_objective import check_distillation
+from tcl.config.train import TrainConfig, check_train
+from tcl.data.feed.question_reader import QuestionReader
+from tcl.data.images.augment import Augment, eval_transform
+from tcl.data.sets.question_set import QuestionSet, load_question_set
+from tcl.data.shards.list_shards import check_shards
+from tcl.data.texts.answer_list import read_answer_list
+from tcl.data.texts.question import tokenize_answers
+from tcl.data.texts.tokenizer import load_tokenizer, tokenize
+from tcl.encoders.text_encoder import check_length
 from tcl.errors import InputError
+from tcl.evaluation.answer_questions import answer_questions
 from tcl.evaluation.answering import AnswerList, choose_answers, write_answers
-from tcl.evaluation.vqa import answer_questions
 from tcl.evaluation.vqa_accuracy import (
     AnsweredQuestion,
     accuracy_report,
@@ -38,9 +39,8 @@ from tcl.evaluation.vqa_accuracy import (
 )
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
-from tcl.models.text_encoder import check_length
-from tcl.models.vqa import AnswerTeacher, VQANetworks, VQAStudent
-from tcl.training.task import Evaluation, Task
+from tcl.objectives.answering import AnswerTeacher, VQANetworks, VQAStudent
+from tcl.tasks.task import Evaluation, Task
 from tcl.training.world import question_activation_bytes
 
 
@@ -124,6 +124,7 @@ def check(config: Config, trains: bool = True) -> None:
     check_model(config.model)
     check_train(config.train)
     check_data(config.data, trains)
+    check_shards(config.data, trains)
     check_optim(config.optim)
 
 

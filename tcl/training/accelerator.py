@@ -19,7 +19,7 @@ from tcl.errors import InputError
 from tcl.precision import mixed_precision
 from tcl.presets import preset_file
 from tcl.runs.together import raise_together
-from tcl.training.task import RunConfig
+from tcl.tasks.task import RunConfig
 
 
 def build_accelerator(config: RunConfig) -> Accelerator:

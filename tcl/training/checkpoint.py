@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tcl.checkpoints.checkpoint_store import CheckpointStore, Files, list_checkpoints, newest_intact, pointed_checkpoint
 from tcl.checkpoints.manifest import verify
 from tcl.checkpoints.weights_file import read_weights
-from tcl.data.loader_state import LoaderState
+from tcl.data.feed.loader_state import LoaderState
 from tcl.errors import InputError
 from tcl.plain_values import read_json
 from tcl.runs.together import raise_together

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from tcl.data.loader import train_loader
+from tcl.data.feed.loader import train_loader
 from tcl.shown import say
+from tcl.tasks.task import BuildTask, RunConfig
 from tcl.training.accelerator import build_accelerator
-from tcl.training.task import BuildTask, RunConfig
 from tcl.training.world import describe_world
 
 

@@ -11,12 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from tcl.config import OptimConfig
+from tcl.config.optim import OptimConfig
 from tcl.data.batch import AnyBatch, images_to
-from tcl.models.tcl import TEMPERATURE_RANGE
+from tcl.objectives.tcl import TEMPERATURE_RANGE
+from tcl.tasks.task import Student, Targets
 from tcl.training.full_weights import adamw_of, full_weight, set_full_weight, start_moments
 from tcl.training.optim import build_optimizer
-from tcl.training.task import Student, Targets
 
 
 class PlainEngine:

@@ -4,7 +4,7 @@ from collections import Counter
 
 from accelerate.utils import gather_object
 
-from tcl.data.loader import TrainLoader
+from tcl.data.feed.loader import TrainLoader
 from tcl.training.monitor import Monitor
 
 

@@ -10,8 +10,8 @@ from tcl.errors import InputError
 from tcl.runs.launcher import watch_launcher
 from tcl.runs.together import raise_together
 from tcl.shown import say
+from tcl.tasks.task import BuildTask, Evaluation, RunConfig
 from tcl.training.accelerator import build_accelerator
-from tcl.training.task import BuildTask, Evaluation, RunConfig
 
 
 def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:

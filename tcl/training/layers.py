@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tcl.config import TrainConfig
+from tcl.config.train import TrainConfig
 
 
 def prepare_layers(networks: nn.Module, config: TrainConfig, device: torch.device, bf16: bool) -> None:

@@ -2,13 +2,13 @@
 
 from accelerate import Accelerator
 
-from tcl.data.batch_stream import SampleReader
-from tcl.data.loader import TrainLoader, train_loader
-from tcl.data.loader_state import LoaderState
-from tcl.data.stream import Source
+from tcl.data.feed.batch_stream import SampleReader
+from tcl.data.feed.loader import TrainLoader, train_loader
+from tcl.data.feed.loader_state import LoaderState
+from tcl.data.feed.sample_order import Source
 from tcl.errors import InputError
 from tcl.runs.together import raise_together
-from tcl.training.task import RunConfig
+from tcl.tasks.task import RunConfig
 
 
 def open_loader(

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from tcl.config import OptimConfig
+from tcl.config.optim import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

@@ -15,8 +15,8 @@ from tcl.errors import InputError
 from tcl.runs.changes import describe_changes
 from tcl.runs.history import batch_of_a_process
 from tcl.runs.together import raise_together
+from tcl.tasks.task import RunConfig
 from tcl.training.checkpoint import Progress, checkpoint_to_resume, read_progress
-from tcl.training.task import RunConfig
 
 
 @dataclass

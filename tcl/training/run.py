@@ -10,15 +10,15 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from tcl.checkpoints.build import describe_run
 from tcl.checkpoints.checkpoint_store import CheckpointStore
 from tcl.checkpoints.run_folder import run_folder_of
 from tcl.data.batch import Batch, QuestionBatch, to_device
-from tcl.data.batched_operations import finish_views
-from tcl.data.loader import TrainLoader, open_sources
-from tcl.data.normalise import normalise_images
-from tcl.data.stream import Source
+from tcl.data.feed.loader import TrainLoader, open_sources
+from tcl.data.feed.sample_order import Source
+from tcl.data.images.batched_operations import finish_views
+from tcl.data.images.normalise import normalise_images
 from tcl.errors import InputError, Preempted
+from tcl.exports.describe import describe_run
 from tcl.runs.description import describe_run_folder
 from tcl.runs.launcher import watch_launcher
 from tcl.runs.length import Length
@@ -26,6 +26,7 @@ from tcl.runs.lock import only_run_in
 from tcl.runs.preemption import StopRequest, listen_for_stop
 from tcl.runs.together import raise_together
 from tcl.shown import shown
+from tcl.tasks.task import BuildTask, RunConfig, Task
 from tcl.training.accelerator import build_accelerator, start_trackers
 from tcl.training.checkpoint import finish_saving, load_checkpoint, save_checkpoint
 from tcl.training.engine import Engine, build_engine
@@ -38,7 +39,6 @@ from tcl.training.open_loader import open_loader
 from tcl.training.optim import learning_rate, soft_target_share
 from tcl.training.resume import Start, check_changes, find_start
 from tcl.training.step import train_step
-from tcl.training.task import BuildTask, RunConfig, Task
 from tcl.training.world import describe_world
 
 

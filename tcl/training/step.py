@@ -8,9 +8,9 @@ from torch import Tensor
 from tcl.data.batch import AnyBatch
 from tcl.data.seeding import seed_of
 from tcl.models.global_batch import gather_rows, world
+from tcl.tasks.task import Teacher
 from tcl.training.engine import Engine
 from tcl.training.full_weights import full_weights
-from tcl.training.task import Teacher
 
 
 @dataclass

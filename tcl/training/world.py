@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 from torch import nn
 
-from tcl.config import ObjectiveConfig
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.models.encoders import Encoders
 from tcl.models.queue import FeatureQueue
-from tcl.models.vqa import VQANetworks
-from tcl.training.task import RunConfig, Task
+from tcl.objectives.answering import VQANetworks
+from tcl.tasks.task import RunConfig, Task
 
 SAVED_PER_TOKEN = 17
 """Activations that a transformer layer saves for its backward pass, in widths per token (34 bytes a width in 16 bit,

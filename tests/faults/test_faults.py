@@ -22,7 +22,7 @@ from launching import TORCHRUN
 from safetensors.torch import load_file
 
 from tcl.checkpoints.checkpoint_store import list_checkpoints, newest_intact
-from tcl.data.vocabulary import train_tokenizer
+from tcl.data.texts.vocabulary import train_tokenizer
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,9 @@ from random import Random
 
 import yaml
 
-from tcl.command_line import parse_pretrain
-from tcl.config import PretrainConfig
+from tcl.commands.task_options import parse_finetune, parse_pretrain
 from tcl.tasks import TASKS
-from tcl.tasks.command_line import parse_finetune
+from tcl.tasks.pretrain import Config as PretrainConfig
 from tests.data_files import write_shards
 from tests.fuzz.case import Wrong
 from tests.fuzz.mutate import NAMES, VALUES, damage, spoil

@@ -8,10 +8,10 @@ from random import Random
 import torch
 from torch import Tensor
 
-from tcl.checkpoints.build import build_student
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.hub import Pretrained, load_pretrained, save_pretrained
 from tcl.checkpoints.initial import initial_weights
+from tcl.exports.describe import build_student
+from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tests.data_files import TOKENIZER
 from tests.fuzz.case import Wrong
 from tests.fuzz.folders import spoil_a_file

@@ -8,7 +8,8 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from tcl.data.decode import BadSample, decode_image
+from tcl.data.images.decode_image import decode_image
+from tcl.data.shards.bad_sample import BadSample
 from tests.data_files import encode, noise
 from tests.fuzz.case import Wrong
 from tests.fuzz.mutate import damage

@@ -7,10 +7,13 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from tcl.checkpoints.hub import load_pretrained
 from tcl.checkpoints.initial import initial_weights
-from tcl.config import ObjectiveConfig, OptimConfig, PretrainConfig, TrainConfig
-from tcl.training.pretrain import build_pretraining
+from tcl.config.optim import OptimConfig
+from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.config.train import TrainConfig
+from tcl.exports.pretrained import load_pretrained
+from tcl.tasks.pretrain import Config as PretrainConfig
+from tcl.tasks.pretrain import build as build_pretraining
 from tcl.training.run import train
 from tests.data_files import TOKENIZER, config, write_shards
 from tests.fuzz.case import Wrong, run_cases

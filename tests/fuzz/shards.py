@@ -9,9 +9,9 @@ import tarfile
 from pathlib import Path
 from random import Random
 
-from tcl.data.read_shard import BESIDE_SAMPLES, read_samples
-from tcl.data.retrieval_set import load_retrieval_set
-from tcl.data.shards import open_shards
+from tcl.data.sets.retrieval_set import load_retrieval_set
+from tcl.data.shards.list_shards import open_shards
+from tcl.data.shards.read_shard import BESIDE_SAMPLES, read_samples
 from tests.data_files import pairs
 from tests.fuzz.case import Wrong
 from tests.fuzz.mutate import NAMES, damage

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from random import Random
 
-from tcl.config import DataConfig
-from tcl.data.augment import Augment
-from tcl.data.decode import BadSample
-from tcl.data.pair_reader import PairReader
-from tcl.data.questions import QuestionReader
+from tcl.config.data import DataConfig
+from tcl.data.feed.pair_reader import PairReader
+from tcl.data.feed.question_reader import QuestionReader
+from tcl.data.images.augment import Augment
+from tcl.data.shards.bad_sample import BadSample
 from tests.data_files import JPEG, NO_AUGMENT, TOKENIZER
 from tests.fuzz.case import Wrong
 from tests.fuzz.mutate import NAMES, damage, spoil

@@ -1,0 +1,30 @@
+"""Evaluation by retrieval."""
+
+from dataclasses import dataclass
+
+from tcl.config.checks import check_at_least
+
+
+@dataclass
+class EvalConfig:
+    """Retrieval on data.val, from the embeddings and re-ranked by ITM."""
+
+    every: int = 1000
+    """Optimiser steps between evaluations, >= 1; the last step always evaluates."""
+    batch_size: int = 64
+    """Images or texts per forward pass, >= 1."""
+    max_images: int | None = 1000
+    """Evaluate on the first this many images, >= 1; None: on all."""
+    rerank_k: int = 16
+    """Candidates per query that ITM re-ranks, >= 0 (0: embeddings only)."""
+    pass_tokens: int = 8192
+    """Text tokens in one pass of the re-ranking, padding included, >= 1: bounds its memory."""
+    image_cache_gib: float = 4.0
+    """Image tokens kept in memory between the two stages, per process, >= 0; images beyond are encoded again."""
+
+
+def check_eval(config: EvalConfig) -> None:
+    """Sizes of an evaluation by retrieval."""
+    check_at_least(1, {f"eval.{name}": getattr(config, name) for name in ("every", "batch_size", "max_images")})
+    check_at_least(1, {"eval.pass_tokens": config.pass_tokens})
+    check_at_least(0, {"eval.rerank_k": config.rerank_k, "eval.image_cache_gib": config.image_cache_gib})

@@ -1,0 +1,81 @@
+"""The bytes of a sample -> its captions and its JSON; whatever is wrong with them becomes a BadSample."""
+
+import json
+import re
+
+from tcl.data.shards.bad_sample import BadSample
+from tcl.data.texts.captions import clean_caption
+
+NO_CAPTION = "missing caption"
+EMPTY_CAPTION = "empty caption"
+LONG_TEXT = "text of more than 1 MiB"
+NOT_UTF8 = "caption is not UTF-8"
+NOT_JSON = "invalid JSON"
+NOT_AN_OBJECT = "JSON is not an object"
+NOT_TEXT = "caption in JSON is not text"
+
+MAX_TEXT_BYTES = 2**20
+"""Of the .txt or .json of a sample: a thousand times the longest captions that people write."""
+
+
+def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
+    """All captions of a sample, cleaned, at least one: those of its json, or else the lines of its txt.
+
+    Blank ones, and null in the json, are left out. BadSample: none.
+    """
+    problem = NO_CAPTION
+    for read, extension in ((_captions_in_json, "json"), (_captions_in_text, "txt")):
+        if extension not in fields:
+            continue
+        try:
+            captions = [clean_caption(caption, max_words) for caption in read(fields[extension])]
+        except BadSample as error:
+            problem = str(error) if problem == NO_CAPTION else problem
+            continue
+        captions = [caption for caption in captions if caption]
+        if captions:
+            return captions
+        problem = EMPTY_CAPTION
+    raise BadSample(problem)
+
+
+def _captions_in_text(content: bytes) -> list[str]:
+    return re.split(r"\r\n|\r|\n", text_of(content))
+
+
+def text_of(content: bytes) -> str:
+    """BadSample: NOT_UTF8, LONG_TEXT."""
+    if len(content) > MAX_TEXT_BYTES:
+        raise BadSample(LONG_TEXT)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadSample(NOT_UTF8) from error
+
+
+def json_of(fields: dict[str, bytes]) -> dict:
+    """The JSON object of a sample, {} without one. BadSample: as parse_json."""
+    return parse_json(fields["json"]) if "json" in fields else {}
+
+
+def parse_json(content: bytes) -> dict:
+    """A JSON object. BadSample: NOT_UTF8, LONG_TEXT, NOT_JSON, NOT_AN_OBJECT."""
+    try:
+        found = json.loads(text_of(content))
+    except (ValueError, RecursionError) as error:
+        raise BadSample(NOT_JSON) from error
+    if not isinstance(found, dict):
+        raise BadSample(NOT_AN_OBJECT)
+    return found
+
+
+def _captions_in_json(content: bytes) -> list[str]:
+    found = parse_json(content)
+    captions = found["captions"] if found.get("captions") is not None else found.get("caption")
+    if captions is None:
+        raise BadSample(NO_CAPTION)
+    if isinstance(captions, str):
+        captions = [captions]
+    if not isinstance(captions, list) or not all(isinstance(caption, str | None) for caption in captions):
+        raise BadSample(NOT_TEXT)
+    return [caption for caption in captions if caption is not None]

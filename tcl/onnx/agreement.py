@@ -1,0 +1,73 @@
+"""How near ONNX graphs come to the torch model that they were made from: in their outputs, and in recall."""
+
+from collections import defaultdict
+from functools import partial
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from tcl.config.data import DataConfig
+from tcl.config.retrieval_eval import EvalConfig
+from tcl.data.images.augment import eval_transform
+from tcl.data.sets.retrieval_set import RetrievalSet
+from tcl.data.texts.tokenizer import tokenize
+from tcl.evaluation.retrieval import evaluate_retrieval
+from tcl.exports.pretrained import Pretrained
+from tcl.onnx.graphs import graphs_of
+from tcl.onnx.towers import OnnxTowers
+
+TOLERANCE = 1e-4
+"""Largest difference of an fp32 output that is rounding."""
+SIZES = ((1, 2), (2, 25), (5, 11))
+"""Pairs and text tokens of what is compared; none is what the graphs were traced with."""
+
+
+@torch.no_grad()
+def largest_differences(pretrained: Pretrained, towers: OnnxTowers) -> dict[str, float]:
+    """Of each output of the graphs, by its name, on random pixels and texts of `SIZES`, padding included.
+
+    NaN where either side is. `pretrained` is on the CPU. The pair scorer is given torch's tokens, so that no error
+    counts twice.
+    """
+    graphs, differences = graphs_of(pretrained.student), defaultdict(list)
+    for pairs, longest in SIZES:
+        pixels, ids, mask = _random_inputs(pretrained, pairs, min(longest, pretrained.max_tokens))
+        image_tokens, image_embedding = graphs.image(pixels)
+        text_tokens, text_embedding = graphs.text(ids, mask)
+        found_images, found_texts = towers.encode_images(pixels.numpy()), towers.encode_texts(ids.numpy(), mask.numpy())
+        logits = towers.match(image_tokens.numpy(), text_tokens.numpy(), mask.numpy())
+        for name, expected, found in (
+            ("image_tokens", image_tokens, found_images[0]),
+            ("image_embedding", image_embedding, found_images[1]),
+            ("text_tokens", text_tokens, found_texts[0]),
+            ("text_embedding", text_embedding, found_texts[1]),
+            ("itm_logits", graphs.fusion(image_tokens, text_tokens, mask), logits),
+        ):
+            differences[name].append((torch.from_numpy(found) - expected).abs().max())
+    return {name: float(torch.stack(each).max()) for name, each in differences.items()}
+
+
+def torch_recalls(pretrained: Pretrained, data: RetrievalSet, rerank_k: int) -> dict[str, float]:
+    """As `tcl.onnx.graph_retrieval.onnx_recalls`, by torch in fp32. `pretrained` is on the CPU."""
+    image, side = pretrained.student.encoders.image_encoder, pretrained.model.image.image_size
+    return evaluate_retrieval(
+        Accelerator(cpu=True, mixed_precision="no"),
+        pretrained.student,
+        data,
+        eval_transform(side, image.mean, image.std),
+        partial(tokenize, pretrained.tokenizer, max_tokens=pretrained.max_tokens),
+        config=EvalConfig(rerank_k=rerank_k),
+        max_pixels=DataConfig.max_pixels,
+        workers=0,
+    ).metrics
+
+
+def _random_inputs(pretrained: Pretrained, pairs: int, longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels [pairs, 3, H, W], ids and mask [pairs, longest]; the first text is the longest, every other is shorter."""
+    generator, side = torch.Generator().manual_seed(pairs), pretrained.model.image.image_size
+    pixels = torch.randn(pairs, 3, side, side, generator=generator)
+    lengths = torch.linspace(longest, 2, pairs).round()
+    mask = (torch.arange(longest) < lengths[:, None]).long()
+    ids = torch.randint(len(pretrained.tokenizer), (pairs, longest), generator=generator)
+    return pixels, ids.where(mask == 1, pretrained.tokenizer.pad_token_id), mask

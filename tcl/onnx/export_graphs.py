@@ -1,0 +1,96 @@
+"""A retrieval model as a folder for onnxruntime: three graphs, and what prepares their inputs.
+
+image.onnx      pixel_values [B, 3, H, W] -> image_tokens [B, N, image width], image_embedding [B, embed_dim]
+text.onnx       input_ids, attention_mask [B, L] -> text_tokens [B, L, text width], text_embedding [B, embed_dim]
+fusion.onnx     image_tokens, text_tokens, attention_mask of B pairs -> itm_logits [B, 2], no match and match
+*.int8.onnx     the same with int8 weights, on request
+manifest.json   size and checksum of each file
+config.json, preprocessor_config.json, tokenizer.json, ...     as in an export (tcl.checkpoints.export_format)
+
+Pixels, tokens and logits are fp32, ids and mask (1 token, 0 padding) int64; embeddings have length 1.
+"""
+
+import os
+from pathlib import Path
+
+from torch.onnx import ONNXProgram
+
+from tcl.checkpoints.export_files import TOKENIZER_FILES
+from tcl.checkpoints.export_format import (
+    CONFIG,
+    PREPROCESSOR,
+    ExportConfig,
+    check_self_contained,
+    is_export,
+    write_config,
+)
+from tcl.checkpoints.manifest import MANIFEST, verify, write_manifest
+from tcl.errors import InputError
+from tcl.exports.describe import self_contained
+from tcl.exports.pretrained import Pretrained
+from tcl.onnx.graphs import trace
+from tcl.onnx.optional_package import import_optional
+
+GRAPHS = ("image", "text", "fusion")
+QUANTISED = ["MatMul", "Gemm", "Gather"]
+"""Operators whose weights become int8: linear layers and embeddings, not the convolution that cuts patches."""
+
+
+def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> None:
+    """Write `pretrained`, whose student is on the CPU, into `folder`, in place of graphs that are there.
+
+    int8: the quantised graphs as well. InputError: a VQA model, one that cannot be described without files from
+    elsewhere, packages that are not installed, a `folder` that is a run's or an export or cannot be written.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        import_optional(package, "onnx")
+    if pretrained.kind != "tcl":
+        raise InputError(f"source: a {pretrained.kind} model; accepted: a pre-trained or a retrieval model")
+    if is_export(folder) or (folder / "checkpoints").exists() or (folder / "student.safetensors").exists():
+        raise InputError(f"out: {folder} belongs to a run or an export; name another folder")
+    model = self_contained(pretrained.model, pretrained.student)
+    check_self_contained(model, folder)
+    programs = trace(pretrained)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder cannot be loaded
+        (folder / MANIFEST).unlink(missing_ok=True)
+        pretrained.tokenizer.save_pretrained(folder)
+        write_config(ExportConfig("tcl", model, pretrained.max_tokens, pretrained.max_words), folder)
+        for name, program in programs.items():
+            graph_file(folder, name, int8=True).unlink(missing_ok=True)
+            program.save(graph_file(folder, name, int8=False))
+            if int8:
+                _quantise(program, graph_file(folder, name, int8=True))
+        _write_manifest(folder)
+    except OSError as error:
+        raise InputError(f"out: {folder} cannot be written ({error}); name another folder") from error
+
+
+def check_onnx(folder: Path) -> None:
+    """InputError: a file in `folder` differs from its manifest; folders of the first versions have none."""
+    if os.path.lexists(folder / MANIFEST) and (wrong := verify(folder)):
+        raise InputError(f"{folder}: {wrong}; export the model again, or remove {MANIFEST} if this was on purpose")
+
+
+def _write_manifest(folder: Path) -> None:
+    patterns = ("*.onnx", "*.onnx.data", CONFIG, PREPROCESSOR, *TOKENIZER_FILES)
+    write_manifest(folder, sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}))
+
+
+def graph_file(folder: Path, name: str, *, int8: bool) -> Path:
+    """Where the graph `name` of GRAPHS lies; weights of more than 2 GB are in a .data file beside it."""
+    return folder / (f"{name}.int8.onnx" if int8 else f"{name}.onnx")
+
+
+def _quantise(program: ONNXProgram, path: Path) -> None:
+    """Dynamically: weights int8 by column, activations uint8 with a scale that each call finds for itself.
+
+    Weights keep to 7 of the 8 bits: CPUs without VNNI add products of two columns in 16 bits, where 8 would overflow.
+    """
+    quantization = import_optional("onnxruntime.quantization", "onnx")
+    model = program.model_proto
+    # The quantiser transposes weights and would find their former shapes noted here; it infers shapes itself.
+    model.graph.ClearField("value_info")
+    quantization.quant_utils.add_pre_process_metadata(model)  # or it asks for the preparation that torch has done
+    quantization.quantize_dynamic(model, path, op_types_to_quantize=QUANTISED, per_channel=True, reduce_range=True)

@@ -1,0 +1,94 @@
+"""Two-stage retrieval in onnxruntime, on the CPU: the ranking of tcl.evaluation.retrieval, every pair on its own."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from tcl.config.data import DataConfig
+from tcl.data.images.augment import eval_transform
+from tcl.data.sets.retrieval_set import RetrievalSet
+from tcl.data.texts.tokenizer import tokenize
+from tcl.evaluation.decoded_images import decoded_batches
+from tcl.evaluation.recall import rank_metrics
+from tcl.onnx.towers import OnnxTowers
+from tcl.search.candidates import rank_again, rank_by_embedding, relevance
+from tcl.search.pair_scores import match_each_pair
+
+BATCH = 32
+"""Images, texts or pairs in one call of a graph."""
+
+
+def onnx_recalls(towers: OnnxTowers, data: RetrievalSet, rerank_k: int) -> dict[str, float]:
+    """What `rank_metrics` reports, from the embeddings, and with the prefix rerank_ after ITM.
+
+    rerank_k: candidates of each query that ITM orders, >= 1; as many as there are, where they are fewer.
+    """
+    count, captions = len(data.images), len(data.captions)
+    image_features = torch.cat([features for _, features in _encode_images(towers, data, range(count))])
+    text_tokens, text_features = _encode_texts(towers, data.captions)
+    of_images, of_captions = torch.tensor(data.pairs).T
+    captions_of = relevance(of_images, of_captions, count)
+    images_of = relevance(of_captions, of_images, captions)
+    of_image, of_caption = min(rerank_k, captions), min(rerank_k, count)
+    by_image = rank_by_embedding(image_features, text_features, captions_of, of_image)
+    by_caption = rank_by_embedding(text_features, image_features, images_of, of_caption)
+    metrics = rank_metrics(by_image.ranks, by_caption.ranks)
+
+    def match(
+        image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
+    ) -> Iterator[Tensor]:
+        images = (tokens for batch, _ in _encode_images(towers, data, image_numbers) for tokens in batch)
+        for tokens, texts in zip(images, texts_of_image, strict=True):
+            yield _match_image(towers, tokens, [text_tokens[text_numbers[text]] for text in texts.tolist()])
+
+    images_queried = torch.arange(count).repeat_interleave(of_image)
+    captions_queried = torch.arange(captions).repeat_interleave(of_caption)
+    scores = match_each_pair(
+        torch.cat([images_queried, by_caption.candidates.flatten()]),
+        torch.cat([by_image.candidates.flatten(), captions_queried]),
+        match,
+    )
+    image_scores, caption_scores = scores.split([count * of_image, captions * of_caption])
+    by_image = rank_again(by_image, image_scores.view(count, of_image), captions_of, captions)
+    by_caption = rank_again(by_caption, caption_scores.view(captions, of_caption), images_of, count)
+    reranked = rank_metrics(by_image.ranks, by_caption.ranks)
+    return metrics | {f"rerank_{name}": value for name, value in reranked.items()}
+
+
+def _encode_images(
+    towers: OnnxTowers, data: RetrievalSet, numbers: Sequence[int]
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Tokens [b, N, image width] and embeddings [b, embed_dim] of the images `numbers`, in batches."""
+    image = towers.config.model.image
+    transform = eval_transform(image.image_size, image.mean, image.std)
+    batches = [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
+    for pixels in decoded_batches(data.images, batches, transform, max_pixels=DataConfig.max_pixels, workers=0):
+        tokens, features = towers.encode_images(pixels.numpy())
+        yield tokens, torch.from_numpy(features)
+
+
+def _encode_texts(towers: OnnxTowers, captions: list[str]) -> tuple[list[Tensor], Tensor]:
+    """Tokens of each text [its length, text width], and the embeddings of all [C, embed_dim]."""
+    input_ids, mask = tokenize(towers.tokenizer, captions, towers.config.max_tokens)
+    tokens, features = [], []
+    for ids, present in zip(input_ids.split(BATCH), mask.split(BATCH), strict=True):
+        read, embedded = (torch.from_numpy(found) for found in towers.encode_texts(ids.numpy(), present.numpy()))
+        tokens += [row[:length] for row, length in zip(read, present.sum(dim=1).tolist(), strict=True)]
+        features.append(embedded)
+    return tokens, torch.cat(features)
+
+
+def _match_image(towers: OnnxTowers, image_tokens: np.ndarray, texts: list[Tensor]) -> Tensor:
+    """ITM logits [R, 2] of an image [N, image width] with R texts [length, text width]."""
+    logits = []
+    for start in range(0, len(texts), BATCH):
+        some = texts[start : start + BATCH]
+        padded = pad_sequence(some, batch_first=True)
+        lengths = torch.tensor([len(text) for text in some])
+        mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+        images = np.repeat(image_tokens[None], len(some), axis=0)
+        logits.append(torch.from_numpy(towers.match(images, padded.numpy(), mask.numpy())))
+    return torch.cat(logits)

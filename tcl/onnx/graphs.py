@@ -1,0 +1,108 @@
+"""The three computations of retrieval, and each as an ONNX graph of any batch size and text length."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tcl.exports.pretrained import Pretrained
+from tcl.models.encoders import Encoders
+from tcl.objectives.tcl import TCLStudent
+
+EXAMPLE_TOKENS = 8
+"""Length of the texts that are traced, at most."""
+
+
+class ImageTower(nn.Module):
+    """From pixels to tokens and the embedding."""
+
+    def __init__(self, encoders: Encoders):
+        super().__init__()
+        self.encoders = encoders
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 3, H, W] -> tokens [B, N, image width], embeddings [B, embed_dim]."""
+        tokens = self.encoders.image_encoder(pixel_values)
+        return tokens, self.encoders.project_image(tokens[:, 0])
+
+
+class TextTower(nn.Module):
+    """From token ids to tokens and the embedding."""
+
+    def __init__(self, encoders: Encoders):
+        super().__init__()
+        self.encoders = encoders
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids and mask (1 token, 0 padding) [B, L] -> tokens [B, L, text width], embeddings [B, embed_dim]."""
+        tokens = self.encoders.text_encoder(input_ids, attention_mask)
+        return tokens, self.encoders.project_text(tokens[:, 0])
+
+
+class PairScorer(nn.Module):
+    """The fusion encoder and the ITM head."""
+
+    def __init__(self, student: TCLStudent):
+        super().__init__()
+        self.fusion_encoder = student.encoders.fusion_encoder
+        self.itm_head = student.itm_head
+
+    def forward(self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """[B, N, image width], [B, L, text width] and [B, L] of B pairs -> ITM logits [B, 2], no match and match."""
+        read = self.fusion_encoder.read_texts(text_tokens, attention_mask)
+        keys_values = self.fusion_encoder.image_keys_values(image_tokens)
+        return self.itm_head(self.fusion_encoder.match(read, attention_mask, keys_values))
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The computations as modules, in eval mode."""
+
+    image: ImageTower
+    text: TextTower
+    fusion: PairScorer
+
+
+def graphs_of(student: TCLStudent) -> Graphs:
+    """Those of `student`, on its own weights."""
+    encoders = student.encoders
+    return Graphs(ImageTower(encoders).eval(), TextTower(encoders).eval(), PairScorer(student).eval())
+
+
+@torch.no_grad()
+def trace(pretrained: Pretrained) -> dict[str, torch.onnx.ONNXProgram]:
+    """Each of `Graphs` by its name as ONNX. Inputs are called as the arguments of its forward.
+
+    The student is on the CPU.
+    """
+    graphs, side = graphs_of(pretrained.student), pretrained.model.image.image_size
+    # Two of each: the exporter takes a size of 1 for one that never changes.
+    pixel_values = torch.zeros(2, 3, side, side)
+    input_ids = torch.zeros(2, min(EXAMPLE_TOKENS, pretrained.max_tokens), dtype=torch.int64)
+    attention_mask = torch.ones_like(input_ids)
+    image_tokens, _ = graphs.image(pixel_values)
+    text_tokens, _ = graphs.text(input_ids, attention_mask)
+    texts = {"input_ids": input_ids, "attention_mask": attention_mask}
+    pairs = {"image_tokens": image_tokens, "text_tokens": text_tokens, "attention_mask": attention_mask}
+    return {
+        "image": _export(graphs.image, {"pixel_values": pixel_values}, ["image_tokens", "image_embedding"]),
+        "text": _export(graphs.text, texts, ["text_tokens", "text_embedding"]),
+        "fusion": _export(graphs.fusion, pairs, ["itm_logits"]),
+    }
+
+
+def _export(graph: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> torch.onnx.ONNXProgram:
+    """`inputs` are examples: their first axis, and the second of what belongs to texts, may have any size."""
+    any_length = ("input_ids", "attention_mask", "text_tokens")
+    shapes = {name: {0: "batch", 1: "length"} if name in any_length else {0: "batch"} for name in inputs}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # said of every axis that two inputs share
+        program = torch.onnx.export(
+            graph, kwargs=inputs, dynamic_shapes=shapes, output_names=outputs, dynamo=True, verbose=False
+        )
+    # Notes of the exporter: stack traces, with the paths of this machine, and the names of all weights.
+    program.model.graph.metadata_props.clear()
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+    return program

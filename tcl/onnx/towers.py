@@ -1,0 +1,68 @@
+"""Retrieval in onnxruntime, from a folder that tcl.onnx.export_graphs wrote: arrays in, arrays out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tcl.checkpoints.export_format import ExportConfig, read_config
+from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.errors import InputError
+from tcl.onnx.export_graphs import GRAPHS, check_onnx, graph_file
+from tcl.onnx.optional_package import import_optional
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+@dataclass(frozen=True)
+class OnnxTowers:
+    """The three graphs, ready to run on the CPU, with what prepares their inputs."""
+
+    image: "InferenceSession"
+    text: "InferenceSession"
+    fusion: "InferenceSession"
+    tokenizer: PreTrainedTokenizerBase
+    config: ExportConfig
+
+    def encode_images(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [B, 3, H, W], normalised -> tokens [B, N, image width], embeddings [B, embed_dim]."""
+        return tuple(self.image.run(None, {"pixel_values": pixel_values}))
+
+    def encode_texts(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [B, L] each -> tokens [B, L, text width], embeddings [B, embed_dim]."""
+        return tuple(self.text.run(None, {"input_ids": input_ids, "attention_mask": attention_mask}))
+
+    def match(self, image_tokens: np.ndarray, text_tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        """Tokens of the images and texts of B pairs, mask int64 [B, L] -> ITM logits [B, 2], no match and match."""
+        inputs = {"image_tokens": image_tokens, "text_tokens": text_tokens, "attention_mask": attention_mask}
+        return self.fusion.run(None, inputs)[0]
+
+
+def load_onnx(folder: Path, *, int8: bool = False) -> OnnxTowers:
+    """The towers in `folder`, on as many threads as torch has; int8: the quantised ones.
+
+    InputError: a graph or another file is missing or damaged, onnxruntime is not installed.
+    """
+    config = read_config(folder)
+    sessions = {name: _session(graph_file(folder, name, int8=int8)) for name in GRAPHS}
+    check_onnx(folder)  # what onnxruntime did not see
+    return OnnxTowers(**sessions, tokenizer=load_tokenizer(str(folder)), config=config)
+
+
+def _session(path: Path) -> "InferenceSession":
+    onnxruntime = import_optional("onnxruntime", "onnx")
+    if not path.is_file():
+        option = " --int8" if path.name.endswith(".int8.onnx") else ""
+        raise InputError(f"{path}: there is no such file; write it with `tcl onnx{option}`")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors, which are raised; warnings are of its own optimiser
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class of its own for every status
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: onnxruntime cannot load it ({said}); export the model again") from error

@@ -1,0 +1,152 @@
+"""Pre-training: pairs in, five losses, judged by zero-shot retrieval."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from tcl.config.data import DataConfig, check_data
+from tcl.config.free import FREE
+from tcl.config.model import ModelConfig, check_model
+from tcl.config.optim import OptimConfig, check_optim
+from tcl.config.retrieval_eval import EvalConfig, check_eval
+from tcl.config.tcl_objective import ObjectiveConfig, check_objective
+from tcl.config.train import TrainConfig, check_train
+from tcl.data.feed.pair_reader import PairReader
+from tcl.data.images.augment import Augment, eval_transform
+from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
+from tcl.data.shards.list_shards import check_shards
+from tcl.data.texts.tokenizer import load_tokenizer, tokenize
+from tcl.encoders.text_encoder import check_length
+from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
+from tcl.evaluation.retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
+from tcl.models.encoders import build_encoders
+from tcl.models.momentum import Momentum
+from tcl.objectives.tcl import TCLStudent
+from tcl.tasks.task import Evaluation, RunConfig, Task
+from tcl.training.world import pair_activation_bytes
+
+
+@dataclass
+class Config:
+    """A pre-training run."""
+
+    output_dir: str = field(default="runs/pretrain", metadata=FREE)
+    """Where metrics.jsonl, config.yaml and checkpoints/ go."""
+    seed: int = 0
+    """Of weights, queues, shuffling, augmentation, masking and dropout."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig, metadata=FREE)
+    eval: EvalConfig = field(default_factory=EvalConfig, metadata=FREE)
+
+
+def check(config: Config) -> None:
+    """InputError: the first impossible value. Nothing is loaded; shards are only looked up."""
+    check_objective(config.objective, config.train)
+    check_model(config.model)
+    check_train(config.train)
+    check_eval(config.eval)
+    check_data(config.data)
+    check_shards(config.data)
+    check_optim(config.optim)
+
+
+def build(config: Config, accelerator: Accelerator) -> Task:
+    """What `tcl.training.run` runs for `tcl pretrain`. InputError: names that cannot be built, data.val without use."""
+    tokenizer = load_tokenizer(config.model.text.tokenizer)
+    encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
+    return pair_task(config, accelerator, TCLStudent(encoders, config.objective), tokenizer, with_ids=False)
+
+
+def pair_task(
+    config: RunConfig,
+    accelerator: Accelerator,
+    student: TCLStudent,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    with_ids: bool,
+) -> Task:
+    """Training of `student` on image-text pairs. with_ids: all pairs of an image are right for each other.
+
+    config.objective is an ObjectiveConfig, config.eval an EvalConfig.
+    """
+    objective, encoders, data = config.objective, student.encoders, config.data
+    check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
+    augment = Augment(data.augment, config.model.image.image_size)
+    notices = [f"negatives: {'of all processes' if objective.global_negatives else 'of each process its own'}"]
+    evaluate = None
+    if data.val is not None:
+        pairs = load_retrieval_set(
+            data.val,
+            max_images=config.eval.max_images,
+            max_words=data.max_words,
+            max_pixels=data.max_pixels,
+            max_sample_bytes=data.max_sample_bytes,
+        )
+        notices += cut_rerank_k(config.eval.rerank_k, pairs, "eval.rerank_k")
+        evaluate = partial(_evaluate, pairs=pairs, config=config, tokenizer=tokenizer)
+        if pairs.bad:
+            skipped = ", ".join(f"{count} {cause}" for cause, count in pairs.bad.most_common())
+            notices.append(f"data.val: skipped {skipped}")
+    return Task(
+        student,
+        Momentum(encoders, objective, config.model.lmi_regions, config.seed, with_ids),
+        tokenizer,
+        PairReader(data, augment, tokenizer, objective.mlm_probability, with_ids),
+        evaluate,
+        pair_activation_bytes(
+            config,
+            encoders,
+            objective,
+            processes=accelerator.num_processes,
+            bf16=accelerator.mixed_precision == "bf16",
+        ),
+        notices,
+    )
+
+
+def _evaluate(
+    accelerator: Accelerator,
+    student: nn.Module,
+    *,
+    pairs: RetrievalSet,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Evaluation:
+    """The score is the mean of all recalls in percent, re-ranked where they are."""
+    image = student.encoders.image_encoder
+    found = evaluate_retrieval(
+        accelerator,
+        student,
+        pairs,
+        eval_transform(config.model.image.image_size, image.mean, image.std),
+        partial(tokenize, tokenizer, max_tokens=config.data.max_tokens),
+        config=config.eval,
+        max_pixels=config.data.max_pixels,
+        workers=config.data.workers,
+    )
+    shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
+    score = found.metrics["rerank_mean" if config.eval.rerank_k > 0 else "mean"]
+    line = f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}"
+    return Evaluation(found.metrics, score, line, partial(_write, found=found, pairs=pairs))
+
+
+def _write(folder: Path, *, found: RetrievalResult, pairs: RetrievalSet) -> None:
+    """retrieval.jsonl, a line for each query, and gallery.html for a person to look through."""
+    by_image, by_caption = ranked_queries(found.images), ranked_queries(found.captions)
+    write_results(folder / "retrieval.jsonl", by_image, by_caption, pairs.image_ids, pairs.caption_ids)
+    write_gallery(
+        folder / "gallery.html",
+        images=pairs.images,
+        captions=pairs.captions,
+        relevant=set(pairs.pairs),
+        image_queries=by_image,
+        text_queries=by_caption,
+        recalls={name: value for name, value in found.metrics.items() if "_r" in name},
+    )
