@@ -20,6 +20,7 @@ from tcl.checkpoints.weights_file import find_weights, read_names, read_weights
 from tcl.config.model import ImageEncoderConfig
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.errors import InputError
+from tcl.losses.learned import is_loss_parameter
 
 PUBLISHED_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PUBLISHED_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -101,15 +102,20 @@ def fill(
 ) -> list[str]:
     """Load `weights` (of `path`) into `module`; position embeddings of another image size are interpolated.
 
-    Prefixes of names: may_lack, parameters that stay as they are where the weights lack them; not_needed, weights that
-    the module has no place for. Returns lines for the person watching. InputError: other names or sizes that differ,
-    which it lists; nothing is loaded then. `field` is the config field or option that the lines name.
+    Prefixes of names: may_lack, parameters that stay as they are where the weights lack them; not_needed, weights
+    that the module has no place for; what losses learn may be missing or too many anyway. Returns lines for the
+    person watching. InputError: other names or sizes that differ, which it lists; nothing is loaded then. `field` is
+    the config field or option that the lines name.
     """
     own = module.state_dict()
-    weights = {name: tensor for name, tensor in weights.items() if name in own or not name.startswith(not_needed)}
+    weights = {
+        name: tensor
+        for name, tensor in weights.items()
+        if name in own or not (name.startswith(not_needed) or is_loss_parameter(name))
+    }
     surplus = [name for name in weights if name not in own]
     notices = interpolate_positions(module, weights, field)
-    missing = [name for name in own if name not in weights and not name.startswith(may_lack)]
+    missing = [name for name in own if not (name in weights or name.startswith(may_lack) or is_loss_parameter(name))]
     differing = [
         f"{name} is {tuple(tensor.shape)}, here {tuple(own[name].shape)}"
         for name, tensor in weights.items()

@@ -100,9 +100,9 @@ def _actions(command: str) -> list[argparse.Action]:
     module = _module(command)
     if command not in ("finetune", "evaluate"):
         return module.parser()._actions
-    from tcl.tasks import TASKS
+    from tcl.tasks import task_names
 
-    return [action for task in TASKS for action in module.parser(task)._actions]
+    return [action for task in task_names() for action in module.parser(task)._actions]
 
 
 def _module(command: str) -> ModuleType:

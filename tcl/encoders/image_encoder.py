@@ -33,6 +33,23 @@ class ImageEncoder(nn.Module):
         self.mean: tuple[float, ...] = mean or data_config["mean"]
         self.std: tuple[float, ...] = std or data_config["std"]
 
+    frozen_parts: tuple[nn.Module, ...] = ()
+    """What of it is never trained."""
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Its transformer blocks."""
+        return list(self.vit.blocks)
+
+    def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
+        """Compute layers again in the backward pass? Use torch's fused attention where a block can?"""
+        if activation_checkpointing:
+            self.vit.set_grad_checkpointing(True)
+        if not fused_attention:
+            for module in self.vit.modules():
+                if hasattr(module, "fused_attn"):  # not every kind of block keeps its attention under the same name
+                    module.fused_attn = False
+
     def forward(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, 1 + patches, width]; token 0 is [CLS], patches follow row by row.
 

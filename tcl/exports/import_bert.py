@@ -23,6 +23,7 @@ from tcl.exports.convert import misfits, tokenizer_of
 from tcl.exports.describe import build_student, self_contained
 from tcl.exports.model_card import model_card
 from tcl.exports.pretrained import Pretrained, save_pretrained
+from tcl.objectives.tcl import KIND
 
 _IGNORED = {
     "bert.pooler.": "BERT's pooler, which no loss reads",
@@ -42,7 +43,7 @@ def import_bert(source: Path, out: Path, model: ModelConfig, *, tokenizer: str |
     text_layers = sizes["num_hidden_layers"] - (model.text.fusion_layers or sizes["num_hidden_layers"] // 2)
     own_tokenizer = tokenizer_of(tokenizer or str(source))
     text = replace(model.text, name="bert", pretrained=False, tokenizer=tokenizer or str(source), overrides=sizes)
-    config = ExportConfig("tcl", replace(model, text=text))
+    config = ExportConfig(KIND.name, replace(model, text=text))
     torch.manual_seed(seed)
     student = build_student(config, own_tokenizer)
     weights, report = _map(source, text_layers)

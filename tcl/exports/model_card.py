@@ -6,16 +6,9 @@ import yaml
 
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.run_folder import RunFacts
+from tcl.exports.kinds import kind_named
 from tcl.shown import shown
 
-_WHAT = {
-    "tcl": "Image and text encoders with a shared embedding space, and a fusion encoder that re-ranks pairs.",
-    "vqa": "Image and question are fused, and a decoder writes the answer or ranks those of a closed list.",
-}
-_USE = {
-    "tcl": "from tcl import TCL\n\nmodel = TCL.from_pretrained(folder_or_hub_id)",
-    "vqa": "from tcl import TCLForVQA\n\nmodel = TCLForVQA.from_pretrained(folder_or_hub_id)",
-}
 FILL_IN = "to be filled in"
 _PLAIN = re.compile(r"[\w ,;.%()/+-]*")
 
@@ -27,19 +20,20 @@ def model_card(config: ExportConfig, facts: RunFacts) -> str:
         "license": "unknown",
         "tags": ["vision-language", "triple-contrastive-learning"],
     }
-    if config.kind == "vqa":
-        header["pipeline_tag"] = "visual-question-answering"
-    image, text = config.model.image, config.model.text
+    text = kind_named(config.kind, "source").card
+    if text.pipeline_tag is not None:
+        header["pipeline_tag"] = text.pipeline_tag
+    image = config.model.image
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
         f"# TCL: {FILL_IN}",
-        f"{_WHAT[config.kind]} Triple contrastive learning (TCL), Yang et al., CVPR 2022.",
-        f"```python\n{_USE[config.kind]}\n```",
+        f"{text.what} Triple contrastive learning (TCL), Yang et al., CVPR 2022.",
+        f"```python\n{text.use}\n```",
         "## Model",
         _table(
             {
                 "image encoder": f"{image.name}, {image.image_size} px",
-                "text and fusion encoder": text.name,
+                "text and fusion encoder": config.model.text.name,
                 "embedding": config.model.embed_dim,
                 "longest text": f"{config.max_tokens} tokens, {config.max_words} words",
             }

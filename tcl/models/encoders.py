@@ -1,9 +1,11 @@
 """The networks that student and teacher have in common: the student trains them, the teacher averages them."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcl.config.model import ModelConfig
+from tcl.data.texts.texts import Texts
 from tcl.encoders.image_encoder import ImageEncoder, build_image_encoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
 from tcl.errors import InputError
@@ -37,6 +39,17 @@ class Encoders(nn.Module):
     def project_text(self, tokens: Tensor) -> Tensor:
         """[..., text width] -> unit vectors [..., embed_dim]: g for [CLS], local features for the other tokens."""
         return F.normalize(self.text_proj(tokens).float(), dim=-1)
+
+    def encode_texts(self, texts: Texts, *, plain: bool = True, masked: bool) -> tuple[Tensor, Tensor]:
+        """Tokens [B, L, width] of the texts as they are and as they are masked; [0, L, width] of what is not asked for.
+
+        One of the two at least is asked for.
+        """
+        if not masked or not plain:
+            tokens = self.text_encoder(texts.ids if plain else texts.masked.ids, texts.mask)
+            return (tokens, tokens[:0]) if plain else (tokens[:0], tokens)
+        ids = torch.cat([texts.ids, texts.masked.ids])
+        return self.text_encoder(ids, texts.mask.repeat(2, 1)).chunk(2)
 
     def predict_tokens(self, fused: Tensor, positions: Tensor) -> Tensor:
         """Vocabulary logits at the masked positions only.

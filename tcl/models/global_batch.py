@@ -10,6 +10,8 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from tcl.data.batch import Batch
+from tcl.data.texts.masking import MaskedText
+from tcl.data.texts.texts import Texts
 
 
 def world() -> tuple[int, int]:
@@ -44,21 +46,20 @@ def pad_to_longest(batch: Batch) -> Batch:
     _, processes = world()
     if processes == 1:
         return batch
-    L = batch.input_ids.shape[1]
-    longest = torch.tensor(L, device=batch.input_ids.device)
+    texts = batch.inputs["text"]
+    L = texts.ids.shape[1]
+    longest = torch.tensor(L, device=texts.ids.device)
     distributed.all_reduce(longest, distributed.ReduceOp.MAX)
     longest = int(longest)
 
     def pad(ids: Tensor) -> Tensor:
         return F.pad(ids, (0, longest - L))
 
-    return replace(
-        batch,
-        input_ids=pad(batch.input_ids),
-        attention_mask=pad(batch.attention_mask),
-        masked_ids=pad(batch.masked_ids),
-        mask_positions=batch.mask_positions // L * longest + batch.mask_positions % L,
-    )
+    masked = texts.masked
+    if masked is not None:
+        positions = masked.positions // L * longest + masked.positions % L
+        masked = MaskedText(pad(masked.ids), positions, masked.labels)
+    return replace(batch, inputs=batch.inputs | {"text": Texts(pad(texts.ids), pad(texts.mask), masked)})
 
 
 def fetch_rows(rows: Tensor, index: Tensor) -> Tensor:
