@@ -138,7 +138,7 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
         ("match tcl --images dog.jpg --text dog", "the following arguments are required: --texts"),
         ("match tcl --images dog.jpg --texts dog --batch_size 0", "batch_size: 0 is not possible"),
         ("match tcl --images dog.jpg --texts dog --device gpu", "device: 'gpu' cannot be used"),
-        ("vqa tcl --image dog.jpg --questions what", "a tcl model answers no questions; load it with TCL"),
+        ("vqa tcl --image dog.jpg --questions what", "a tcl model is no TCLForVQA; load it with TCL"),
         ("vqa vqa --image dog.jpg --questions what --answers nowhere.txt", "answers: nowhere.txt is no file; give one"),
         ("explain vqa --image dog.jpg --text dog --out a.png", "a vqa model is no TCL; load it with TCLForVQA"),
         ("explain ./tlc --image dog.jpg --text dog --out a.jpg", "out: a.jpg is no PNG; give a name that ends in .png"),

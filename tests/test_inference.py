@@ -247,7 +247,7 @@ def test_impossible_options(build, options, said):
 def test_a_vqa_model_is_no_tcl_and_the_other_way_round():
     with pytest.raises(InputError, match=r"^a vqa model is no TCL; load it with TCLForVQA$"):
         TCL(tiny_vqa().pretrained)
-    with pytest.raises(InputError, match=r"^a tcl model answers no questions; load it with TCL$"):
+    with pytest.raises(InputError, match=r"^a tcl model is no TCLForVQA; load it with TCL$"):
         type(tiny_vqa())(tiny_tcl().pretrained)
 
 

@@ -22,6 +22,7 @@ from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.errors import InputError
 from tcl.exports.describe import build_student
 from tcl.exports.pretrained import Pretrained, save_pretrained
+from tcl.objectives.tcl import KIND
 from tcl.onnx.agreement import largest_differences, torch_recalls
 from tcl.onnx.export_graphs import GRAPHS, export_onnx
 from tcl.onnx.graph_retrieval import onnx_recalls
@@ -90,15 +91,15 @@ def retrieval_set(shards: str) -> RetrievalSet:
 def test_graphs_equal_the_networks_at_any_batch_size_and_length(pretrained, towers, pairs, length):
     """The fusion encoder's plain forward pass is not what the graph was traced from."""
     batch, encoders = random_batch(pairs, seed=pairs, length=length), pretrained.student.encoders
-    ids = batch.input_ids.clamp(max=len(TOKENIZER) - 1)
-    image_tokens = encoders.image_encoder(batch.image)
-    text_tokens = encoders.text_encoder(ids, batch.attention_mask)
-    found_image, image_embedding = towers.encode_images(batch.image.numpy())
-    found_text, text_embedding = towers.encode_texts(ids.numpy(), batch.attention_mask.numpy())
+    ids = batch.inputs["text"].ids.clamp(max=len(TOKENIZER) - 1)
+    image_tokens = encoders.image_encoder(batch.inputs["image"].view)
+    text_tokens = encoders.text_encoder(ids, batch.inputs["text"].mask)
+    found_image, image_embedding = towers.encode_images(batch.inputs["image"].view.numpy())
+    found_text, text_embedding = towers.encode_texts(ids.numpy(), batch.inputs["text"].mask.numpy())
     fused = encoders.fusion_encoder(
-        text_tokens, batch.attention_mask, encoders.fusion_encoder.image_keys_values(image_tokens)
+        text_tokens, batch.inputs["text"].mask, encoders.fusion_encoder.image_keys_values(image_tokens)
     )
-    logits = towers.match(found_image, found_text, batch.attention_mask.numpy())
+    logits = towers.match(found_image, found_text, batch.inputs["text"].mask.numpy())
     for found, expected in (
         (found_image, image_tokens),
         (image_embedding, encoders.project_image(image_tokens[:, 0])),
@@ -112,14 +113,14 @@ def test_graphs_equal_the_networks_at_any_batch_size_and_length(pretrained, towe
 
 def test_what_stands_in_the_padding_does_not_matter(towers):
     batch = random_batch(3, seed=1, length=4)
-    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
+    ids, mask = batch.inputs["text"].ids.clamp(max=9).numpy(), batch.inputs["text"].mask.numpy()
     wide = np.pad(ids, ((0, 0), (0, 5)), constant_values=7)
     wide_mask = np.pad(mask, ((0, 0), (0, 5)))
     tokens, embedding = towers.encode_texts(ids, mask)
     wide_tokens, wide_embedding = towers.encode_texts(wide, wide_mask)
     np.testing.assert_allclose(wide_embedding, embedding, atol=1e-5)
     np.testing.assert_allclose(wide_tokens[:, :4][mask == 1], tokens[mask == 1], atol=1e-5)
-    image_tokens, _ = towers.encode_images(batch.image.numpy())
+    image_tokens, _ = towers.encode_images(batch.inputs["image"].view.numpy())
     wide_tokens[wide_mask == 0] = 1000
     logits = towers.match(image_tokens, wide_tokens, wide_mask)
     np.testing.assert_allclose(logits, towers.match(image_tokens, tokens, mask), atol=1e-4)
@@ -128,8 +129,8 @@ def test_what_stands_in_the_padding_does_not_matter(towers):
 def test_each_pair_is_scored_alone(towers):
     """Of the texts, none sees another, and of the images likewise."""
     batch = random_batch(4, seed=2, length=6)
-    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
-    images, texts = towers.encode_images(batch.image.numpy())[0], towers.encode_texts(ids, mask)[0]
+    ids, mask = batch.inputs["text"].ids.clamp(max=9).numpy(), batch.inputs["text"].mask.numpy()
+    images, texts = towers.encode_images(batch.inputs["image"].view.numpy())[0], towers.encode_texts(ids, mask)[0]
     together = towers.match(images, texts, mask)
     alone = [towers.match(images[i : i + 1], texts[i : i + 1], mask[i : i + 1])[0] for i in range(4)]
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -157,9 +158,10 @@ def test_int8_graphs_are_smaller_and_close(pretrained, folder, towers):
         quantised = onnx.load(folder / f"{name}.int8.onnx").graph.initializer
         assert sum(len(tensor.raw_data) for tensor in quantised) < 0.7 * sum(len(tensor.raw_data) for tensor in large)
     batch = random_batch(5, seed=3, length=9)
-    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
+    ids, mask = batch.inputs["text"].ids.clamp(max=9).numpy(), batch.inputs["text"].mask.numpy()
+    pixels = batch.inputs["image"].view.numpy()
     for found, expected in (
-        (small.encode_images(batch.image.numpy())[1], towers.encode_images(batch.image.numpy())[1]),
+        (small.encode_images(pixels)[1], towers.encode_images(pixels)[1]),
         (small.encode_texts(ids, mask)[1], towers.encode_texts(ids, mask)[1]),
     ):
         assert ((found * expected).sum(axis=1) > 0.98).all()  # with overflows it falls to 0.9
@@ -216,7 +218,7 @@ def test_a_roberta_with_its_own_position_numbers_is_exported_too(tmp_path):
     text = TextEncoderConfig(name="roberta", overrides={**BERT, "max_position_embeddings": 40})
     model = replace(MODEL, text=text)
     torch.manual_seed(0)
-    pretrained = Pretrained(build_student(ExportConfig("tcl", model), TOKENIZER), TOKENIZER, "tcl", model, 25, 8)
+    pretrained = Pretrained(build_student(ExportConfig("tcl", model), TOKENIZER), TOKENIZER, KIND, model, 25, 8)
     export_onnx(pretrained, tmp_path)
     assert max(largest_differences(pretrained, load_onnx(tmp_path)).values()) < 1e-4
 

@@ -6,13 +6,13 @@ import pytest
 from data_files import JPEG, TOKENIZER, config, encode, loader, noise, pair, write_tar
 
 from tcl.data.feed import batch_stream
-from tcl.data.images import decode_image as decode
 from tcl.data.sets.question_set import load_question_set
 from tcl.data.sets.retrieval_set import load_retrieval_set
 from tcl.data.shards.bad_sample import BadSample, reading
 from tcl.data.shards.list_shards import list_shards
 from tcl.data.shards.read_shard import read_samples
 from tcl.data.shards.shard_ids import shard_labels
+from tcl.data.texts import sample_texts
 from tcl.data.texts.captions import MAX_CAPTION_CHARACTERS, clean_caption
 from tcl.data.texts.question import MANY_ANSWERS, MAX_ANSWERS, question_of
 from tcl.data.texts.read_texts import texts_of_file
@@ -47,8 +47,8 @@ def test_lines_of_a_txt_are_captions(tmp_path, end):
 
 def test_one_null_among_captions_is_dropped_alone(tmp_path):
     assert clean_captions(said(captions=["a dog", None, "a cat"]), 30) == ["a dog", "a cat"]
-    assert cause(said(captions=[None])) == decode.EMPTY_CAPTION
-    assert cause(said(captions=[None, 3])) == decode.NOT_TEXT
+    assert cause(said(captions=[None])) == sample_texts.EMPTY_CAPTION
+    assert cause(said(captions=[None, 3])) == sample_texts.NOT_TEXT
     entries = [("x.jpg", JPEG), ("x.json", said(captions=["a dog", None], caption_ids=["i", "j"])["json"])]
     found = load(write_tar(tmp_path / "0.tar", entries))
     assert found.captions == ["a dog"] and found.caption_ids == ["i"]

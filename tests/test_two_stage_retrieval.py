@@ -98,19 +98,19 @@ def test_scores_of_an_image_equal_the_fusion_encoder_pair_by_pair(fusion_layers)
     batch = random_batch(9, seed=5)
     encoders, accelerator = student.encoders, Accelerator(cpu=True)
     features, states = read_texts(
-        encoders, batch.input_ids, batch.attention_mask, pass_tokens=20, autocast=accelerator.autocast
+        encoders, batch.inputs["text"].ids, batch.inputs["text"].mask, pass_tokens=20, autocast=accelerator.autocast
     )
-    tokens = encoders.image_encoder(batch.image[:1])
+    tokens = encoders.image_encoder(batch.inputs["image"].view[:1])
     texts = torch.tensor([8, 0, 3, 5])
     logits = image_logits(encoders.fusion_encoder, student.itm_head, tokens[0], texts, states, pass_tokens=12)
     found = logits[:, 1]
-    text_tokens = encoders.text_encoder(batch.input_ids, batch.attention_mask)
+    text_tokens = encoders.text_encoder(batch.inputs["text"].ids, batch.inputs["text"].mask)
     torch.testing.assert_close(features, encoders.project_text(text_tokens[:, 0]))
     for score, text in zip(found, texts, strict=True):
-        length = int(batch.attention_mask[text].sum())
+        length = int(batch.inputs["text"].mask[text].sum())
         fused = encoders.fusion_encoder(
             text_tokens[text : text + 1, :length],
-            batch.attention_mask[text : text + 1, :length],
+            batch.inputs["text"].mask[text : text + 1, :length],
             encoders.fusion_encoder.image_keys_values(tokens),
         )
         torch.testing.assert_close(score, student.itm_head(fused[:, 0])[0, 1], rtol=1e-5, atol=1e-5)

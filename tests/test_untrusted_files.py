@@ -22,6 +22,7 @@ from tcl.exports.convert import import_published
 from tcl.exports.describe import build_student
 from tcl.exports.import_bert import import_bert
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
+from tcl.objectives.tcl import KIND
 
 
 class Malicious:
@@ -38,7 +39,7 @@ class Malicious:
 def export(tmp_path) -> Path:
     torch.manual_seed(0)
     student = build_student(ExportConfig("tcl", MODEL), TOKENIZER)
-    save_pretrained(Pretrained(student, TOKENIZER, "tcl", MODEL, 20, 10, card="x"), tmp_path / "export")
+    save_pretrained(Pretrained(student, TOKENIZER, KIND, MODEL, 20, 10, card="x"), tmp_path / "export")
     return tmp_path / "export"
 
 

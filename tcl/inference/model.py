@@ -2,29 +2,25 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin
 from PIL import Image
 from torch import Tensor
 
-from tcl.data.images.augment import eval_transform
 from tcl.data.texts.tokenizer import words_of
 from tcl.errors import InputError
-from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.inference.embed import ROOM_FOR_TOKENS, Embedded, embed_images, embed_texts
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
-from tcl.inference.hardware import Precision, find_hardware
 from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
 from tcl.inference.images import ImageLike, encode_images, list_images, read_image
+from tcl.inference.loaded_model import LoadedModel
 from tcl.inference.match import match_one_to_one, match_probabilities, match_several, read_all_texts
 from tcl.inference.texts import list_texts, tokenize_texts
 from tcl.search.retrieve import Retrieved, check_search, retrieve
 
 
-class TCL(ModelHubMixin):
+class TCL(LoadedModel):
     """A pre-trained or retrieval model, ready to use; `docs/python.md` shows every method.
 
     Images are paths, bytes, opened files, PIL images, numpy arrays, tensors (tcl.inference.arrays) or lists of them,
@@ -34,58 +30,6 @@ class TCL(ModelHubMixin):
     cleaned as in training and cut to `pretrained.max_words` words and `pretrained.max_tokens` tokens, with a
     UserWarning.
     """
-
-    _hub_mixin_config: dict = {}  # noqa: RUF012  else the mixin would copy the whole model into it
-
-    def __init__(
-        self,
-        pretrained: Pretrained,
-        *,
-        device: str | torch.device | None = None,
-        precision: Precision = "auto",
-        batch_size: int = 32,
-    ):
-        """Arguments as in `from_pretrained`."""
-        if pretrained.kind != "tcl":
-            raise InputError(f"a {pretrained.kind} model is no TCL; load it with TCLForVQA")
-        if batch_size < 1:
-            raise InputError(f"batch_size: {batch_size} is not possible; accepted: 1 or more")
-        self.pretrained = pretrained
-        self.precision = precision
-        self.batch_size = batch_size
-        self.student = pretrained.student.eval()
-        image = self.student.encoders.image_encoder
-        self.transform = eval_transform(pretrained.model.image.image_size, image.mean, image.std)
-        self.to(device)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        revision: str | None = None,
-        device: str | torch.device | None = None,
-        precision: Precision = "auto",
-        batch_size: int = 32,
-    ) -> "TCL":
-        """Load a run's output_dir, one of its checkpoints, an exported folder or a hub id.
-
-        revision: branch, tag or commit on the hub. device: cpu, cuda, cuda:N; None: a GPU where there is one.
-        precision: auto (bf16 autocast where the hardware multiplies bf16 fast), bf16 or fp32. batch_size: images per
-        forward pass, >= 1. InputError: nothing to load there, or arguments out of range.
-        """
-        pretrained = load_pretrained(str(source), revision=revision)
-        return cls(pretrained, device=device, precision=precision, batch_size=batch_size)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """For the mixin's save_pretrained and push_to_hub."""
-        save_pretrained(self.pretrained, save_directory)
-
-    def to(self, device: str | torch.device | None) -> "TCL":
-        """Move to a device, as in `from_pretrained`; returns itself."""
-        self.hardware = find_hardware(device, self.precision)
-        self.student.to(self.hardware.device)
-        return self
 
     def encode_image(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
         """Embeddings of images: float32 [n, embed_dim] (256 in the paper's models), rows of length 1."""

@@ -41,9 +41,9 @@ class Kind:
     """In config.json, as `kind`."""
     build: Callable[[ModelConfig, Any, PreTrainedTokenizerBase], nn.Module]
     """(model, parts, tokenizer) -> a Student of that description with random weights. InputError: it cannot be."""
-    opened_by: str
-    """'module:Class' of tcl.inference, which takes a `tcl.exports.pretrained.Pretrained`."""
     card: CardText
+    opened_by: str = "tcl.inference.loaded_model:LoadedModel"
+    """'module:Class', a `tcl.inference.loaded_model.LoadedModel`."""
     Parts: type = NoParts
     """A dataclass of plain values: what describes the student beside `model`, fields of config.json. Its check(place)
     raises InputError, beginning with `place`, for impossible ones."""

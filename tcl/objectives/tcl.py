@@ -39,6 +39,13 @@ class Negatives:
     valid_texts: Tensor
 
 
+def loss_weights(objective: ObjectiveConfig) -> dict[str, float]:
+    """By loss: the six of the alignment layer count as their mean (TCL, equation 7)."""
+    aligned = {"cma": ("i2t", "t2i"), "imc": ("imc_image", "imc_text"), "lmi": ("lmi_image", "lmi_text")}
+    weights = {one: getattr(objective, f"{name}_weight") / 6 for name, both in aligned.items() for one in both}
+    return weights | {"itm": objective.itm_weight, "mlm": objective.mlm_weight}
+
+
 class TCLStudent(nn.Module):
     """The trained networks. One forward call per step gives all losses, so that DDP and DeepSpeed hooks fire once."""
 
@@ -100,11 +107,7 @@ class TCLStudent(nn.Module):
             each["mlm"] = masked_language_modelling(
                 logits, texts.masked.labels, targets.mlm_logits, targets.alpha, targets.mlm_count
             )
-        weights = {"i2t": objective.cma_weight / 6, "t2i": objective.cma_weight / 6}
-        weights |= {"imc_image": objective.imc_weight / 6, "imc_text": objective.imc_weight / 6}
-        weights |= {"lmi_image": objective.lmi_weight / 6, "lmi_text": objective.lmi_weight / 6}
-        weights |= {"itm": objective.itm_weight, "mlm": objective.mlm_weight}
-        return weighted(each, weights, metrics)
+        return weighted(each, loss_weights(objective), metrics)
 
     def _contrasts(self, image: Tensor, text: Tensor, targets: TCLTargets) -> dict[str, Tensor]:
         """CMA, IMC and LMI of features [B, D]."""
