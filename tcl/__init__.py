@@ -1,10 +1,11 @@
-"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL` and `tcl.TCLForVQA`, or whatever
-`tcl.load_model` finds (docs/python.md)."""
+"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers` and
+`tcl.TCLForVQA`, or whatever `tcl.load_model` finds (docs/python.md)."""
 
 import importlib
 
 _MODULES = {
     "TCL": "tcl.inference.model",
+    "TwoTowers": "tcl.inference.two_towers",
     "TCLForVQA": "tcl.inference.question_model",
     "load_model": "tcl.inference.loaded_model",
 }
@@ -12,7 +13,7 @@ _MODULES = {
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""
 
-__all__ = ["TCL", "TCLForVQA", "load_model"]
+__all__ = ["TCL", "TCLForVQA", "TwoTowers", "load_model"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,15 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from clip_step import student_of
-from data_files import write_shards
+from data_files import noise, write_shards
 from launching import launch
 from small_run import small_run
 from tiny import random_batch
 from torch.nn import functional as F
 
+from tcl import TCL, TCLForVQA, TwoTowers, load_model
+from tcl.commands.main import run
 from tcl.commands.task_options import parse_finetune, parse_pretrain
 from tcl.config.clip_objective import CLIPObjectiveConfig
 from tcl.errors import InputError
@@ -174,3 +177,25 @@ def test_retrieval_is_fine_tuned_from_it_by_the_same_objective(tmp_path):
     ]
     config, build_task = parse_finetune(arguments)
     assert (train(config, build_task) / "student.safetensors").is_file()
+
+
+def test_it_is_exported_opened_searched_and_encoded(tmp_path, capsys):
+    train(parse_pretrain(options(tmp_path)), build)
+    run(["export", str(tmp_path / "run"), str(tmp_path / "export")])
+    assert "a clip model" in capsys.readouterr().out
+    assert "TwoTowers.from_pretrained" in (tmp_path / "export" / "README.md").read_text()
+    model = load_model(tmp_path / "export", device="cpu", precision="fp32")
+    assert type(model) is TwoTowers
+    pictures, texts = [noise(i) for i in range(4)], ["a photo of a dog", "red number", "blue cat on mat"]
+    found = model.retrieve(texts, pictures, k=4)
+    cosines = model.encode_text(texts) @ model.encode_image(pictures).T
+    np.testing.assert_array_equal(found.ids, np.argsort(-cosines, axis=1))
+    np.testing.assert_array_equal(found.match_scores, found.similarities)
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    run(["encode", str(tmp_path / "export"), f"--texts={tmp_path / 'texts.txt'}", f"--out={tmp_path / 'out.npy'}"])
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model.encode_text(texts), atol=1e-5)
+    for wrong, right in ((TCL, "TwoTowers"), (TCLForVQA, "TwoTowers")):
+        with pytest.raises(InputError, match=rf"^a clip model is no {wrong.__name__}; load it with {right}$"):
+            wrong.from_pretrained(tmp_path / "export")
+    with pytest.raises(InputError, match=r"^source: a clip model"):
+        run(["onnx", str(tmp_path / "export"), str(tmp_path / "onnx")])

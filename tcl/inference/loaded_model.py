@@ -56,7 +56,7 @@ class LoadedModel(ModelHubMixin):
         precision: Precision = "auto",
         batch_size: int = 32,
     ) -> Self:
-        """Load a run's output_dir, one of its checkpoints, an exported folder or a hub id.
+        """Load a run's output_dir, one of its checkpoints, an exported folder or a hub id, as the class for its kind.
 
         revision: branch, tag or commit on the hub. device: cpu, cuda, cuda:N; None: a GPU where there is one.
         precision: auto (bf16 autocast where the hardware multiplies bf16 fast), bf16 or fp32. batch_size: images or
@@ -64,7 +64,9 @@ class LoadedModel(ModelHubMixin):
         of range.
         """
         pretrained = load_pretrained(str(source), revision=revision)
-        return cls(pretrained, device=device, precision=precision, batch_size=batch_size)
+        opened_by = class_of(pretrained.kind)
+        chosen = opened_by if issubclass(opened_by, cls) else cls
+        return chosen(pretrained, device=device, precision=precision, batch_size=batch_size)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """For the mixin's save_pretrained and push_to_hub."""
@@ -83,14 +85,5 @@ def class_of(kind: Kind) -> type[LoadedModel]:
     return getattr(importlib.import_module(module), name)
 
 
-def load_model(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    device: str | torch.device | None = None,
-    precision: Precision = "auto",
-    batch_size: int = 32,
-) -> LoadedModel:
-    """As `from_pretrained`, of whatever kind the model is: a TCL, a TCLForVQA, ..."""
-    pretrained = load_pretrained(str(source), revision=revision)
-    return class_of(pretrained.kind)(pretrained, device=device, precision=precision, batch_size=batch_size)
+load_model = LoadedModel.from_pretrained
+"""A model of whatever kind: a TCL, a TCLForVQA, ..."""

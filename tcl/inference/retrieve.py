@@ -23,7 +23,8 @@ class Retrieved:
     similarities: np.ndarray
     """[Q, k] float32, the first stage: cosines of the embeddings, -1 to 1, or what `rescore` made of them."""
     match_scores: np.ndarray
-    """[Q, k] float32, ITM logits of "match": the second stage, which decides the order."""
+    """[Q, k] float32, ITM logits of "match": the second stage, which decides the order. `similarities` where there is
+    none."""
 
 
 def check_search(query: Embedded, corpus: Embedded, k: int, candidates: int) -> None:
@@ -40,9 +41,14 @@ def check_search(query: Embedded, corpus: Embedded, k: int, candidates: int) -> 
 
 
 def retrieve(
-    query: Embedded, corpus: Embedded, k: int, candidates: int, match: MatchImages, rescore: Rescore | None = None
+    query: Embedded,
+    corpus: Embedded,
+    k: int,
+    candidates: int,
+    match: MatchImages | None,
+    rescore: Rescore | None = None,
 ) -> Retrieved:
-    """The k best of `corpus` for each query. ITM orders the max(k, candidates) best by embedding, re-scored.
+    """The k best of `corpus` for each query: those by embedding, re-scored; `match`, if any, orders max(k, candidates).
 
     Arguments must have passed `check_search`. InputError: scores of `rescore` that cannot be ranked.
     """
@@ -52,6 +58,7 @@ def retrieve(
         return match_once([pairs_of(chosen)], partial(image_by_image, match=match))
 
     features = (torch.from_numpy(side.features) for side in (query, corpus))
-    (found,) = search([Search(*features, rescore=rescore)], max(k, candidates), match_candidates)
+    second = None if match is None else match_candidates
+    (found,) = search([Search(*features, rescore=rescore)], max(k, candidates), second)
     best = found.best
     return Retrieved(*(rows[:, :k].contiguous().numpy() for rows in (best.candidates, best.similarities, best.scores)))
