@@ -18,7 +18,7 @@ from tcl.errors import InputError
 from tcl.exports.conversion_report import Report
 from tcl.exports.describe import build_student
 from tcl.exports.infer_sizes import Heads, count_decoder_layers, infer_model
-from tcl.exports.model_card import model_card
+from tcl.exports.model_card import CARD_TEXTS, model_card
 from tcl.exports.pretrained import MLM_HEAD, Pretrained, load_pretrained, save_pretrained
 
 ACCEPTED = "a published TCL or ALBEF .pth, pre-trained or fine-tuned"
@@ -64,7 +64,7 @@ def import_published(
     report.notices += _notices(student, own_tokenizer, stage)
     lacks = (MLM_HEAD,) if stage == "retrieval" else ()
     fill(student, weights.student, str(source), may_lack=lacks, field="source")
-    card = model_card(config, RunFacts(f"a published checkpoint ({stage}), {source.name}"))
+    card = model_card(config, RunFacts(f"a published checkpoint ({stage}), {source.name}"), CARD_TEXTS[kind])
     lengths = config.max_tokens, config.max_words
     converted = Pretrained(
         student, own_tokenizer, kind, model, *lengths, card=card, lacks=lacks, teacher=teacher or None

@@ -21,7 +21,7 @@ from tcl.errors import InputError
 from tcl.exports.conversion_report import Report
 from tcl.exports.convert import misfits, tokenizer_of
 from tcl.exports.describe import build_student, self_contained
-from tcl.exports.model_card import model_card
+from tcl.exports.model_card import CARD_TEXTS, model_card
 from tcl.exports.pretrained import Pretrained, save_pretrained
 
 _IGNORED = {
@@ -59,7 +59,7 @@ def import_bert(source: Path, out: Path, model: ModelConfig, *, tokenizer: str |
     student.load_state_dict(own | weights.student)
     facts = RunFacts(f"a BERT, {source.name}; {report.notices[-1]}")
     config.model = self_contained(config.model, student)
-    card = model_card(config, facts)
+    card = model_card(config, facts, CARD_TEXTS["tcl"])
     save_pretrained(
         Pretrained(student, own_tokenizer, "tcl", config.model, config.max_tokens, config.max_words, card=card), out
     )

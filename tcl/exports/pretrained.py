@@ -37,7 +37,7 @@ from tcl.config.model import ModelConfig
 from tcl.data.texts.tokenizer import load_tokenizer
 from tcl.errors import InputError
 from tcl.exports.describe import build_student, self_contained
-from tcl.exports.model_card import model_card
+from tcl.exports.model_card import CARD_TEXTS, model_card
 from tcl.objectives.answering import VQAStudent
 from tcl.objectives.tcl import TCLStudent
 
@@ -147,7 +147,7 @@ def _load_checkpoint(folder: Path, with_teacher: bool) -> Pretrained:
         raise InputError(f"source: {folder} lies in no run with a config.yaml; give a run's output_dir or an export")
     config, answers = config_of_run(run)
     loaded = _load(config, folder / "student.safetensors", with_teacher, answers=answers)
-    loaded.card = model_card(config, facts_of_run(run, folder))
+    loaded.card = model_card(config, facts_of_run(run, folder), CARD_TEXTS[config.kind])
     return loaded
 
 
