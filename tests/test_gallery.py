@@ -129,6 +129,8 @@ def test_captions_are_text_and_never_markup(tmp_path):
     page = gallery(tmp_path)
     assert not [tag for tag, _ in page.tags if tag == "script"]
     assert page.articles["i2t"][0]["items"][-1]["words"] == f"right answer: {CAPTIONS[2]}"
+    template = ["{{ captions }} {% if %}", *CAPTIONS[1:]]
+    assert gallery(tmp_path, captions=template).articles["i2t"][1]["items"][1]["words"] == f"✓ 0.800 {template[0]}"
     half_a_pair = ["\ud800 dog", *CAPTIONS[1:]]
     assert gallery(tmp_path, captions=half_a_pair).articles["i2t"][1]["items"][1]["words"] == "✓ 0.800 ? dog"
 

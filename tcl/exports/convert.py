@@ -67,7 +67,7 @@ def import_published(
     report.notices += _notices(student, own_tokenizer, stage)
     lacks = TCL.may_lack if stage == "retrieval" else ()
     fill(student, weights.student, str(source), may_lack=lacks, field="source")
-    card = model_card(config, RunFacts(f"a published checkpoint ({stage}), {source.name}"))
+    card = model_card(config, RunFacts(f"a published checkpoint ({stage}), {source.name}"), kind.card)
     lengths = config.max_tokens, config.max_words
     converted = Pretrained(
         student, own_tokenizer, kind, model, *lengths, card=card, lacks=lacks, teacher=teacher or None

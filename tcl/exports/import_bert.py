@@ -60,9 +60,9 @@ def import_bert(source: Path, out: Path, model: ModelConfig, *, tokenizer: str |
     student.load_state_dict(own | weights.student)
     facts = RunFacts(f"a BERT, {source.name}; {report.notices[-1]}")
     config.model = self_contained(config.model, student)
-    card = model_card(config, facts)
+    card = model_card(config, facts, KIND.card)
     save_pretrained(
-        Pretrained(student, own_tokenizer, "tcl", config.model, config.max_tokens, config.max_words, card=card), out
+        Pretrained(student, own_tokenizer, KIND, config.model, config.max_tokens, config.max_words, card=card), out
     )
     report.write(out)
     return report

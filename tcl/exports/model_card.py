@@ -1,53 +1,30 @@
 """The README.md of an export: what the model is, where its weights come from, and what the owner has to fill in."""
 
 import re
+from pathlib import Path
 
-import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.run_folder import RunFacts
-from tcl.exports.kinds import kind_named
+from tcl.objectives.kind import CardText
 from tcl.shown import shown
 
 FILL_IN = "to be filled in"
 _PLAIN = re.compile(r"[\w ,;.%()/+-]*")
 
 
-def model_card(config: ExportConfig, facts: RunFacts) -> str:
+def model_card(config: ExportConfig, facts: RunFacts, text: CardText) -> str:
     """Markdown under a YAML header as the hub reads it; what only the owner knows is marked FILL_IN."""
-    header = {
-        "library_name": "tcl",
-        "license": "unknown",
-        "tags": ["vision-language", "triple-contrastive-learning"],
-    }
-    text = kind_named(config.kind, "source").card
-    if text.pipeline_tag is not None:
-        header["pipeline_tag"] = text.pipeline_tag
-    image = config.model.image
-    parts = [
-        f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
-        f"# TCL: {FILL_IN}",
-        f"{text.what} Triple contrastive learning (TCL), Yang et al., CVPR 2022.",
-        f"```python\n{text.use}\n```",
-        "## Model",
-        _table(
-            {
-                "image encoder": f"{image.name}, {image.image_size} px",
-                "text and fusion encoder": config.model.text.name,
-                "embedding": config.model.embed_dim,
-                "longest text": f"{config.max_tokens} tokens, {config.max_words} words",
-            }
-        ),
-        "## Training",
-        _table(_training(facts)),
-        "## Evaluation",
-        _table({name: f"{value:.4g}" for name, value in facts.metrics.items()}) if facts.metrics else FILL_IN,
-        "## Licence",
-        _table({"of the weights": FILL_IN, "of the training data": FILL_IN}),
-        "## Intended use and limits",
-        FILL_IN,
-    ]
-    return "\n\n".join(parts) + "\n"
+    return _TEMPLATES.get_template("model_card.md.jinja").render(
+        text=text,
+        model=config.model,
+        max_tokens=config.max_tokens,
+        max_words=config.max_words,
+        training=_training(facts),
+        metrics={name: f"{value:.4g}" for name, value in facts.metrics.items()},
+        fill_in=FILL_IN,
+    )
 
 
 def _training(facts: RunFacts) -> dict[str, object]:
@@ -55,11 +32,6 @@ def _training(facts: RunFacts) -> dict[str, object]:
     if facts.steps is not None:
         rows["optimiser steps"] = f"{facts.steps:,}"
     return rows | {name: value for name, value in facts.options.items() if value is not None}
-
-
-def _table(rows: dict[str, object]) -> str:
-    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
-    return "\n".join(["| | |", "|---|---|", *lines])
 
 
 def _cell(value: object) -> str:
@@ -70,3 +42,15 @@ def _cell(value: object) -> str:
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     space = " " if "`" in text else ""
     return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+
+
+# Of a value that a template names and is not given, rendering makes an error; nothing is escaped but by `cell`.
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    undefined=StrictUndefined,
+    autoescape=False,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters["cell"] = _cell

@@ -139,7 +139,7 @@ def _load_checkpoint(folder: Path, with_teacher: bool) -> Pretrained:
         raise InputError(f"source: {folder} lies in no run with a config.yaml; give a run's output_dir or an export")
     config, answers = config_of_run(run)
     loaded = _load(config, folder / "student.safetensors", with_teacher, answers=answers)
-    loaded.card = model_card(config, facts_of_run(run, folder))
+    loaded.card = model_card(config, facts_of_run(run, folder), kind_named(config.kind, "source").card)
     return loaded
 
 
