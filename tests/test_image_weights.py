@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tcl.config.model import ImageEncoderConfig
-from tcl.encoders.image_encoder import build_image_encoder
+from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.errors import InputError
 
 SIZES = {"embed_dim": 24, "depth": 2, "num_heads": 2}
