@@ -93,10 +93,13 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
         ("pretrian", "tcl: there is no command 'pretrian'; did you mean pretrain?"),
         ("--vresion", "tcl: there is no command '--vresion'; accepted: pretrain, "),
         ("pretrain --train.stepz 3", "config: there is no option --train.stepz; did you mean --train.steps?"),
-        ("pretrain --preset tcl_4n", "preset: there is no preset 'tcl_4n'; did you mean tcl_4m? accepted: demo, "),
+        ("pretrain --preset tcl_4n", "preset: there is no preset 'tcl_4n'; did you mean tcl_4m? accepted: albef_4m, "),
         ("finetune --preset=vqa_v3 --init x", "preset: there is no preset 'vqa_v3'; did you mean vqa_v2? accepted: "),
         ("evaluate --preset", "preset: which one? accepted: daquar, demo_vqa, easy_vqa, retrieval_coco, "),
-        ("pretrain --preset --dry_run", "preset: which one? accepted: demo, easy_vqa, flickr8k_cpu, tcl_4m"),
+        (
+            "pretrain --preset --dry_run",
+            "preset: which one? accepted: albef_4m, demo, easy_vqa, flickr8k_cpu, ",
+        ),
         ("tokenizer --shards nowhere/*.tar --out t", "shards 'nowhere/*.tar': no file matches nowhere/*.tar"),
         (
             "tokenizer --shards x.tar --out t --vocab_size 3",

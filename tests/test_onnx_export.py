@@ -1,5 +1,6 @@
 """Models as ONNX, run by onnxruntime, against the networks themselves and the evaluation in torch."""
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -11,10 +12,20 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from data_files import TOKENIZER, encode, noise, pair, write_tar
+from PIL import Image
+from rescoring import (
+    dual_softmax,
+    dual_softmax_at_once,
+    inverted_softmax,
+    inverted_softmax_at_once,
+    order_of,
+    unit_rows,
+)
 from tiny import BERT, MODEL, random_batch
 from tiny_pretrained import tiny_tcl, tiny_vqa
 from transformers import AutoTokenizer
 
+from tcl import TCL
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.commands.onnx import main
 from tcl.config.model import TextEncoderConfig
@@ -25,7 +36,7 @@ from tcl.exports.pretrained import Pretrained, save_pretrained
 from tcl.objectives.tcl import KIND
 from tcl.onnx.agreement import largest_differences, torch_recalls
 from tcl.onnx.export_graphs import GRAPHS, export_onnx
-from tcl.onnx.graph_retrieval import onnx_recalls
+from tcl.onnx.graph_retrieval import onnx_recalls, onnx_retrieval
 from tcl.onnx.graphs import trace
 from tcl.onnx.towers import OnnxTowers, load_onnx
 
@@ -174,6 +185,24 @@ def test_retrieval_in_onnxruntime_ranks_as_torch(pretrained, towers, shards):
     data = retrieval_set(shards)
     for rerank_k in (2, 7):
         assert onnx_recalls(towers, data, rerank_k) == torch_recalls(pretrained, data, rerank_k)
+
+
+def test_rescored_retrieval_in_onnxruntime_chooses_what_numpy_chooses(pretrained, towers, shards):
+    """ITM scores of all pairs are those without re-scoring."""
+    data, model = retrieval_set(shards), TCL(pretrained, device="cpu", precision="fp32")
+    images = model.encode_image([Image.open(io.BytesIO(content)) for content in data.images])
+    texts, bank = model.encode_text(data.captions), unit_rows(1, 8, seed=0)
+    every = onnx_retrieval(towers, data, 7).images
+    itm = torch.zeros(7, 7).scatter(1, every.candidates, every.scores).numpy()
+    found = onnx_retrieval(towers, data, 3, rescore=(inverted_softmax(bank), dual_softmax))
+    for ranked, scores, plain, matches in (
+        (found.images, inverted_softmax_at_once(images, texts, bank), images @ texts.T, itm),
+        (found.captions, dual_softmax_at_once(texts, images), texts @ images.T, itm.T),
+    ):
+        assert [set(row[:3]) for row in order_of(scores)] != [set(row[:3]) for row in order_of(plain)]
+        for q, row in enumerate(ranked.candidates.tolist()):
+            chosen = order_of(scores)[q, :3].tolist()
+            assert row == sorted(chosen, key=lambda i, q=q: (matches[q, i], i), reverse=True)
 
 
 def test_more_candidates_than_there_are_is_all_of_them_in_onnxruntime_too(pretrained, towers, shards):

@@ -33,9 +33,9 @@ def self_contained(model: ModelConfig, student: nn.Module) -> ModelConfig:
     """`model`, with which `student` was built, without references to weights or to configurations on the hub."""
     networks = student.averaged
     image, bert = networks.image_encoder, networks.text_encoder.bert.config
-    fusion_layers = len(networks.fusion_encoder.layers)
+    fusion_layers = len(networks.fusion_encoder.layers) if networks.fusion_encoder is not None else None
     sizes = {name: getattr(bert, name) for name in BERT_SIZES if hasattr(bert, name)}
-    sizes["num_hidden_layers"] += fusion_layers
+    sizes["num_hidden_layers"] += fusion_layers or 0
     overrides = {name: value for name, value in model.image.overrides.items() if not fetches(name)}
     mean, std = tuple(image.mean), tuple(image.std)
     name = (

@@ -16,8 +16,9 @@ from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
 from tcl.inference.images import ImageLike, encode_images, list_images, read_image
 from tcl.inference.loaded_model import LoadedModel
 from tcl.inference.match import match_one_to_one, match_probabilities, match_several, read_all_texts
+from tcl.inference.retrieve import Retrieved, check_search, retrieve
 from tcl.inference.texts import list_texts, tokenize_texts
-from tcl.search.retrieve import Retrieved, check_search, retrieve
+from tcl.search.rescore import Rescore
 
 
 class TCL(LoadedModel):
@@ -84,14 +85,16 @@ class TCL(LoadedModel):
         k: int,
         *,
         candidates: int = 16,
+        rescore: Rescore | None = None,
     ) -> Retrieved:
         """The k (1 to the corpus's size) best of a corpus for each query: images by text, or texts by image.
 
         query: strings are texts, PIL images and pathlib.Path images. corpus: of the other kind, there strings may be
         paths; `embed_images` or `embed_texts` make one to search again and again. ITM orders the `candidates` (>= 1, at
         least k) best by embedding. Returns ids, cosines and ITM scores, each [n, k], best first; equal ones rank the
-        later id first.
-        InputError: query and corpus of one kind, k or candidates out of range.
+        later id first. rescore: makes other scores of the cosines, which then choose the candidates and are returned
+        in their place (tcl.search.rescore).
+        InputError: query and corpus of one kind, k or candidates out of range, scores that cannot be ranked.
         """
         query = self._embed_query(query)
         if not isinstance(corpus, Embedded):
@@ -107,7 +110,7 @@ class TCL(LoadedModel):
             encoded = chain(kept, self._encode(others))
             return self._match_several(encoded, [texts.items[i] for i in text_numbers], texts_of_image)
 
-        return retrieve(query, corpus, k, candidates, match)
+        return retrieve(query, corpus, k, candidates, match, rescore)
 
     def fill_mask(self, image: ImageLike, text: str, k: int = 5) -> list[list[Guess]]:
         """What may stand in place of each [MASK] of a text about an image, e.g. "a red [MASK] on the left".

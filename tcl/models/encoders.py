@@ -15,14 +15,14 @@ from tcl.models.mlm_head import MLMHead, mlm_head_from
 
 
 class Encoders(nn.Module):
-    """Image, text and fusion encoders with the two projections and the MLM head."""
+    """Image and text encoders with their projections, and where pairs are fused a fusion encoder and the MLM head."""
 
     def __init__(
         self,
         image_encoder: ImageEncoder,
         text_encoder: TextEncoder,
-        fusion_encoder: FusionEncoder,
-        mlm_head: MLMHead,
+        fusion_encoder: FusionEncoder | None,
+        mlm_head: MLMHead | None,
         embed_dim: int,
     ):
         super().__init__()
@@ -83,3 +83,11 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
         mlm_head=mlm_head_from(masked_lm),
         embed_dim=config.embed_dim,
     )
+
+
+def build_towers(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:
+    """As `build_encoders`, without a fusion encoder: all layers of the text model are the text encoder's."""
+    image_encoder = build_image_encoder(config.image)
+    masked_lm = load_masked_lm(config.text, vocab_size, pad_id)
+    text_encoder = lower_layers(masked_lm, len(masked_lm.base_model.encoder.layer))
+    return Encoders(image_encoder, text_encoder, fusion_encoder=None, mlm_head=None, embed_dim=config.embed_dim)

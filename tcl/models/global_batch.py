@@ -32,6 +32,12 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(gathered)
 
 
+def gather_rows_with_gradient(rows: Tensor) -> Tensor:
+    """As `gather_rows`; each process' gradient is the sum of what all make of its rows."""
+    _, processes = world()
+    return rows if processes == 1 else _Gather.apply(rows)
+
+
 def mean_over_processes(value: float, device: torch.device) -> Tensor:
     """The mean of a number over the processes, scalar float64."""
     _, processes = world()
@@ -81,6 +87,19 @@ def fetch_rows(rows: Tensor, index: Tensor) -> Tensor:
     requests = _Exchange.apply(index[by_owner], received, sent)
     fetched = _Exchange.apply(rows[requests % B], sent, received)
     return fetched[by_owner.argsort()]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor) -> Tensor:
+        return gather_rows(rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        rank, processes = world()
+        gradient = gradient.contiguous()
+        distributed.all_reduce(gradient)
+        return gradient.chunk(processes)[rank]
 
 
 class _Exchange(torch.autograd.Function):

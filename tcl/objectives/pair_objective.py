@@ -45,6 +45,8 @@ class PairObjective:
     """(student, model, seed, named_ids) -> its Teacher. named_ids: all pairs of an image are right for each other."""
     activation_bytes: Callable[[nn.Module, Any, PairSizes], float]
     """(student, objective, sizes) -> what a forward pass keeps, per device."""
+    matches: bool
+    """Can its students match pairs: is there a second stage of retrieval?"""
     two_views: bool
     """Does the teacher look at a view of its own?"""
     masked_share: Callable[[Any], float]

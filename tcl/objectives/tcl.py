@@ -206,6 +206,7 @@ OBJECTIVE = PairObjective(
         student.encoders, student.objective, model.lmi_regions, seed, named_ids
     ),
     activation_bytes=lambda student, objective, sizes: pair_activation_bytes(student.encoders, objective, sizes),
+    matches=True,
     two_views=True,
     masked_share=lambda objective: objective.mlm_probability if objective.mlm_weight > 0 else 0.0,
     distillation=lambda objective: objective,

@@ -1,6 +1,6 @@
 """Pre-training on image-text pairs by the objective that the configuration names, judged by zero-shot retrieval."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -86,8 +86,9 @@ def pair_task(
             max_pixels=data.max_pixels,
             max_sample_bytes=data.max_sample_bytes,
         )
-        notices += cut_rerank_k(config.eval.rerank_k, pairs, "eval.rerank_k")
-        evaluate = partial(_evaluate, pairs=pairs, config=config, tokenizer=tokenizer)
+        rerank_k = config.eval.rerank_k if objective.matches else 0
+        notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
+        evaluate = partial(_evaluate, pairs=pairs, config=config, rerank_k=rerank_k, tokenizer=tokenizer)
         if pairs.bad:
             skipped = ", ".join(f"{count} {cause}" for cause, count in pairs.bad.most_common())
             notices.append(f"data.val: skipped {skipped}")
@@ -127,6 +128,7 @@ def _evaluate(
     *,
     pairs: RetrievalSet,
     config: RunConfig,
+    rerank_k: int,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Evaluation:
     """The score is the mean of all recalls in percent, re-ranked where they are."""
@@ -137,12 +139,12 @@ def _evaluate(
         pairs,
         eval_transform(config.model.image.image_size, image.mean, image.std),
         partial(tokenize, tokenizer, max_tokens=config.data.max_tokens),
-        config=config.eval,
+        config=replace(config.eval, rerank_k=rerank_k),
         max_pixels=config.data.max_pixels,
         workers=config.data.workers,
     )
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
-    score = found.metrics["rerank_mean" if config.eval.rerank_k > 0 else "mean"]
+    score = found.metrics["rerank_mean" if rerank_k > 0 else "mean"]
     line = f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}"
     return Evaluation(found.metrics, score, line, partial(_write, found=found, pairs=pairs))
 
