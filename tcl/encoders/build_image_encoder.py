@@ -61,7 +61,10 @@ def _outline(config: ImageEncoderConfig, arguments: dict[str, Any]) -> tuple[dic
     with torch.device("meta"):
         encoder = _around(backbone, config, example)
     parameters = {name: value for name, value in backbone.named_parameters() if value.requires_grad}
-    gradients = torch.autograd.grad(encoder(image).sum(), list(parameters.values()), allow_unused=True)
+    tokens, (rows, columns) = encoder(image), encoder.grid
+    if tokens.shape[1] != 1 + rows * columns:  # e.g. a ConViT of so few blocks that [CLS] never joins
+        raise ValueError(f"it gives {tokens.shape[1]} tokens for an image, not 1 + {rows} x {columns}")
+    gradients = torch.autograd.grad(tokens.sum(), list(parameters.values()), allow_unused=True)
     unused = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
     return arguments, example, unused
 
