@@ -9,8 +9,8 @@ from torch import nn
 
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.dropout import Dropout
-from tcl.encoders.image_encoder import build_image_encoder
 from tcl.errors import InputError
 from tcl.models.encoders import build_encoders
 from tcl.models.queue import FeatureQueue
@@ -39,12 +39,6 @@ def test_register_tokens_are_left_out():
     tokens, all_tokens = encoder(image), encoder.vit.forward_features(image)
     assert tokens.shape[1] == 5 and all_tokens.shape[1] == 9
     torch.testing.assert_close(tokens[:, 1:], all_tokens[:, 5:])
-
-
-@pytest.mark.parametrize("name", ["vit_base_patch16_siglip_224", "resnet18", "no_such_model"])
-def test_what_is_no_vit_with_cls_is_refused(name):
-    with pytest.raises(InputError, match=r"model\.image.*CLS"):
-        build_image_encoder(ImageEncoderConfig(name=name))
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "electra"])

@@ -15,7 +15,7 @@ from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.initial import initial_weights
 from tcl.config.model import ImageEncoderConfig, TextEncoderConfig
 from tcl.data.texts.tokenizer import load_tokenizer
-from tcl.encoders.image_encoder import build_image_encoder
+from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.text_encoder import load_masked_lm
 from tcl.errors import InputError
 from tcl.exports.convert import import_published

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from tcl.checkpoints import run_folder
@@ -18,7 +17,7 @@ from tcl.checkpoints.published import from_published
 from tcl.checkpoints.run_folder import run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_names, read_weights
 from tcl.config.model import ImageEncoderConfig
-from tcl.encoders.image_encoder import ImageEncoder
+from tcl.encoders.image_positions import interpolate_positions
 from tcl.errors import InputError
 from tcl.losses.learned import is_loss_parameter
 
@@ -139,35 +138,4 @@ def fill(
     if lacking:
         notices.append(f"{field}: {path} has no weights for {', '.join(lacking)}: they start random")
     module.load_state_dict(own | weights)
-    return notices
-
-
-def interpolate_positions(module: nn.Module, weights: dict[str, Tensor], field: str) -> list[str]:
-    """Absolute position embeddings of ViTs to the size of `module`'s, bicubic as published, in the dict `weights`.
-
-    Rotary ones need none. Returns a line for each, which names `field`.
-    """
-    notices = []
-    for prefix, part in module.named_modules():
-        if not isinstance(part, ImageEncoder):
-            continue
-        name, vit = f"{prefix}.vit.pos_embed", part.vit
-        own = getattr(vit, "pos_embed", None)
-        if name not in weights or own is None or weights[name].shape == own.shape:
-            continue
-        prefixed = 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens
-        side = round((weights[name].shape[1] - prefixed) ** 0.5)
-        if side**2 + prefixed != weights[name].shape[1] or weights[name].shape[2] != own.shape[2]:
-            continue
-        weights[name] = resample_abs_pos_embed(
-            weights[name],
-            new_size=list(part.grid),
-            old_size=[side, side],
-            num_prefix_tokens=prefixed,
-            interpolation="bicubic",
-            antialias=False,
-        )
-        notices.append(
-            f"{field}: position embeddings interpolated from {side} x {side} to {part.grid[0]} x {part.grid[1]}"
-        )
     return notices

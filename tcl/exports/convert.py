@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.initial import fill, interpolate_positions
+from tcl.checkpoints.initial import fill
 from tcl.checkpoints.published import PublishedWeights, map_published, to_published
 from tcl.checkpoints.run_folder import RunFacts
 from tcl.checkpoints.weights_file import find_weights, read_weights
 from tcl.config.model import check_image_size
 from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.encoders.image_positions import interpolate_positions
 from tcl.errors import InputError
 from tcl.exports.conversion_report import Report
 from tcl.exports.describe import build_student

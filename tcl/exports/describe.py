@@ -38,7 +38,9 @@ def self_contained(model: ModelConfig, student: nn.Module) -> ModelConfig:
     sizes["num_hidden_layers"] += fusion_layers or 0
     overrides = {name: value for name, value in model.image.overrides.items() if not fetches(name)}
     mean, std = tuple(image.mean), tuple(image.std)
-    name = model.image.name if ":" not in model.image.name else image.vit.pretrained_cfg["architecture"]  # hf-hub:...
+    name = (
+        model.image.name if ":" not in model.image.name else image.backbone.pretrained_cfg["architecture"]
+    )  # hf-hub:...
     return replace(
         model,
         image=replace(model.image, name=name, pretrained=False, mean=mean, std=std, overrides=overrides),

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from tcl.config.model import ModelConfig
 from tcl.data.texts.texts import Texts
-from tcl.encoders.image_encoder import ImageEncoder, build_image_encoder
+from tcl.encoders.build_image_encoder import build_image_encoder
+from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
 from tcl.errors import InputError
 from tcl.models.fusion_encoder import FusionEncoder, fusion_encoder_from_bert
