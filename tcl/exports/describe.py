@@ -5,9 +5,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from tcl.checkpoints.export_format import BERT_SIZES, ExportConfig, fetches, write_answers, write_description
+from tcl.checkpoints.export_format import ExportConfig, fetches, text_sizes, write_answers, write_description
 from tcl.checkpoints.run_folder import MODEL
-from tcl.config.model import ModelConfig
+from tcl.config.model import FUSION_SIZES, ModelConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.encoders.text_encoder import check_length
 from tcl.models.answer_decoder import answer_decoder_from
@@ -31,9 +31,21 @@ def self_contained(model: ModelConfig, student: TCLStudent | VQAStudent) -> Mode
     """`model`, with which `student` was built, without references to weights or to configurations on the hub."""
     networks = student.averaged
     image, bert = networks.image_encoder, networks.text_encoder.bert.config
-    fusion_layers = len(networks.fusion_encoder.layers)
-    sizes = {name: getattr(bert, name) for name in BERT_SIZES if hasattr(bert, name)}
-    sizes["num_hidden_layers"] += fusion_layers
+    own_fusion = model.fusion.layers is not None
+    sizes = text_sizes(bert, whole=own_fusion)
+    fusion, fusion_layers = model.fusion, None
+    if own_fusion:
+        layers = networks.fusion_encoder.config
+        fusion = replace(
+            fusion,
+            width=layers.hidden_size,
+            heads=layers.num_attention_heads,
+            pretrained=None,
+            overrides={name: getattr(layers, name) for name in FUSION_SIZES},
+        )
+    else:
+        fusion_layers = len(networks.fusion_encoder.layers)
+        sizes["num_hidden_layers"] += fusion_layers
     overrides = {name: value for name, value in model.image.overrides.items() if not fetches(name)}
     mean, std = tuple(image.mean), tuple(image.std)
     name = model.image.name if ":" not in model.image.name else image.vit.pretrained_cfg["architecture"]  # hf-hub:...
@@ -41,6 +53,7 @@ def self_contained(model: ModelConfig, student: TCLStudent | VQAStudent) -> Mode
         model,
         image=replace(model.image, name=name, pretrained=False, mean=mean, std=std, overrides=overrides),
         text=replace(model.text, name=bert.model_type, pretrained=False, fusion_layers=fusion_layers, overrides=sizes),
+        fusion=fusion,
     )
 
 

@@ -6,9 +6,11 @@ from torch.nn import functional as F
 from tcl.config.model import ModelConfig
 from tcl.encoders.image_encoder import ImageEncoder, build_image_encoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
+from tcl.encoders.text_tower import load_text_tower
 from tcl.errors import InputError
 from tcl.models.fusion_encoder import FusionEncoder, fusion_encoder_from_bert
-from tcl.models.mlm_head import MLMHead, mlm_head_from
+from tcl.models.mlm_head import MLMHead, mlm_head_from, mlm_head_on
+from tcl.models.own_fusion import build_own_fusion
 
 
 class Encoders(nn.Module):
@@ -53,6 +55,10 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
     InputError: a name that cannot be built, or fusion_layers outside 1 .. layers - 1.
     """
     image_encoder = build_image_encoder(config.image)
+    if config.fusion.layers is not None:
+        text_encoder, model = load_text_tower(config.text, vocab_size, pad_id)
+        fusion = build_own_fusion(config.fusion, text_encoder.width, image_encoder.width)
+        return Encoders(image_encoder, text_encoder, fusion, mlm_head_on(fusion.config, model), config.embed_dim)
     masked_lm = load_masked_lm(config.text, vocab_size, pad_id)
     bert_layers = masked_lm.base_model.encoder.layer
     fusion_layers = len(bert_layers) // 2 if config.text.fusion_layers is None else config.text.fusion_layers
@@ -64,7 +70,7 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
     lower = len(bert_layers) - fusion_layers
     return Encoders(
         image_encoder,
-        text_encoder=lower_layers(masked_lm, lower),
+        text_encoder=lower_layers(masked_lm, lower, config.text.frozen),
         fusion_encoder=fusion_encoder_from_bert(bert_layers[lower:], image_encoder.width, masked_lm.config),
         mlm_head=mlm_head_from(masked_lm),
         embed_dim=config.embed_dim,

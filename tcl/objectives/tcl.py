@@ -71,7 +71,7 @@ class TCLStudent(nn.Module):
         super().__init__()
         self.encoders = encoders
         self.objective = objective
-        self.itm_head = nn.Linear(encoders.text_encoder.width, 2)
+        self.itm_head = nn.Linear(encoders.fusion_encoder.width, 2)
         self.temperature = nn.Parameter(torch.tensor([objective.temperature]))  # DeepSpeed broadcasts no scalars
         self._freeze_what_no_loss_reads()
 
