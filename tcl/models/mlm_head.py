@@ -80,4 +80,5 @@ def mlm_head_on(config: PreTrainedConfig, model: PreTrainedModel) -> MLMHead:
         fits = all(tensor.shape == own[name].shape for name, tensor in found.items())
         if fits and {"dense.weight", "norm.weight"} <= found.keys():
             head.load_state_dict(found, strict=False)  # ModernBERT's has no biases
+            head.norm.eps = model.get_submodule(norm).eps
     return head
