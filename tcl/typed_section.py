@@ -55,7 +55,7 @@ def filled(
 ) -> Any:
     """The dataclass `kind` with what `checked` gave, other fields as in `default` (None: as the class says).
 
-    Those are added to `absent`. InputError: a field that has no default.
+    Those are added to `absent`, unless they are AS_BEFORE (tcl.config.free). InputError: a field without a default.
     """
     values = {}
     for field in fields(kind):
@@ -63,7 +63,9 @@ def filled(
         if field.name not in given:
             if own is MISSING:
                 raise InputError(f"{place}{prefix}{field.name} is not there; accepted: {accepted(_hint(kind, field))}")
-            values[field.name] = absent[f"{prefix}{field.name}"] = own
+            values[field.name] = own
+            if field.metadata.get("where_absent") != "as before":
+                absent[f"{prefix}{field.name}"] = own
         elif is_dataclass(_hint(kind, field)):
             inner = None if own is MISSING else own
             values[field.name] = filled(

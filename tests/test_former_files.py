@@ -38,6 +38,7 @@ def expected(files: Path) -> dict:
     return json.loads((files / "expected.json").read_text())
 
 
+@pytest.mark.filterwarnings("error:.*older than this version")
 @pytest.mark.parametrize("source", ["pretrained", "pretrained/checkpoints/latest", "export_pretrained"])
 def test_a_model_gives_the_numbers_that_it_gave(files, source):
     model, was = load_model(source, device="cpu", precision="fp32"), expected(files)

@@ -179,7 +179,7 @@ def test_pretrain_gradient_norms(step):
 
 def test_pretrain_after_the_step(step):
     B = len(step.batch)
-    step.teacher.enqueue(*step.targets.to_enqueue(B))
+    step.teacher.enqueue(step.targets.to_enqueue(B))
     state = step.teacher.state_dict()
     after = from_published(
         {**step.state, **{k.removeprefix("after."): v for k, v in step.tensors.items() if "after." in k}}

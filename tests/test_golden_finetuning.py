@@ -113,7 +113,7 @@ def test_retrieval_queue(step):
     """Features and ids of the batch over the oldest rows; the rest is as it was."""
     B = len(step.batch)
     before = {name: value.clone() for name, value in step.teacher.state_dict().items() if "queue" in name}
-    step.teacher.enqueue(*step.targets.to_enqueue(B))
+    step.teacher.enqueue(step.targets.to_enqueue(B))
     after = step.teacher.state_dict()
     assert after["id_queue.ids"][:B].equal(step.batch.ids)
     assert after["id_queue.ids"][B:].equal(before["id_queue.ids"][B:])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tcl.config.checks import check_at_least, require
-from tcl.config.free import FREE
+from tcl.config.free import AS_BEFORE, FREE
 from tcl.errors import InputError
 
 
@@ -21,13 +21,13 @@ class ImageEncoderConfig:
     """True: timm's weights of that name from the hub; a path: weights from that file; False: random."""
     image_size: int = 256
     """Side of the square input in pixels, a multiple of the patch size. 256 in the paper's pre-training."""
-    width: int | None = None
+    width: int | None = field(default=None, metadata=AS_BEFORE)
     """Width of the tokens to which a grid of features is projected, >= 1. None: the network's number of features. The
     tokens of a ViT stay as they are: leave it out."""
-    frozen: bool = False
+    frozen: bool = field(default=False, metadata=AS_BEFORE)
     """Leave the pre-trained network as it is: not trained, batch norms, dropout and dropped paths in eval mode. The
     projection of a grid is trained."""
-    patch_drop: float = 0.0
+    patch_drop: float = field(default=0.0, metadata=AS_BEFORE)
     """Share of the patches that the trained network does not look at while it trains, 0 <= p < 1, as in FLIP (0.5):
     faster steps. Only for ViTs whose positions are absolute or rotary."""
     mean: tuple[float, float, float] | None = None
@@ -57,7 +57,7 @@ class TextEncoderConfig:
     fusion_layers: int | None = None
     """How many upper layers become the fusion encoder, 1 to layers - 1. Default: half of them, as in the paper; none
     where model.fusion.layers is given."""
-    frozen: bool = False
+    frozen: bool = field(default=False, metadata=AS_BEFORE)
     """Embeddings and layers that read text are never trained: they need no gradients, no optimiser state and no copy
     for the teacher, and run without dropout."""
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class ModelConfig:
 
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
-    fusion: FusionConfig = field(default_factory=FusionConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig, metadata=AS_BEFORE)
     embed_dim: int = 256
     """Width of the shared image-text space, >= 1. 256 in the paper."""
     lmi_regions: int = 4
