@@ -10,9 +10,8 @@ from tcl.data.images import decode_image as decode
 from tcl.data.sets.question_set import load_question_set
 from tcl.data.sets.retrieval_set import load_retrieval_set
 from tcl.data.shards.bad_sample import BadSample, reading
-from tcl.data.shards.list_shards import list_shards
+from tcl.data.shards.list_shards import list_shards, shard_labels
 from tcl.data.shards.read_shard import read_samples
-from tcl.data.shards.shard_ids import shard_labels
 from tcl.data.texts.captions import MAX_CAPTION_CHARACTERS, clean_caption
 from tcl.data.texts.question import MANY_ANSWERS, MAX_ANSWERS, question_of
 from tcl.data.texts.read_texts import texts_of_file

@@ -13,8 +13,8 @@ from tcl.config.retrieval_eval import EvalConfig
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import ImageLike
 from tcl.models.encoders import Encoders
-from tcl.progress import QUIET_SECONDS
 from tcl.search.match_pairs import split_by_tokens
+from tcl.shown import QUIET_SECONDS
 
 PASS_TOKENS = EvalConfig.pass_tokens
 """Text tokens in one forward pass, padding included: bounds its memory."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl.progress import QUIET_SECONDS
+from tcl.shown import QUIET_SECONDS
 
 MatchPairs = Callable[[Sequence[int], Sequence[int], Sequence[Tensor]], Iterable[Tensor]]
 """Images and texts (indices, ascending), and for each of these images which of these texts -> its logits [R, 2]."""
