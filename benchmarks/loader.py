@@ -38,7 +38,8 @@ from tcl.data.feed.pair_reader import PairReader
 from tcl.data.images.augment import Augment, View, draw_view
 from tcl.data.images.batched_operations import take_steps
 from tcl.data.images.decode_image import decode_image
-from tcl.data.images.normalise import normalise, normalise_images
+from tcl.data.images.images import prepare_images
+from tcl.data.images.normalise import normalise
 from tcl.data.images.view_step import Step
 from tcl.data.shards.read_shard import read_samples
 
@@ -168,7 +169,7 @@ def loader_speed(urls: list[str], samples: int, workers: int) -> float:
     reader = PairReader(data, AUGMENT, TOKENIZER, mlm_probability=0.15)
     loader = train_loader(data, reader=reader, batch_size=BATCH, seed=0, rank=0, world_size=1)
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    speed = _speed((normalise_images(batch, mean, std) for batch in loader), samples, workers)
+    speed = _speed((prepare_images(batch.inputs["image"], mean, std) for batch in loader), samples, workers)
     loader.close()
     return speed
 

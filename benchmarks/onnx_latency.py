@@ -25,6 +25,7 @@ from tcl.checkpoints.export_format import ExportConfig
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.exports.describe import build_student
 from tcl.exports.pretrained import Pretrained, load_pretrained
+from tcl.objectives.tcl import KIND
 from tcl.onnx.export_graphs import export_onnx
 from tcl.onnx.graphs import Graphs, graphs_of
 from tcl.onnx.towers import OnnxTowers, load_onnx
@@ -82,7 +83,7 @@ def random_model() -> Pretrained:
     )
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(VOCABULARY - 5))]
     tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
-    return Pretrained(build_student(ExportConfig("tcl", model), tokenizer), tokenizer, "tcl", model, 25, 30)
+    return Pretrained(build_student(ExportConfig("tcl", model), tokenizer), tokenizer, KIND, model, 25, 30)
 
 
 def random_inputs(pretrained: Pretrained, candidates: int, text_tokens: int) -> dict[str, tuple[Tensor, ...]]:

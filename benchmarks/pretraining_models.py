@@ -7,9 +7,12 @@ import torch
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
+from tcl.data.images.images import Images
+from tcl.data.texts.masking import MaskedText
+from tcl.data.texts.texts import Texts
 from tcl.models.encoders import build_encoders
-from tcl.models.momentum import Momentum
 from tcl.objectives.tcl import Negatives, TCLStudent
+from tcl.objectives.tcl_teacher import TCLTeacher
 
 VOCABULARY, TOKENS, MASKED, ALPHA = 30522, 25, 4, 0.4
 WIDTHS = {"half-Ti": 96, "Ti": 192, "S": 384, "B": 768}
@@ -36,13 +39,13 @@ def model_of_width(width: int, image_size: int, **vit: int) -> ModelConfig:
     )
 
 
-def build_models(size: Size) -> tuple[TCLStudent, Momentum]:
+def build_models(size: Size) -> tuple[TCLStudent, TCLTeacher]:
     """The same random weights at every call."""
     torch.manual_seed(0)
     model = model_of_width(WIDTHS[size.name], size.image_size)
     objective = ObjectiveConfig(queue_size=size.queue)
     encoders = build_encoders(model, VOCABULARY, pad_id=0)
-    return TCLStudent(encoders, objective), Momentum(encoders, objective, model.lmi_regions, seed=0)
+    return TCLStudent(encoders, objective), TCLTeacher(encoders, objective, model.lmi_regions, seed=0)
 
 
 def random_batch(size: Size) -> Batch:
@@ -55,7 +58,8 @@ def random_batch(size: Size) -> Batch:
     masked.view(-1)[positions] = 4
     image, image_aug = torch.randn(2, B, 3, size.image_size, size.image_size, generator=generator)
     labels, keys = ids.view(-1)[positions], [str(b) for b in range(B)]
-    return Batch(image, image_aug, ids, torch.ones_like(ids), masked, positions, labels, keys)
+    texts = Texts(ids, torch.ones_like(ids), MaskedText(masked, positions, labels))
+    return Batch(keys, {"image": Images(image, image_aug), "text": texts})
 
 
 def fixed_negatives(B: int, device: torch.device) -> Negatives:

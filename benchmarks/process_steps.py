@@ -22,7 +22,7 @@ from tcl.checkpoints.checkpoint_store import CheckpointStore
 from tcl.data.batch import Batch
 from tcl.data.feed.loader_state import DataIdentity, LoaderState
 from tcl.models.global_batch import world
-from tcl.models.momentum import Momentum
+from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.training.accelerator import build_accelerator
 from tcl.training.checkpoint import checkpoint_to_resume, finish_saving, load_checkpoint, save_checkpoint
 from tcl.training.engine import Engine, build_engine
@@ -59,7 +59,7 @@ class Measured:
 class _Run:
     accelerator: Accelerator
     engine: Engine
-    teacher: Momentum
+    teacher: TCLTeacher
     batch: Batch
 
 

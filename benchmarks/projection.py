@@ -9,10 +9,12 @@ from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig
 from tcl.models.encoders import build_encoders
-from tcl.models.momentum import Momentum
+from tcl.objectives.pair_objective import PairSizes
 from tcl.objectives.tcl import TCLStudent
+from tcl.objectives.tcl_memory import pair_activation_bytes
+from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.tasks.pretrain import Config as PretrainConfig
-from tcl.training.world import estimate_memory, pair_activation_bytes
+from tcl.training.describe_run import estimate_memory
 
 VOCABULARY = 30522
 LARGE_BERT = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -49,11 +51,12 @@ def main() -> None:
         with torch.device("meta"):
             encoders = build_encoders(config.model, VOCABULARY, pad_id=0)
             student = TCLStudent(encoders, config.objective)
-        teacher = Momentum(encoders, config.objective, config.model.lmi_regions, seed=0)
+        teacher = TCLTeacher(encoders, config.objective, config.model.lmi_regions, seed=0)
         parameters = sum(p.numel() for p in student.parameters())
         for mode, stage in MODES.items():
             for devices in (8, 64, 512):
-                activations = pair_activation_bytes(config, encoders, config.objective, processes=devices, bf16=True)
+                sizes = PairSizes(BATCH, config.data.max_tokens, config.model.lmi_regions, devices, False, bf16=True)
+                activations = pair_activation_bytes(encoders, config.objective, sizes)
                 memory = estimate_memory(
                     student, teacher, processes=devices, zero_stage=stage, bf16=True, activations=activations
                 )

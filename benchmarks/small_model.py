@@ -6,9 +6,12 @@ from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig
 from tcl.data.batch import Batch
+from tcl.data.images.images import Images
+from tcl.data.texts.masking import MaskedText
+from tcl.data.texts.texts import Texts
 from tcl.models.encoders import build_encoders
-from tcl.models.momentum import Momentum
 from tcl.objectives.tcl import TCLStudent
+from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.tasks.pretrain import Config as PretrainConfig
 
 MODES = ("ddp", "zero1", "zero2", "zero3")
@@ -36,11 +39,11 @@ def config_of(mode: str, B: int, global_negatives: bool = False) -> PretrainConf
     return PretrainConfig(model=MODEL, objective=objective, train=train)
 
 
-def build_models(config: PretrainConfig) -> tuple[TCLStudent, Momentum]:
+def build_models(config: PretrainConfig) -> tuple[TCLStudent, TCLTeacher]:
     """The same random weights at every call."""
     torch.manual_seed(0)
     encoders = build_encoders(config.model, VOCABULARY, pad_id=0)
-    return TCLStudent(encoders, config.objective), Momentum(
+    return TCLStudent(encoders, config.objective), TCLTeacher(
         encoders, config.objective, config.model.lmi_regions, seed=0
     )
 
@@ -49,14 +52,9 @@ def random_batch(B: int, seed: int) -> Batch:
     """B pairs whose texts have L tokens, the first MASKED words of each masked."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(5, VOCABULARY, (B, L), generator=generator)
-    return Batch(
-        image=torch.randn(B, 3, 64, 64, generator=generator),
-        image_aug=torch.randn(B, 3, 64, 64, generator=generator),
-        input_ids=ids,
-        attention_mask=torch.ones(B, L, dtype=torch.long),
-        masked_ids=ids,
-        mask_positions=torch.cat([torch.arange(B) * L + i for i in range(1, 1 + MASKED)]),
-        mask_labels=torch.zeros(B * MASKED, dtype=torch.long),
-        keys=[str(i) for i in range(B)],
-        image_ids=torch.arange(B) + B * seed,
-    )
+    view, other_view = (torch.randn(B, 3, 64, 64, generator=generator) for _ in range(2))
+    positions = torch.cat([torch.arange(B) * L + i for i in range(1, 1 + MASKED)])
+    masked = MaskedText(ids, positions, torch.zeros(B * MASKED, dtype=torch.long))
+    texts = Texts(ids, torch.ones(B, L, dtype=torch.long), masked)
+    inputs = {"image": Images(view, other_view), "text": texts}
+    return Batch([str(i) for i in range(B)], inputs, ids=torch.arange(B) + B * seed)

@@ -24,8 +24,8 @@ from tcl.config.optim import OptimConfig
 from tcl.config.train import TrainConfig
 from tcl.data.batch import Batch, to_device
 from tcl.losses.mlm import masked_language_modelling
-from tcl.models.momentum import Momentum
 from tcl.objectives.tcl import TCLStudent
+from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.precision import mixed_precision
 from tcl.training.engine import PlainEngine
 from tcl.training.full_weights import full_weights
@@ -58,7 +58,10 @@ def _parts(size: Size) -> dict[str, Callable[[], object]]:
     batch = to_device(random_batch(size), device())
     features = random_features(len(batch), size.queue)
     with torch.no_grad(), accelerator.autocast():
-        tokens = Tokens(student.encoders.image_encoder(batch.image), *student.encode_texts(batch))
+        tokens = Tokens(
+            student.encoders.image_encoder(batch.inputs["image"].view),
+            *student.encoders.encode_texts(batch.inputs["text"], masked=True),
+        )
 
     def optimise() -> None:
         for parameter in student.parameters():
@@ -85,39 +88,37 @@ class Tokens(NamedTuple):
 
 
 def _student_parts(student: TCLStudent, batch: Batch, tokens: Tokens) -> dict[str, Callable[[], Tensor]]:
-    encoders, negatives = student.encoders, fixed_negatives(len(batch), device())
+    encoders, negatives, texts = student.encoders, fixed_negatives(len(batch), device()), batch.inputs["text"]
 
     def fuse() -> Tensor:
         inputs = [some.detach().requires_grad_() for some in tokens]
-        pairs, masked = student.fuse(*inputs, batch.attention_mask, negatives)
+        pairs, masked = student.fuse(*inputs, texts.mask, negatives)
         return pairs.float().mean() + masked.float().mean()
 
     def name_words() -> Tensor:
-        logits = encoders.predict_tokens(tokens.masked, batch.mask_positions)
-        return masked_language_modelling(logits, batch.mask_labels, logits.detach(), ALPHA)
+        logits = encoders.predict_tokens(tokens.masked, texts.masked.positions)
+        return masked_language_modelling(logits, texts.masked.labels, logits.detach(), ALPHA)
 
     return {
-        "image encoder": lambda: encoders.image_encoder(batch.image),
-        "text encoder": lambda: torch.cat(student.encode_texts(batch)),
+        "image encoder": lambda: encoders.image_encoder(batch.inputs["image"].view),
+        "text encoder": lambda: torch.cat(encoders.encode_texts(texts, masked=True)),
         "fusion encoder": fuse,
         "MLM head and loss": name_words,
     }
 
 
-def _teacher_parts(teacher: Momentum, batch: Batch, tokens: Tokens) -> dict[str, Callable[[], object]]:
-    encoders = teacher.encoders
+def _teacher_parts(teacher: TCLTeacher, batch: Batch, tokens: Tokens) -> dict[str, Callable[[], object]]:
+    encoders, texts = teacher.encoders, batch.inputs["text"]
 
     def fuse() -> None:
         keys_values = encoders.fusion_encoder.image_keys_values(tokens.image)
-        encoders.fusion_encoder(tokens.masked, batch.attention_mask, keys_values)
+        encoders.fusion_encoder(tokens.masked, texts.mask, keys_values)
 
     return {
-        "teacher's image encoder": lambda: encoders.image_encoder(batch.image_aug),
-        "teacher's text encoder": lambda: encoders.text_encoder(
-            torch.cat([batch.input_ids, batch.masked_ids]), batch.attention_mask.repeat(2, 1)
-        ),
+        "teacher's image encoder": lambda: encoders.image_encoder(batch.inputs["image"].other_view),
+        "teacher's text encoder": lambda: encoders.encode_texts(texts, masked=True),
         "teacher's fusion encoder": fuse,
-        "teacher's MLM head": lambda: encoders.predict_tokens(tokens.masked, batch.mask_positions),
+        "teacher's MLM head": lambda: encoders.predict_tokens(tokens.masked, texts.masked.positions),
     }
 
 

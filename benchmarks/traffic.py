@@ -19,10 +19,10 @@ from benchmarks.small_model import MODES, build_models, config_of, random_batch
 from tcl.models.global_batch import world
 from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.training.accelerator import build_accelerator
+from tcl.training.describe_run import estimate_memory
 from tcl.training.engine import build_engine
 from tcl.training.full_weights import adamw_of
 from tcl.training.step import train_step
-from tcl.training.world import estimate_memory
 
 B = 8
 

@@ -97,11 +97,11 @@ def _ours(size: Size, precision: str, compiled: bool = False, checkpointing: boo
         student.eval()
         teacher.eval()
         with torch.no_grad(), torch.autocast(device().type, torch.bfloat16, enabled=engine.bf16):
-            targets = teacher(batch, student.temperature.detach(), ALPHA)
+            targets = teacher(batch, {"temperature": student.temperature.detach()}, ALPHA)
             found = student(batch, targets, fixed_negatives(len(batch), device()))
         student.train()
         teacher.train()
-        return {name: value.item() for name, value in found._asdict().items() if name != "itm_accuracy"}
+        return {name: value.item() for name, value in found.each.items()}
 
     return _answer(step, losses, memory, torch.bfloat16 if engine.bf16 else torch.float32)
 

@@ -1,16 +1,22 @@
-"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL` and `tcl.TCLForVQA` (docs/python.md)."""
+"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers` and
+`tcl.TCLForVQA`, or whatever `tcl.load_model` finds (docs/python.md)."""
 
 import importlib
 
-_MODULES = {"TCL": "tcl.inference.model", "TCLForVQA": "tcl.inference.question_model"}
+_MODULES = {
+    "TCL": "tcl.inference.model",
+    "TwoTowers": "tcl.inference.two_towers",
+    "TCLForVQA": "tcl.inference.question_model",
+    "load_model": "tcl.inference.loaded_model",
+}
 
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""
 
-__all__ = ["TCL", "TCLForVQA"]
+__all__ = ["TCL", "TCLForVQA", "TwoTowers", "load_model"]
 
 
-def __getattr__(name: str) -> type:
+def __getattr__(name: str) -> object:
     """On first use, so that `import tcl` alone needs neither torch nor transformers."""
     if name not in _MODULES:
         raise AttributeError(f"module 'tcl' has no attribute {name!r}")

@@ -4,7 +4,6 @@ torchrun --nproc_per_node 2 tests/global_step.py OUT_DIR
 """
 
 import sys
-from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
+from tcl.data.images.images import Images
+from tcl.data.texts.masking import MaskedText
+from tcl.data.texts.texts import Texts
 from tcl.models.global_batch import pad_to_longest
 from tcl.objectives.tcl import Negatives, draw_batch_negatives
 
@@ -24,26 +26,34 @@ OBJECTIVE = ObjectiveConfig(queue_size=12, global_negatives=True)
 def whole_batch() -> Batch:
     """2 B pairs; the texts of the second half are shorter, and more of its tokens are masked."""
     batch = random_batch(2 * B, seed=3, length=L)
-    batch.attention_mask[B:, 5:] = 0
+    batch.inputs["text"].mask[B:, 5:] = 0
+    texts = batch.inputs["text"]
     extra = torch.tensor([(B + b) * L + 2 for b in range(B - 1)])
-    batch.masked_ids.flatten()[extra] = 4
-    return replace(
-        batch,
-        mask_positions=torch.cat([batch.mask_positions, extra]),
-        mask_labels=torch.cat([batch.mask_labels, batch.input_ids.flatten()[extra]]),
+    texts.masked.ids.flatten()[extra] = 4
+    texts.masked = MaskedText(
+        texts.masked.ids,
+        torch.cat([texts.masked.positions, extra]),
+        torch.cat([texts.masked.labels, texts.ids.flatten()[extra]]),
     )
+    return batch
 
 
 def half(batch: Batch, rank: int) -> Batch:
     """What the loader of `rank` would give: B pairs, padded to their own longest text."""
     rows, length = slice(rank * B, (rank + 1) * B), (L, 5)[rank]
-    own = (batch.mask_positions // L >= rows.start) & (batch.mask_positions // L < rows.stop)
-    positions = batch.mask_positions[own] - rank * B * L
-    per_pair = [f.name for f in fields(batch) if not f.name.startswith("mask_") and f.name != "image_ids"]
-    cut = {name: getattr(batch, name)[rows] for name in per_pair}
-    for name in ("input_ids", "attention_mask", "masked_ids"):
-        cut[name] = cut[name][:, :length]
-    return Batch(**cut, mask_positions=positions // L * length + positions % L, mask_labels=batch.mask_labels[own])
+    images, texts, masked = batch.inputs["image"], batch.inputs["text"], batch.inputs["text"].masked
+    own = (masked.positions // L >= rows.start) & (masked.positions // L < rows.stop)
+    positions = masked.positions[own] - rank * B * L
+    positions = positions // L * length + positions % L
+    inputs = {
+        "image": Images(images.view[rows], images.other_view[rows]),
+        "text": Texts(
+            texts.ids[rows, :length],
+            texts.mask[rows, :length],
+            MaskedText(masked.ids[rows, :length], positions, masked.labels[own]),
+        ),
+    }
+    return Batch(batch.keys[rows], inputs)
 
 
 def negatives_of(rows: slice) -> Negatives:
@@ -56,16 +66,16 @@ def negatives_of(rows: slice) -> Negatives:
 def learn(batch: Batch, rows: slice, parallel: bool) -> dict[str, Tensor]:
     student, teacher = tiny_models(OBJECTIVE)
     module = DistributedDataParallel(student, broadcast_buffers=False) if parallel else student
-    targets = teacher(batch, student.temperature.detach(), 0.4)
+    targets = teacher(batch, {"temperature": student.temperature.detach()}, 0.4)
     losses = module(batch, targets, negatives_of(rows))
-    losses.total(OBJECTIVE).backward()
+    losses.total.backward()
     gradients = {f"gradient/{n}": p.grad for n, p in student.named_parameters() if p.grad is not None}
-    seen = {name: value.detach() for name, value in losses._asdict().items() if value is not None}
+    seen = {name: value.detach() for name, value in (losses.each | losses.metrics).items()}
     candidates = {
-        "image_candidates": torch.cat(targets.image_candidates),
-        "text_candidates": torch.cat(targets.text_candidates),
+        "image_candidates": torch.cat(targets.candidates["image"]),
+        "text_candidates": torch.cat(targets.candidates["text"]),
     }
-    logits = torch.zeros(B, len(targets.image_candidates[0]))
+    logits = torch.zeros(B, len(targets.candidates["image"][0]))
     draws = [draw_batch_negatives(logits, logits, targets.first) for _ in range(50)]
     drawn = torch.stack([one for draw in draws for one in (draw.images, draw.texts)])
     return seen | gradients | candidates | {"drawn": drawn}

@@ -33,7 +33,7 @@ def pixels(tmp_path, name: str, content: bytes, **options) -> np.ndarray:
     """The only sample's image [16, 16, 3], 0 .. 255, as signed numbers."""
     batch, bad = load(tmp_path, [(name, content), CAPTION], **options)
     assert bad == {}
-    return batch.image[0].permute(1, 2, 0).numpy().astype(int)
+    return batch.inputs["image"].view[0].permute(1, 2, 0).numpy().astype(int)
 
 
 def assert_skipped(tmp_path, entries, cause: str, **options):
@@ -249,7 +249,7 @@ def test_flipped_bits_never_escape(tmp_path):
 def caption(tmp_path, *entries: tuple[str, bytes]) -> str:
     batch, bad = load(tmp_path, [("x.jpg", JPEG), *entries])
     assert bad == {}
-    return TOKENIZER.decode(batch.input_ids[0, 1:])
+    return TOKENIZER.decode(batch.inputs["text"].ids[0, 1:])
 
 
 def test_text_file(tmp_path):

@@ -10,10 +10,10 @@ from data_files import config, loader, write_shards
 from torch import Tensor
 
 from tcl.config.data import AugmentConfig
-from tcl.data.batch import QuestionBatch
 from tcl.data.images import image_operations as op
 from tcl.data.images.augment import Augment, draw_view
-from tcl.data.images.batched_operations import OPERATIONS, finish_views, take_steps
+from tcl.data.images.batched_operations import OPERATIONS, take_steps
+from tcl.data.images.images import Images, prepare_images
 from tcl.data.images.view_step import Step
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -121,12 +121,16 @@ def test_batches_are_those_that_workers_make_alone(tmp_path, workers):
     shared = replace(alone, augment=AugmentConfig(on_device=True))
     left = 0
     for _, right, batch in zip(range(4), loader(alone), loader(shared), strict=False):
-        left += sum(map(len, batch.image_steps + batch.image_aug_steps))
-        finished = finish_views(batch)
-        assert not any(right.image_steps + right.image_aug_steps + finished.image_steps + finished.image_aug_steps)
-        assert right.keys == finished.keys and right.input_ids.equal(finished.input_ids)
-        for name in ("image", "image_aug"):
-            difference = (getattr(right, name).float() - getattr(finished, name).float()).abs()
+        images = batch.inputs["image"]
+        left += sum(map(len, images.steps + images.other_steps))
+        of_workers = right.inputs["image"]
+        assert not any(of_workers.steps + of_workers.other_steps)
+        assert right.keys == batch.keys and right.inputs["text"].ids.equal(batch.inputs["text"].ids)
+        for found, expected in (
+            (take_steps(images.view, images.steps), of_workers.view),
+            (take_steps(images.other_view, images.other_steps), of_workers.other_view),
+        ):
+            difference = (found.float() - expected.float()).abs()
             assert difference.mean() < 2, "levels of noise, the hardest images there are"
     assert left > 32
 
@@ -135,8 +139,8 @@ def test_a_question_has_one_view():
     pixels = images()[0]
     view = Augment(AugmentConfig(on_device=True), 16)(pixels, random.Random(3))
     assert view.steps
-    empty = torch.zeros(0, dtype=torch.long)
-    batch = QuestionBatch(view.pixels[None], *[empty] * 7, keys=["a"], image_steps=[view.steps])
     right = Augment(AugmentConfig(), 16)(pixels, random.Random(3)).pixels
-    difference = (finish_views(batch).image[0].float() - right.float()).abs()
+    found = prepare_images(Images(view.pixels[None], steps=[view.steps]), torch.zeros(3), torch.ones(3))
+    assert found.other_view is None
+    difference = (255 * found.view[0] - right.float()).abs()
     assert difference.mean() < 2

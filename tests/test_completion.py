@@ -8,6 +8,7 @@ import pytest
 
 from tcl.commands import COMMANDS
 from tcl.commands.main import run
+from tcl.presets import preset_names
 
 ASK = """
 source "$1"
@@ -86,7 +87,7 @@ def test_zsh_is_told_the_same(scripts):
     assert said.startswith("#compdef tcl\n")
     of = {name: said.split(f"_shtab_tcl_{name}_options=(")[1].split("\n)")[0] for name in COMMANDS}
     assert ':shell:(bash zsh)"' in of["completion"] and '"--with_teacher[' in of["export"]
-    assert "(demo easy_vqa flickr8k_cpu tcl_4m)" in of["pretrain"]
+    assert f'"--preset[--preset]:--preset:({" ".join(preset_names("pretrain"))})"' in of["pretrain"]
     assert '"--answers.max_tokens[' in of["finetune"] and '"--objective.queue_size[' in of["finetune"]
     assert re.search(r'"--images\[.*:_files"', of["encode"])
     if shutil.which("zsh"):

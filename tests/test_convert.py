@@ -28,6 +28,7 @@ from tcl.exports.describe import build_student
 from tcl.exports.import_bert import import_bert
 from tcl.exports.infer_sizes import Heads
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
+from tcl.objectives.tcl import KIND
 
 HEADS = Heads(image=4, text=4)
 
@@ -108,7 +109,7 @@ def test_golden_ranked_answers_of_an_export(tmp_path, tokenizer):
     _, tensors, metadata = read_golden("vqa")
     export, _ = import_golden("vqa", tmp_path, tokenizer)
     loaded = load_pretrained(str(export))
-    assert (loaded.kind, loaded.max_tokens, loaded.max_words) == ("vqa", 25, 50)
+    assert (loaded.kind.name, loaded.max_tokens, loaded.max_words) == ("vqa", 25, 50)
     networks = loaded.student.networks
     assert len(networks.decoder.layers) == metadata["decoder_layers"]
     answers = AnswerList(tensors["rank.candidate_ids"], tensors["rank.candidate_mask"].sum(dim=1))
@@ -229,7 +230,7 @@ def test_networks_that_the_published_code_does_not_have(tmp_path):
     with_registers = replace(MODEL, image=replace(MODEL.image, overrides={**MODEL.image.overrides, "reg_tokens": 1}))
     for model, message in ((roberta, "is a roberta"), (with_registers, "vit.reg_token has no name")):
         student = build_student(ExportConfig("tcl", model), TOKENIZER)
-        save_pretrained(Pretrained(student, TOKENIZER, "tcl", model, 25, 30, card="x"), tmp_path / "export")
+        save_pretrained(Pretrained(student, TOKENIZER, KIND, model, 25, 30, card="x"), tmp_path / "export")
         with pytest.raises(InputError, match=message):
             export_published(str(tmp_path / "export"), tmp_path / "x.pth")
 

@@ -26,9 +26,9 @@ from tcl.checkpoints.initial import model_of_run
 from tcl.config.command_line import save_config
 from tcl.config.data import DataConfig, SourceConfig
 from tcl.errors import InputError
-from tcl.exports.describe import build_student, describe_run
+from tcl.exports.describe import build_student, write_model
 from tcl.exports.pretrained import load_pretrained
-from tcl.objectives.tcl import TCLStudent
+from tcl.objectives.tcl import KIND, TCLStudent
 from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.training.checkpoint import read_progress
 
@@ -169,7 +169,7 @@ def test_exploits_in_the_model_of_a_foreign_run(run, tmp_path):
     jobs = [
         job for field in fields for job in jobs_of(run, PretrainConfig, run / "config.yaml", commands, marker, field)
     ]
-    describe_run(MODEL, student(), run, max_tokens=12, max_words=9, answers=None)
+    write_model(KIND, MODEL, student(), run, max_tokens=12, max_words=9, answers=None)
     said = (run / "model.json").read_text()
     (run / "model.json").unlink()
     for field in fields:
@@ -200,7 +200,7 @@ def test_exploits_in_overrides_of_a_configuration(run, tmp_path):
 def test_a_run_loads_from_its_description_alone(run, tmp_path):
     """Its config.yaml may name whatever the user had."""
     expected = load_pretrained(str(run)).student.state_dict()
-    describe_run(MODEL, student(), run, max_tokens=12, max_words=9, answers=["yes", "no"])
+    write_model(KIND, MODEL, student(), run, max_tokens=12, max_words=9, answers=["yes", "no"])
     said = yaml.safe_load((run / "config.yaml").read_text())
     said["model"]["text"] |= {"name": "someone/bert", "pretrained": True, "overrides": {}, "tokenizer": "someone/else"}
     said["model"]["image"] |= {"pretrained": True, "overrides": {"checkpoint_path": "/nowhere"}}

@@ -17,11 +17,14 @@ from tcl.checkpoints.published import count_text_layers, from_published
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
+from tcl.data.images.images import Images
+from tcl.data.texts.masking import MaskedText
+from tcl.data.texts.texts import Texts
 from tcl.errors import InputError
 from tcl.losses.itm import image_text_matching, matching_labels, negative_weights
 from tcl.models.encoders import build_encoders
-from tcl.models.momentum import Momentum
 from tcl.objectives.tcl import Negatives, TCLStudent
+from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.training.full_weights import full_weights
 
 GOLDEN_DIR = Path(os.environ.get("TCL_GOLDEN_DIR", Path(__file__).parent / "golden"))
@@ -66,7 +69,7 @@ def step() -> SimpleNamespace:
     regions = math.isqrt(config["image_res"] // vision["patch_size"])
 
     student = TCLStudent(build_encoders(model_config, bert["vocab_size"], metadata["special_ids"]["pad"]), objective)
-    teacher = Momentum(student.encoders, objective, regions, seed=0)
+    teacher = TCLTeacher(student.encoders, objective, regions, seed=0)
     published = from_published(state)
     student.load_state_dict(published.student)
     teacher.load_state_dict(published.teacher)
@@ -75,23 +78,19 @@ def step() -> SimpleNamespace:
 
     labels = tensors["draw.mlm_labels"].flatten()
     masked = labels != -100
-    batch = Batch(
-        image=tensors["in.image"],
-        image_aug=tensors["in.image_aug"],
-        input_ids=tensors["in.input_ids"],
-        attention_mask=tensors["in.attention_mask"],
-        masked_ids=tensors["draw.mlm_input_ids"],
-        mask_positions=masked.nonzero().flatten(),
-        mask_labels=labels[masked],
-        keys=[str(i) for i in range(len(tensors["in.image"]))],
-    )
+    masked = MaskedText(tensors["draw.mlm_input_ids"], masked.nonzero().flatten(), labels[masked])
+    inputs = {
+        "image": Images(tensors["in.image"], tensors["in.image_aug"]),
+        "text": Texts(tensors["in.input_ids"], tensors["in.attention_mask"], masked),
+    }
+    batch = Batch([str(i) for i in range(len(tensors["in.image"]))], inputs)
     yes = torch.ones(len(batch), dtype=torch.bool)
     negatives = Negatives(tensors["draw.neg_image_idx"], tensors["draw.neg_text_idx"], yes, yes)
 
     teacher.update(full_weights(student.encoders))
-    targets = teacher(batch, student.temperature.detach(), metadata["alpha"])
+    targets = teacher(batch, {"temperature": student.temperature.detach()}, metadata["alpha"])
     losses = student(batch, targets, negatives)
-    losses.total(objective).backward()
+    losses.total.backward()
     return SimpleNamespace(**locals())
 
 
@@ -114,28 +113,29 @@ def test_pretrain_untied_decoder_is_refused(step):
 
 
 def test_pretrain_image_tokens(step):
-    assert_close(step.student.encoders.image_encoder(step.batch.image), step.tensors["out.image_embeds"])
+    assert_close(step.student.encoders.image_encoder(step.batch.inputs["image"].view), step.tensors["out.image_embeds"])
 
 
 @pytest.mark.parametrize("name", ["cma", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm", "ita"])
 def test_pretrain_loss(step, name):
     losses = step.losses
-    six = (losses.i2t, losses.t2i, losses.imc_image, losses.imc_text, losses.lmi_image, losses.lmi_text)
-    ours = {"cma": losses.i2t + losses.t2i, "ita": sum(six) / 6}
-    assert_close(ours[name] if name in ours else getattr(losses, name), step.tensors[f"out.loss_{name}"])
+    names = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text")
+    six = [losses.each[name] for name in names]
+    ours = {"cma": losses.each["i2t"] + losses.each["t2i"], "ita": sum(six) / 6}
+    assert_close(ours[name] if name in ours else losses.each[name], step.tensors[f"out.loss_{name}"])
 
 
 def test_pretrain_total_is_the_sum_of_the_parts(step):
     parts = [step.tensors[f"out.loss_{name}"] for name in ("mlm", "ita", "itm")]
-    assert_close(step.losses.total(step.objective), sum(parts))
+    assert_close(step.losses.total, sum(parts))
 
 
 def similarity_logits(step) -> tuple[torch.Tensor, torch.Tensor]:
     encoders, batch = step.student.encoders, step.batch
-    image = encoders.project_image(encoders.image_encoder(batch.image)[:, 0])
-    text = encoders.project_text(encoders.text_encoder(batch.input_ids, batch.attention_mask)[:, 0])
+    image = encoders.project_image(encoders.image_encoder(batch.inputs["image"].view)[:, 0])
+    text = encoders.project_text(encoders.text_encoder(batch.inputs["text"].ids, batch.inputs["text"].mask)[:, 0])
     temperature = step.student.temperature
-    images, texts = torch.cat(step.targets.image_candidates), torch.cat(step.targets.text_candidates)
+    images, texts = torch.cat(step.targets.candidates["image"]), torch.cat(step.targets.candidates["text"])
     return image @ texts.T / temperature, text @ images.T / temperature
 
 
@@ -156,9 +156,9 @@ def test_pretrain_sampling_weights(step):
 
 def test_pretrain_itm_logits(step):
     encoders, batch = step.student.encoders, step.batch
-    image_tokens = encoders.image_encoder(batch.image)
-    text_tokens = encoders.text_encoder(batch.input_ids, batch.attention_mask)
-    pairs, _ = step.student.fuse(image_tokens, text_tokens, text_tokens, batch.attention_mask, step.negatives)
+    image_tokens = encoders.image_encoder(batch.inputs["image"].view)
+    text_tokens = encoders.text_encoder(batch.inputs["text"].ids, batch.inputs["text"].mask)
+    pairs, _ = step.student.fuse(image_tokens, text_tokens, text_tokens, batch.inputs["text"].mask, step.negatives)
     logits = step.student.itm_head(pairs)
     assert_close(logits, step.tensors["out.itm_logits"])
     labels = matching_labels(len(batch), step.negatives.valid_images, step.negatives.valid_texts)

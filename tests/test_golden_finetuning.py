@@ -18,16 +18,19 @@ from tcl.checkpoints.published import count_text_layers, from_published
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.config.tcl_objective import ObjectiveConfig
-from tcl.data.batch import Batch, QuestionBatch
+from tcl.data.batch import Batch
+from tcl.data.images.images import Images
 from tcl.data.sets.retrieval_set import RetrievalSet
+from tcl.data.texts.answer_tokens import AnswerTokens
+from tcl.data.texts.texts import Texts
 from tcl.evaluation import decoded_images
 from tcl.evaluation.answering import AnswerList, rank_answers
 from tcl.evaluation.retrieval import evaluate_retrieval
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
-from tcl.models.momentum import Momentum
 from tcl.objectives.answering import AnswerTargets, AnswerTeacher, VQANetworks, VQAStudent
 from tcl.objectives.tcl import Negatives, TCLStudent
+from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.training.full_weights import full_weights
 
 GOLDEN_DIR = Path(os.environ.get("TCL_GOLDEN_DIR", Path(__file__).parent / "golden"))
@@ -77,38 +80,33 @@ def step() -> SimpleNamespace:
         queue_size=config["queue_size"], momentum=config["momentum"], temperature=config["temp"], mlm_weight=0.0
     )
     student = TCLStudent(golden.encoders, objective)
-    teacher = Momentum(student.encoders, objective, lmi_regions=4, seed=0, with_ids=True)
+    teacher = TCLTeacher(student.encoders, objective, lmi_regions=4, seed=0, with_ids=True)
     missing, unexpected = student.load_state_dict(golden.published.student, strict=False)
     assert not unexpected and all(name.startswith("encoders.mlm_head.") for name in missing)
     missing, unexpected = teacher.load_state_dict(golden.published.teacher, strict=False)
     assert not unexpected and all(name.startswith("encoders.mlm_head.") for name in missing)
     student.eval()
     teacher.eval()
-    batch = Batch(
-        image=tensors["in.image"],
-        image_aug=tensors["in.image_aug"],
-        input_ids=tensors["in.input_ids"],
-        attention_mask=tensors["in.attention_mask"],
-        masked_ids=tensors["in.input_ids"],
-        mask_positions=torch.empty(0, dtype=torch.long),
-        mask_labels=torch.empty(0, dtype=torch.long),
-        keys=[str(i) for i in range(len(tensors["in.image"]))],
-        image_ids=tensors["in.idx"],
-    )
+    inputs = {
+        "image": Images(tensors["in.image"], tensors["in.image_aug"]),
+        "text": Texts(tensors["in.input_ids"], tensors["in.attention_mask"]),
+    }
+    batch = Batch([str(i) for i in range(len(tensors["in.image"]))], inputs, ids=tensors["in.idx"])
     yes = torch.ones(len(batch), dtype=torch.bool)
     negatives = Negatives(tensors["draw.neg_image_idx"], tensors["draw.neg_text_idx"], yes, yes)
     teacher.update(full_weights(student.encoders))
-    targets = teacher(batch, student.temperature.detach(), golden.metadata["alpha"])
+    targets = teacher(batch, {"temperature": student.temperature.detach()}, golden.metadata["alpha"])
     losses = student(batch, targets, negatives)
     return SimpleNamespace(**{**vars(golden), **locals()})
 
 
 def test_retrieval_losses(step):
     losses = step.losses
-    six = (losses.i2t, losses.t2i, losses.imc_image, losses.imc_text, losses.lmi_image, losses.lmi_text)
+    names = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text")
+    six = [losses.each[name] for name in names]
     assert_close(sum(six) / 6, step.tensors["out.loss_ita"])
-    assert_close(losses.itm, step.tensors["out.loss_itm"])
-    assert_close(losses.total(step.objective), step.tensors["out.loss_ita"] + step.tensors["out.loss_itm"])
+    assert_close(losses.each["itm"], step.tensors["out.loss_itm"])
+    assert_close(losses.total, step.tensors["out.loss_ita"] + step.tensors["out.loss_itm"])
 
 
 def test_retrieval_queue(step):
@@ -117,7 +115,7 @@ def test_retrieval_queue(step):
     before = {name: value.clone() for name, value in step.teacher.state_dict().items() if "queue" in name}
     step.teacher.enqueue(*step.targets.to_enqueue(B))
     after = step.teacher.state_dict()
-    assert after["id_queue.ids"][:B].equal(step.batch.image_ids)
+    assert after["id_queue.ids"][:B].equal(step.batch.ids)
     assert after["id_queue.ids"][B:].equal(before["id_queue.ids"][B:])
     for name in ("image_queue", "text_queue"):
         published = {key[6:]: value for key, value in step.tensors.items() if key.startswith("after.")}
@@ -166,7 +164,7 @@ def vqa() -> SimpleNamespace:
     encoders, tensors = golden.encoders, golden.tensors
     decoder = answer_decoder_from(encoders, golden.metadata["decoder_layers"])
     networks = VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
-    student = VQAStudent(networks, objective=None)
+    student = VQAStudent(networks)
     student.load_state_dict(golden.published.student)
     teacher = AnswerTeacher(networks, momentum=0.995)
     teacher.load_state_dict(golden.published.teacher)
@@ -174,17 +172,19 @@ def vqa() -> SimpleNamespace:
     asked = mask.bool() & mask.roll(-1, dims=1).bool()
     asked[:, -1] = False
     positions = asked.flatten().nonzero().flatten()
-    batch = QuestionBatch(
-        image=tensors["in.image"],
-        input_ids=tensors["in.question_ids"],
-        attention_mask=tensors["in.question_mask"],
-        answer_ids=tensors["in.answer_ids"],
-        answer_weights=tensors["in.answer_weights"],
+    answers = AnswerTokens(
+        tensors["in.answer_ids"],
+        weights=tensors["in.answer_weights"],
         question_index=torch.arange(len(tensors["in.image"])).repeat_interleave(tensors["in.answers_per_question"]),
         target_positions=positions,
         target_ids=tensors["in.answer_ids"].flatten()[positions + 1],
-        keys=[str(i) for i in range(len(tensors["in.image"]))],
     )
+    inputs = {
+        "image": Images(tensors["in.image"]),
+        "text": Texts(tensors["in.question_ids"], tensors["in.question_mask"]),
+        "answer": answers,
+    }
+    batch = Batch([str(i) for i in range(len(tensors["in.image"]))], inputs)
     student.eval()
     teacher.eval()
     return SimpleNamespace(**{**vars(golden), **locals()})
@@ -192,27 +192,28 @@ def vqa() -> SimpleNamespace:
 
 def test_vqa_loss(vqa):
     targets = AnswerTargets(None, vqa.metadata["alpha_effective"])
-    assert_close(vqa.student(vqa.batch, targets).answer, vqa.tensors["out.loss"])
+    assert_close(vqa.student(vqa.batch, targets).total, vqa.tensors["out.loss"])
 
 
 def test_vqa_distillation_is_over_the_vocabulary(vqa):
     """By hand, answer by answer and position by position."""
-    alpha, batch = 0.4, vqa.batch
-    targets = vqa.teacher(batch, None, alpha)
-    loss = vqa.student(batch, targets).answer
-    questions = vqa.networks.read_questions(batch.image, batch.input_ids, batch.attention_mask)
-    theirs = vqa.teacher.networks.read_questions(batch.image, batch.input_ids, batch.attention_mask)
+    alpha, batch, answers = 0.4, vqa.batch, vqa.batch.inputs["answer"]
+    targets = vqa.teacher(batch, {}, alpha)
+    loss = vqa.student(batch, targets).total
+    asked = batch.inputs["image"].view, batch.inputs["text"].ids, batch.inputs["text"].mask
+    questions = vqa.networks.read_questions(*asked)
+    theirs = vqa.teacher.networks.read_questions(*asked)
     by_hand = 0.0
-    for a in range(len(batch.answer_ids)):
-        ids = batch.answer_ids[a : a + 1, : int(vqa.mask[a].sum())]
-        index = batch.question_index[a : a + 1]
+    for a in range(len(answers.ids)):
+        ids = answers.ids[a : a + 1, : int(vqa.mask[a].sum())]
+        index = answers.question_index[a : a + 1]
         logits = vqa.networks.decoder.logits(vqa.networks.decoder(ids, questions, index)[0])[0]
         decoder = vqa.teacher.networks.decoder
         soft = decoder.logits(decoder(ids, theirs, index)[0])[0].softmax(dim=-1)
         for t in range(ids.shape[1] - 1):
             log_p = logits[t].log_softmax(dim=-1)
             hard = -log_p[ids[0, t + 1]]
-            by_hand += batch.answer_weights[a] * ((1 - alpha) * hard - alpha * (soft[t] * log_p).sum())
+            by_hand += answers.weights[a] * ((1 - alpha) * hard - alpha * (soft[t] * log_p).sum())
     torch.testing.assert_close(loss, by_hand / len(batch), rtol=1e-5, atol=1e-6)
 
 
@@ -221,8 +222,9 @@ def test_vqa_ranked_answers(vqa, pass_tokens):
     tensors = vqa.tensors
     answers = AnswerList(tensors["rank.candidate_ids"], tensors["rank.candidate_mask"].sum(dim=1))
     batch = vqa.batch
+    asked = batch.inputs["image"].view, batch.inputs["text"].ids, batch.inputs["text"].mask
     with torch.no_grad():
-        questions = vqa.networks.read_questions(batch.image, batch.input_ids, batch.attention_mask)
+        questions = vqa.networks.read_questions(*asked)
     ids, probabilities = rank_answers(vqa.networks.decoder, questions, answers, vqa.metadata["k"], pass_tokens)
     assert ids.equal(tensors["rank.topk_ids"])
     torch.testing.assert_close(probabilities, tensors["rank.topk_probs"], rtol=0, atol=1e-4)

@@ -50,8 +50,8 @@ def match_logit(student, image: torch.Tensor, text: torch.Tensor, layer: int, gi
 def test_grad_cam_equals_finite_differences_of_the_match_logit(layer):
     student = tiny_tcl().student.double()
     batch = random_batch(1, length=4)
-    image = student.encoders.image_encoder(batch.image.double())
-    ids = batch.input_ids % len(TOKENIZER)
+    image = student.encoders.image_encoder(batch.inputs["image"].view.double())
+    ids = batch.inputs["text"].ids % len(TOKENIZER)
     text = student.encoders.text_encoder(ids, torch.ones_like(ids))[0]
     _, probabilities = match_logit(student, image[0], text, layer)
     expected = torch.zeros(4, 4, dtype=torch.float64)

@@ -1,6 +1,5 @@
 """Every field of every configuration, with every value that it is not for: one line, or a configuration that holds."""
 
-import importlib
 import math
 
 import pytest
@@ -13,12 +12,12 @@ from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig,
 from tcl.encoders.text_encoder import check_length
 from tcl.errors import InputError
 from tcl.models.encoders import build_encoders
-from tcl.tasks import TASKS
+from tcl.tasks import task_named, task_names
 from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.tasks.pretrain import check as check_pretrain
 from tcl.typed_section import options_of
 
-MODULES = [importlib.import_module(f"tcl.tasks.{name}") for name in TASKS]
+MODULES = [task_named(name) for name in task_names()]
 CONFIGS = [(PretrainConfig, check_pretrain), *((module.Config, module.check) for module in MODULES)]
 HOSTILE = [
     *(None, True, False, 0, 1, -1, 2**53, 2**63, 10**400, 0.5, -0.5, 1e300, -1e300, math.nan, math.inf),

@@ -27,6 +27,7 @@ from tcl.data.images.augment import eval_transform
 from tcl.errors import InputError
 from tcl.exports import pretrained as hub
 from tcl.exports.describe import build_student
+from tcl.exports.kinds import kind_named
 from tcl.exports.model_card import FILL_IN
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.tasks import vqa
@@ -34,14 +35,15 @@ from tcl.tasks.pretrain import Config as PretrainConfig
 
 IMAGE = replace(MODEL.image, mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1))
 ANSWERS = ["yes", "a red mat"]
+PARTS = {"tcl": {}, "vqa": {"decoder_layers": 3}}
 
 
 def model(kind: str = "tcl", text: TextEncoderConfig = MODEL.text) -> Pretrained:
     described = replace(MODEL, image=IMAGE, text=text)
     torch.manual_seed(5)
-    student = build_student(ExportConfig(kind, described, decoder_layers=3), TOKENIZER)
+    student = build_student(ExportConfig(kind, described, parts=PARTS[kind]), TOKENIZER)
     answers = ANSWERS if kind == "vqa" else None
-    return Pretrained(student, TOKENIZER, kind, described, 20, 10, answers, card="# A card\n")
+    return Pretrained(student, TOKENIZER, kind_named(kind, "here"), described, 20, 10, answers, card="# A card\n")
 
 
 def same_weights(a, b) -> bool:
@@ -86,7 +88,7 @@ def test_an_export_gives_back_all_of_it(kind, name, tmp_path):
     loaded = load_pretrained(str(tmp_path / "export"))
     assert same_weights(loaded.student, saved.student) and not loaded.student.training
     assert loaded.tokenizer.get_vocab() == TOKENIZER.get_vocab()
-    assert (loaded.kind, loaded.max_tokens, loaded.max_words) == (kind, 20, 10)
+    assert (loaded.kind.name, loaded.max_tokens, loaded.max_words) == (kind, 20, 10)
     assert loaded.answers == saved.answers and loaded.card == "# A card\n" and loaded.lacks == ()
     image = loaded.student.averaged.image_encoder
     assert image.mean == IMAGE.mean and image.std == IMAGE.std
@@ -140,7 +142,7 @@ def test_a_run_and_its_checkpoints_load_through_the_same_call(place, tmp_path):
     run, student, _ = pretrain_run(tmp_path / "run")
     loaded = load_pretrained(str(run / place))
     assert same_weights(loaded.student, student)
-    assert (loaded.kind, loaded.max_tokens, loaded.max_words) == ("tcl", 12, 9)
+    assert (loaded.kind.name, loaded.max_tokens, loaded.max_words) == ("tcl", 12, 9)
     assert loaded.tokenizer.get_vocab() == TOKENIZER.get_vocab()
     assert loaded.student.encoders.image_encoder.mean == IMAGE.mean
     assert all(tensor.equal(student.state_dict()[name]) for name, tensor in initial_weights(str(run / place)).items())
@@ -158,7 +160,7 @@ def test_a_vqa_run_brings_its_answers_and_its_decoder(tmp_path):
         assert load_pretrained(str(run)).answers is None
     (tmp_path / "answers.txt").rename(run / "answers.txt")
     loaded = load_pretrained(str(run))
-    assert (loaded.kind, loaded.max_words, loaded.answers) == ("vqa", 50, ANSWERS)
+    assert (loaded.kind.name, loaded.max_words, loaded.answers) == ("vqa", 50, ANSWERS)
     assert same_weights(loaded.student, saved.student)
 
 
@@ -180,7 +182,7 @@ def test_fine_tuning_starts_from_an_export(kind, tmp_path):
     path = str(tmp_path / "export")
     described = model_of_run(path)
     assert described["image"]["mean"] == IMAGE.mean and described["text"]["tokenizer"] == path
-    other = build_student(ExportConfig(kind, MODEL, decoder_layers=3), TOKENIZER)
+    other = build_student(ExportConfig(kind, MODEL, parts=PARTS[kind]), TOKENIZER)
     assert fill(other, initial_weights(path), path) == []
     assert same_weights(other, saved.student)
 
@@ -223,7 +225,7 @@ def test_a_config_of_this_version_loads_without_a_word(export):
         (lambda said: said["model"].update(embed_dim="8"), r"model\.embed_dim is '8'; accepted: a whole number"),
         (lambda said: said["model"].update(embed_dim=0), r"model\.embed_dim: 0 is not possible"),
         (lambda said: said["model"].update(text=3), r"model\.text is 3; accepted: a section"),
-        (lambda said: said.update(kind="captioner"), r"kind is 'captioner'"),
+        (lambda said: said.update(kind="captioner"), r"kind 'captioner' is none that this version of tcl knows; accepted: clip, tcl, vqa"),
         (lambda said: said.pop("kind"), r"kind is not there"),
         (lambda said: said.update(max_tokens=1), r"max_tokens: 1 is not possible"),
         (lambda said: said["model"].update(embed_dim=9), r"of another architecture: .* is \(8, .*, here \(9, "),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from data_files import TOKENIZER, encode, noise
 from PIL import Image
+from rescoring import dual_softmax, dual_softmax_at_once, inverted_softmax, inverted_softmax_at_once, unit_rows
 from tiny_pretrained import tiny_tcl, tiny_vqa
 from transformers import RobertaTokenizerFast
 
@@ -123,6 +124,31 @@ def test_equal_items_of_a_corpus_rank_the_later_one_first(model):
     found = model.retrieve("a red dog", [IMAGES[0], IMAGES[1], IMAGES[0], IMAGES[0]], k=4)
     same = [i for i in found.ids[0].tolist() if i != 1]
     assert same == [3, 2, 0]
+
+
+@pytest.mark.parametrize("by_text", [True, False])
+def test_rescored_retrieval_chooses_the_candidates_that_numpy_chooses(model, by_text):
+    query, corpus = (TEXTS, IMAGES) if by_text else (IMAGES, TEXTS)
+    images, texts, bank = model.encode_image(IMAGES), model.encode_text(TEXTS), unit_rows(9, 8, seed=0)
+    sides = (texts, images) if by_text else (images, texts)
+    logits = np.array([[float(alone(model, image, text)[1][1]) for text in TEXTS] for image in IMAGES])
+    logits = logits.T if by_text else logits
+    plain = sides[0] @ sides[1].T
+    for rescore, scores in (
+        (inverted_softmax(bank), inverted_softmax_at_once(*sides, bank)),
+        (dual_softmax, dual_softmax_at_once(*sides)),
+    ):
+        found = model.retrieve(query, corpus, k=2, candidates=3, rescore=rescore)
+        expected = [brute_force(row, logits[q], 3, 2) for q, row in enumerate(scores)]
+        assert found.ids.tolist() == expected
+        assert expected != [brute_force(row, logits[q], 3, 2) for q, row in enumerate(plain)]
+        np.testing.assert_allclose(found.similarities, np.take_along_axis(scores, found.ids, axis=1), atol=1e-5)
+        np.testing.assert_allclose(found.match_scores, np.take_along_axis(logits, found.ids, axis=1), atol=1e-4)
+
+
+def test_a_rescore_that_gives_no_scores_is_refused(model):
+    with pytest.raises(InputError, match=r"^rescore: a NoneType for similarities \[1, 7\]; give a tensor"):
+        model.retrieve("a dog", IMAGES, k=1, rescore=lambda queries, candidates: lambda similarities: None)
 
 
 @pytest.mark.parametrize("kept", [0, 2, 5, 7])
@@ -247,7 +273,7 @@ def test_impossible_options(build, options, said):
 def test_a_vqa_model_is_no_tcl_and_the_other_way_round():
     with pytest.raises(InputError, match=r"^a vqa model is no TCL; load it with TCLForVQA$"):
         TCL(tiny_vqa().pretrained)
-    with pytest.raises(InputError, match=r"^a tcl model answers no questions; load it with TCL$"):
+    with pytest.raises(InputError, match=r"^a tcl model is no TCLForVQA; load it with TCL$"):
         type(tiny_vqa())(tiny_tcl().pretrained)
 
 

@@ -7,7 +7,7 @@ import pickle
 import re
 import signal
 from collections import Counter
-from dataclasses import fields
+from dataclasses import replace
 from itertools import chain, islice
 
 import pytest
@@ -27,19 +27,25 @@ from data_files import (
 )
 
 from tcl.config.data import SourceConfig
-from tcl.data.batch import Batch, images_to, to_device
+from tcl.data.batch import Batch, inputs_to, map_tensors, to_device
 from tcl.data.feed.bad_samples import BadSamples
 from tcl.data.feed.loader_state import LoaderState
-from tcl.data.images.normalise import normalise_images
+from tcl.data.images.images import prepare_images
 from tcl.data.shards import read_shard
 from tcl.errors import InputError
 
-TENSORS = [f.name for f in fields(Batch) if f.name != "keys" and not f.name.endswith("_steps")]
+
+def tensors_of(value) -> list[torch.Tensor]:
+    """All in a batch, in order."""
+    found = []
+    map_tensors(value, lambda tensor: found.append(tensor) or tensor)
+    return found
 
 
 def equal(a: Batch, b: Batch) -> bool:
-    pairs_of_values = [(getattr(a, field.name), getattr(b, field.name)) for field in fields(Batch)]
-    return all(x.equal(y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs_of_values)
+    pairs_of_tensors = list(zip(tensors_of(a), tensors_of(b), strict=True))
+    steps = [(x.inputs["image"].steps, x.inputs["image"].other_steps) for x in (a, b)]
+    return a.keys == b.keys and steps[0] == steps[1] and all(x.equal(y) for x, y in pairs_of_tensors)
 
 
 def take(batches, count: int) -> list[Batch]:
@@ -59,35 +65,34 @@ def test_batch(shards):
     batch = next(batches)
     assert batches.samples == 32
     assert len(batch) == 4
-    assert batch.image.shape == batch.image_aug.shape == (4, 3, 16, 16)
-    assert batch.image.dtype == batch.image_aug.dtype == torch.uint8
-    assert not batch.image.equal(batch.image_aug)
-    assert TOKENIZER.decode(batch.input_ids[0]) == "[CLS] a photo of a dog"
-    assert batch.attention_mask.equal(torch.ones_like(batch.input_ids))
-    assert batch.input_ids.flatten()[batch.mask_positions].equal(batch.mask_labels)
-    assert (batch.masked_ids != batch.input_ids).sum() <= len(batch.mask_positions)
+    assert batch.inputs["image"].view.shape == batch.inputs["image"].other_view.shape == (4, 3, 16, 16)
+    assert batch.inputs["image"].view.dtype == batch.inputs["image"].other_view.dtype == torch.uint8
+    assert not batch.inputs["image"].view.equal(batch.inputs["image"].other_view)
+    assert TOKENIZER.decode(batch.inputs["text"].ids[0]) == "[CLS] a photo of a dog"
+    assert batch.inputs["text"].mask.equal(torch.ones_like(batch.inputs["text"].ids))
+    texts = batch.inputs["text"]
+    assert texts.ids.flatten()[texts.masked.positions].equal(texts.masked.labels)
+    assert (texts.masked.ids != texts.ids).sum() <= len(texts.masked.positions)
     assert all(key.split("/")[0] == f"00000{key.split('/')[1][1]}.tar" for key in batch.keys)
 
 
 def test_images_are_normalised_by_hand(shards):
     batch = next(loader(config(shards), named_ids=True))
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
-    found = normalise_images(batch, torch.tensor(mean), torch.tensor(std))
-    for name in ("image", "image_aug"):
-        pixels, image = getattr(batch, name), getattr(found, name)
+    images = batch.inputs["image"]
+    found = prepare_images(images, torch.tensor(mean), torch.tensor(std))
+    for name in ("view", "other_view"):
+        pixels, image = getattr(images, name), getattr(found, name)
         assert image.dtype == torch.float32 and image.is_contiguous()
         for b, c, y, x in ((0, 0, 0, 0), (1, 1, 5, 3), (3, 2, 15, 15)):
             by_hand = (pixels[b, c, y, x].item() / 255 - mean[c]) / std[c]
             assert image[b, c, y, x].item() == pytest.approx(by_hand, abs=1e-5)
-    assert all(
-        getattr(found, f.name) is getattr(batch, f.name) for f in fields(Batch) if f.name not in ("image", "image_aug")
-    )
 
 
 def test_batch_moves_between_devices(shards):
     batch = next(loader(config(shards), named_ids=True))
     moved = to_device(batch, "meta")
-    assert all(getattr(moved, name).device.type == "meta" for name in TENSORS)
+    assert {tensor.device.type for tensor in tensors_of(moved)} == {"meta"} and len(tensors_of(moved)) == 8
     assert moved.keys == batch.keys
 
 
@@ -96,16 +101,18 @@ def test_pinning_reaches_every_tensor(shards, monkeypatch):
     loaded = next(iter(loader(config(shards), named_ids=True)._stream))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     pinned = loaded.pin_memory()
-    assert all(getattr(pinned.batch, name).equal(getattr(loaded.batch, name) + 1) for name in TENSORS)
+    both = list(zip(tensors_of(pinned.batch), tensors_of(loaded.batch), strict=True))
+    assert len(both) == 8 and all(one.equal(other + 1) for one, other in both)
     assert (pinned.batch.keys, pinned.position) == (loaded.batch.keys, loaded.position)
 
 
 def test_only_images_change_their_precision(shards):
     batch = next(loader(config(shards), named_ids=True))
-    halved = images_to(batch, torch.bfloat16)
-    assert halved.image.dtype == halved.image_aug.dtype == torch.bfloat16
-    kept = [name for name in TENSORS if name not in ("image", "image_aug")]
-    assert all(getattr(halved, name) is getattr(batch, name) for name in kept)
+    images = prepare_images(batch.inputs["image"], torch.zeros(3), torch.ones(3))
+    halved = inputs_to(replace(batch, inputs=batch.inputs | {"image": images}), torch.bfloat16)
+    assert halved.inputs["image"].view.dtype == halved.inputs["image"].other_view.dtype == torch.bfloat16
+    kept = [(halved.inputs["text"], batch.inputs["text"]), (halved.ids, batch.ids)]
+    assert all(x is y for a, b in kept for x, y in zip(tensors_of(a), tensors_of(b), strict=True))
 
 
 def test_image_ids_are_equal_for_the_same_image_alone(tmp_path):
@@ -116,7 +123,7 @@ def test_image_ids_are_equal_for_the_same_image_alone(tmp_path):
     entries = [*pair("a", image=same), *pair("b", image=same), *named, *also_named, *pair("e", image=other)]
     path = write_tar(tmp_path / "0.tar", entries)
     batch = next(loader(config(str(path)), named_ids=True, batch_size=5))
-    ids = dict(zip([key[-1] for key in batch.keys], batch.image_ids.tolist(), strict=True))
+    ids = dict(zip([key[-1] for key in batch.keys], batch.ids.tolist(), strict=True))
     assert ids["a"] == ids["b"] and ids["c"] == ids["d"]
     assert len({ids["a"], ids["c"], ids["e"]}) == 3 and min(ids.values()) >= 0
 
@@ -128,7 +135,7 @@ def test_images_of_sources_that_number_them_alike_are_told_apart_by_their_bytes(
     also_named = [("b.jpg", other), ("b.json", b'{"caption": "a cat", "image_id": 7}')]
     path = write_tar(tmp_path / "0.tar", [*named, *also_named, *pair("c", image=same)])
     batch = next(loader(config(str(path)), batch_size=3))
-    ids = dict(zip([key[-1] for key in batch.keys], batch.image_ids.tolist(), strict=True))
+    ids = dict(zip([key[-1] for key in batch.keys], batch.ids.tolist(), strict=True))
     assert ids["a"] == ids["c"] != ids["b"]
 
 
@@ -160,7 +167,7 @@ def test_a_visit_looks_the_same_whatever_worker_makes_it(tmp_path):
     def images(world_size: int) -> dict[str, torch.Tensor]:
         loaders = [loader(config(str(path)), batch_size=1, rank=r, world_size=world_size) for r in range(world_size)]
         batches = [batch for some in loaders for batch in take(some, 8 // world_size)]
-        return {batch.keys[0]: batch.image for batch in batches}
+        return {batch.keys[0]: batch.inputs["image"].view for batch in batches}
 
     alone, shared = images(1), images(4)
     assert alone.keys() == shared.keys()
@@ -171,14 +178,14 @@ def test_a_sample_looks_different_in_each_epoch(tmp_path):
     path = write_tar(tmp_path / "0.tar", pairs("a", 1))
     first, second = take(loader(config(str(path)), batch_size=1), 2)
     assert first.keys == second.keys
-    assert not first.image.equal(second.image)
+    assert not first.inputs["image"].view.equal(second.inputs["image"].view)
 
 
 def test_masks_differ_between_batches_and_between_ranks(tmp_path):
     """All captions are alike, so only the draw of the mask can make a difference."""
     path = write_tar(tmp_path / "0.tar", pairs("a", 64))
     masks = {
-        tuple(batch.mask_positions.tolist())
+        tuple(batch.inputs["text"].masked.positions.tolist())
         for rank in range(2)
         for batch in take(loader(config(str(path)), batch_size=8, rank=rank, world_size=2), 8)
     }

@@ -13,7 +13,8 @@ from tcl.losses.imc import intra_modal_contrast
 from tcl.losses.itm import LEFT_OUT, draw_negatives, image_text_matching, matching_labels, negative_weights
 from tcl.losses.lmi import local_mutual_information, pool_regions
 from tcl.losses.mlm import masked_language_modelling, soft_labels
-from tcl.objectives.tcl import Losses
+from tcl.objectives.objective import weighted
+from tcl.objectives.tcl import loss_weights
 
 
 @pytest.fixture(autouse=True)
@@ -228,7 +229,7 @@ def test_total_weighs_each_loss():
         "itm": 7.0,
         "mlm": 8.0,
     }
-    losses = Losses(**{name: torch.tensor(value) for name, value in values.items()})
-    weights = ObjectiveConfig(cma_weight=2, imc_weight=3, lmi_weight=5, itm_weight=7, mlm_weight=11)
+    each = {name: torch.tensor(value) for name, value in values.items()}
+    objective = ObjectiveConfig(cma_weight=2, imc_weight=3, lmi_weight=5, itm_weight=7, mlm_weight=11)
     expected = (2 * (1 + 2) + 3 * (3 + 4) + 5 * (5 + 6)) / 6 + 7 * 7 + 11 * 8
-    assert losses.total(weights).item() == pytest.approx(expected)
+    assert weighted(each, loss_weights(objective)).total.item() == pytest.approx(expected)

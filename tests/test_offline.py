@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from tcl import hub_access
 from tcl.config.model import ImageEncoderConfig, TextEncoderConfig
 from tcl.data.texts.tokenizer import load_tokenizer
-from tcl.encoders.image_encoder import build_image_encoder
+from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.text_encoder import load_masked_lm
 from tcl.errors import InputError
 from tcl.hub_access import hub_or_cache, why_silent

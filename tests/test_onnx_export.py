@@ -1,5 +1,6 @@
 """Models as ONNX, run by onnxruntime, against the networks themselves and the evaluation in torch."""
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -11,10 +12,20 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from data_files import TOKENIZER, encode, noise, pair, write_tar
+from PIL import Image
+from rescoring import (
+    dual_softmax,
+    dual_softmax_at_once,
+    inverted_softmax,
+    inverted_softmax_at_once,
+    order_of,
+    unit_rows,
+)
 from tiny import BERT, MODEL, random_batch
 from tiny_pretrained import tiny_tcl, tiny_vqa
 from transformers import AutoTokenizer
 
+from tcl import TCL
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.commands.onnx import main
 from tcl.config.model import TextEncoderConfig
@@ -22,9 +33,10 @@ from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.errors import InputError
 from tcl.exports.describe import build_student
 from tcl.exports.pretrained import Pretrained, save_pretrained
+from tcl.objectives.tcl import KIND
 from tcl.onnx.agreement import largest_differences, torch_recalls
 from tcl.onnx.export_graphs import GRAPHS, export_onnx
-from tcl.onnx.graph_retrieval import onnx_recalls
+from tcl.onnx.graph_retrieval import onnx_recalls, onnx_retrieval
 from tcl.onnx.graphs import trace
 from tcl.onnx.towers import OnnxTowers, load_onnx
 
@@ -90,15 +102,15 @@ def retrieval_set(shards: str) -> RetrievalSet:
 def test_graphs_equal_the_networks_at_any_batch_size_and_length(pretrained, towers, pairs, length):
     """The fusion encoder's plain forward pass is not what the graph was traced from."""
     batch, encoders = random_batch(pairs, seed=pairs, length=length), pretrained.student.encoders
-    ids = batch.input_ids.clamp(max=len(TOKENIZER) - 1)
-    image_tokens = encoders.image_encoder(batch.image)
-    text_tokens = encoders.text_encoder(ids, batch.attention_mask)
-    found_image, image_embedding = towers.encode_images(batch.image.numpy())
-    found_text, text_embedding = towers.encode_texts(ids.numpy(), batch.attention_mask.numpy())
+    ids = batch.inputs["text"].ids.clamp(max=len(TOKENIZER) - 1)
+    image_tokens = encoders.image_encoder(batch.inputs["image"].view)
+    text_tokens = encoders.text_encoder(ids, batch.inputs["text"].mask)
+    found_image, image_embedding = towers.encode_images(batch.inputs["image"].view.numpy())
+    found_text, text_embedding = towers.encode_texts(ids.numpy(), batch.inputs["text"].mask.numpy())
     fused = encoders.fusion_encoder(
-        text_tokens, batch.attention_mask, encoders.fusion_encoder.image_keys_values(image_tokens)
+        text_tokens, batch.inputs["text"].mask, encoders.fusion_encoder.image_keys_values(image_tokens)
     )
-    logits = towers.match(found_image, found_text, batch.attention_mask.numpy())
+    logits = towers.match(found_image, found_text, batch.inputs["text"].mask.numpy())
     for found, expected in (
         (found_image, image_tokens),
         (image_embedding, encoders.project_image(image_tokens[:, 0])),
@@ -112,14 +124,14 @@ def test_graphs_equal_the_networks_at_any_batch_size_and_length(pretrained, towe
 
 def test_what_stands_in_the_padding_does_not_matter(towers):
     batch = random_batch(3, seed=1, length=4)
-    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
+    ids, mask = batch.inputs["text"].ids.clamp(max=9).numpy(), batch.inputs["text"].mask.numpy()
     wide = np.pad(ids, ((0, 0), (0, 5)), constant_values=7)
     wide_mask = np.pad(mask, ((0, 0), (0, 5)))
     tokens, embedding = towers.encode_texts(ids, mask)
     wide_tokens, wide_embedding = towers.encode_texts(wide, wide_mask)
     np.testing.assert_allclose(wide_embedding, embedding, atol=1e-5)
     np.testing.assert_allclose(wide_tokens[:, :4][mask == 1], tokens[mask == 1], atol=1e-5)
-    image_tokens, _ = towers.encode_images(batch.image.numpy())
+    image_tokens, _ = towers.encode_images(batch.inputs["image"].view.numpy())
     wide_tokens[wide_mask == 0] = 1000
     logits = towers.match(image_tokens, wide_tokens, wide_mask)
     np.testing.assert_allclose(logits, towers.match(image_tokens, tokens, mask), atol=1e-4)
@@ -128,8 +140,8 @@ def test_what_stands_in_the_padding_does_not_matter(towers):
 def test_each_pair_is_scored_alone(towers):
     """Of the texts, none sees another, and of the images likewise."""
     batch = random_batch(4, seed=2, length=6)
-    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
-    images, texts = towers.encode_images(batch.image.numpy())[0], towers.encode_texts(ids, mask)[0]
+    ids, mask = batch.inputs["text"].ids.clamp(max=9).numpy(), batch.inputs["text"].mask.numpy()
+    images, texts = towers.encode_images(batch.inputs["image"].view.numpy())[0], towers.encode_texts(ids, mask)[0]
     together = towers.match(images, texts, mask)
     alone = [towers.match(images[i : i + 1], texts[i : i + 1], mask[i : i + 1])[0] for i in range(4)]
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -157,9 +169,10 @@ def test_int8_graphs_are_smaller_and_close(pretrained, folder, towers):
         quantised = onnx.load(folder / f"{name}.int8.onnx").graph.initializer
         assert sum(len(tensor.raw_data) for tensor in quantised) < 0.7 * sum(len(tensor.raw_data) for tensor in large)
     batch = random_batch(5, seed=3, length=9)
-    ids, mask = batch.input_ids.clamp(max=9).numpy(), batch.attention_mask.numpy()
+    ids, mask = batch.inputs["text"].ids.clamp(max=9).numpy(), batch.inputs["text"].mask.numpy()
+    pixels = batch.inputs["image"].view.numpy()
     for found, expected in (
-        (small.encode_images(batch.image.numpy())[1], towers.encode_images(batch.image.numpy())[1]),
+        (small.encode_images(pixels)[1], towers.encode_images(pixels)[1]),
         (small.encode_texts(ids, mask)[1], towers.encode_texts(ids, mask)[1]),
     ):
         assert ((found * expected).sum(axis=1) > 0.98).all()  # with overflows it falls to 0.9
@@ -172,6 +185,24 @@ def test_retrieval_in_onnxruntime_ranks_as_torch(pretrained, towers, shards):
     data = retrieval_set(shards)
     for rerank_k in (2, 7):
         assert onnx_recalls(towers, data, rerank_k) == torch_recalls(pretrained, data, rerank_k)
+
+
+def test_rescored_retrieval_in_onnxruntime_chooses_what_numpy_chooses(pretrained, towers, shards):
+    """ITM scores of all pairs are those without re-scoring."""
+    data, model = retrieval_set(shards), TCL(pretrained, device="cpu", precision="fp32")
+    images = model.encode_image([Image.open(io.BytesIO(content)) for content in data.images])
+    texts, bank = model.encode_text(data.captions), unit_rows(1, 8, seed=0)
+    every = onnx_retrieval(towers, data, 7).images
+    itm = torch.zeros(7, 7).scatter(1, every.candidates, every.scores).numpy()
+    found = onnx_retrieval(towers, data, 3, rescore=(inverted_softmax(bank), dual_softmax))
+    for ranked, scores, plain, matches in (
+        (found.images, inverted_softmax_at_once(images, texts, bank), images @ texts.T, itm),
+        (found.captions, dual_softmax_at_once(texts, images), texts @ images.T, itm.T),
+    ):
+        assert [set(row[:3]) for row in order_of(scores)] != [set(row[:3]) for row in order_of(plain)]
+        for q, row in enumerate(ranked.candidates.tolist()):
+            chosen = order_of(scores)[q, :3].tolist()
+            assert row == sorted(chosen, key=lambda i, q=q: (matches[q, i], i), reverse=True)
 
 
 def test_more_candidates_than_there_are_is_all_of_them_in_onnxruntime_too(pretrained, towers, shards):
@@ -216,7 +247,7 @@ def test_a_roberta_with_its_own_position_numbers_is_exported_too(tmp_path):
     text = TextEncoderConfig(name="roberta", overrides={**BERT, "max_position_embeddings": 40})
     model = replace(MODEL, text=text)
     torch.manual_seed(0)
-    pretrained = Pretrained(build_student(ExportConfig("tcl", model), TOKENIZER), TOKENIZER, "tcl", model, 25, 8)
+    pretrained = Pretrained(build_student(ExportConfig("tcl", model), TOKENIZER), TOKENIZER, KIND, model, 25, 8)
     export_onnx(pretrained, tmp_path)
     assert max(largest_differences(pretrained, load_onnx(tmp_path)).values()) < 1e-4
 

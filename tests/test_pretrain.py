@@ -19,6 +19,7 @@ from torch._dynamo.utils import counters
 from tcl.commands.task_options import parse_pretrain
 from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
+from tcl.models import preparation
 from tcl.tasks.pretrain import Config as PretrainConfig
 from tcl.tasks.pretrain import build as build_pretraining
 from tcl.tasks.task import Evaluation
@@ -209,12 +210,12 @@ def test_resume_errors_name_the_checkpoint(arguments, tmp_path):
 
 def test_steps_that_stay_non_finite_stop_the_run_and_name_the_losses(arguments, tmp_path, monkeypatch):
     def broken(*args):
-        batch = original(*args)
-        batch.image[:] = torch.nan
-        return batch
+        images = original(*args)
+        images.view[:] = torch.nan
+        return images
 
-    original = run.normalise_images
-    monkeypatch.setattr(run, "normalise_images", broken)
+    original = preparation.prepare_images
+    monkeypatch.setattr(preparation, "prepare_images", broken)
     with pytest.raises(InputError, match=r"max_nonfinite_steps: 3 steps in a row .* i2t.*itm.*optim\.lr"):
         pretrain(configure(arguments, tmp_path, "--train.steps=9", "--train.max_nonfinite_steps=3"))
     assert sum("skipped" in row for row in rows(tmp_path)) == 3

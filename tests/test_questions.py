@@ -48,23 +48,33 @@ def test_distinct_answers_are_weighted_by_their_share_of_the_annotators():
         read(question="number", answers=["blue"]),
     ]
     batch = reader().batch(examples, seed=0)
-    assert batch.input_ids.tolist() == [
+    assert batch.inputs["text"].ids.tolist() == [
         [CLS, *ids("a photo of"), TOKENIZER.unk_token_id],
         [CLS, *ids("number"), PAD, PAD, PAD],
     ]
-    assert batch.attention_mask.tolist() == [[1] * 5, [1, 1, 0, 0, 0]]
-    assert batch.answer_ids.tolist() == [
+    assert batch.inputs["text"].mask.tolist() == [[1] * 5, [1, 1, 0, 0, 0]]
+    assert batch.inputs["answer"].ids.tolist() == [
         [CLS, *ids("dog"), SEP, PAD],
         [CLS, *ids("cat"), SEP, PAD],
         [CLS, *ids("red dog"), SEP],
         [CLS, *ids("blue"), SEP, PAD],
     ]
-    torch.testing.assert_close(batch.answer_weights, torch.tensor([0.8, 0.1, 0.1, 1.0]))
-    assert batch.question_index.tolist() == [0, 0, 0, 1]
+    torch.testing.assert_close(batch.inputs["answer"].weights, torch.tensor([0.8, 0.1, 0.1, 1.0]))
+    assert batch.inputs["answer"].question_index.tolist() == [0, 0, 0, 1]
+    answers = batch.inputs["answer"]
     # Asked after every token that has a successor, and never after [SEP] or padding.
-    assert batch.target_positions.tolist() == [0, 1, 4, 5, 8, 9, 10, 12, 13]
-    assert batch.target_ids.tolist() == [*ids("dog"), SEP, *ids("cat"), SEP, *ids("red dog"), SEP, *ids("blue"), SEP]
-    assert batch.image.shape == (2, 3, 16, 16) and batch.keys == ["0.tar/x"] * 2
+    assert answers.target_positions.tolist() == [0, 1, 4, 5, 8, 9, 10, 12, 13]
+    assert answers.target_ids.tolist() == [
+        *ids("dog"),
+        SEP,
+        *ids("cat"),
+        SEP,
+        *ids("red dog"),
+        SEP,
+        *ids("blue"),
+        SEP,
+    ]
+    assert batch.inputs["image"].view.shape == (2, 3, 16, 16) and batch.keys == ["0.tar/x"] * 2
 
 
 def test_long_answers_are_cut_and_still_end():
@@ -97,7 +107,7 @@ def test_half_a_surrogate_pair_is_dropped_and_blank_annotators_count_as_such():
     example = read(question="number \ud800", answers=["dog\udfff", " ", "dog"])
     assert (example.asked.question, example.asked.answers) == ("number", ("dog", " ", "dog"))
     batch = reader().batch([example], seed=0)
-    assert batch.answer_weights.tolist() == [1.0]  # blanks are nothing to learn
+    assert batch.inputs["answer"].weights.tolist() == [1.0]  # blanks are nothing to learn
 
 
 def test_broken_json():

@@ -6,8 +6,10 @@ import pytest
 from data_files import JPEG, encode, noise, pair, write_tar
 
 from tcl.data.images import decode_image as decode
+from tcl.data.images.whole_image import CORRUPT_IMAGE
 from tcl.data.sets.retrieval_set import IDS_DO_NOT_FIT, OTHER_CAPTION, OTHER_IMAGE, load_retrieval_set
 from tcl.data.shards.read_shard import NO_EXTENSION, TRUNCATED
+from tcl.data.texts import sample_texts
 from tcl.errors import InputError
 
 
@@ -58,7 +60,7 @@ def test_unusable_samples_are_skipped_and_counted(tmp_path):
     path.write_bytes(content[: content.index(b"e.jpg\0") + 600])
     found = load(path, max_pixels=1000)
     assert found.image_ids == ["0.tar/d"]
-    causes = (decode.CORRUPT_IMAGE, NO_EXTENSION, decode.EMPTY_CAPTION, decode.TOO_LARGE, TRUNCATED)
+    causes = (CORRUPT_IMAGE, NO_EXTENSION, sample_texts.EMPTY_CAPTION, decode.TOO_LARGE, TRUNCATED)
     assert found.bad == dict.fromkeys(causes, 1)
 
 
@@ -120,7 +122,7 @@ def test_an_id_given_to_two_things_keeps_the_first_and_is_counted(tmp_path):
     ]
     found = load(write_tar(tmp_path / "0.tar", entries))
     assert found.images == [a] and found.captions == ["a dog"]
-    causes = (OTHER_IMAGE, OTHER_CAPTION, IDS_DO_NOT_FIT, decode.NOT_TEXT, decode.EMPTY_CAPTION)
+    causes = (OTHER_IMAGE, OTHER_CAPTION, IDS_DO_NOT_FIT, sample_texts.NOT_TEXT, sample_texts.EMPTY_CAPTION)
     assert found.bad == dict.fromkeys(causes, 1)
 
 
@@ -128,7 +130,7 @@ def test_an_image_without_captions_is_skipped_and_counted(tmp_path):
     entries = [*sample("0", JPEG, captions=[]), ("1.jpg", JPEG), *pair("2")]
     found = load(write_tar(tmp_path / "0.tar", entries))
     assert found.image_ids == ["0.tar/2"]
-    assert found.bad == {decode.EMPTY_CAPTION: 1, decode.NO_CAPTION: 1}
+    assert found.bad == {sample_texts.EMPTY_CAPTION: 1, sample_texts.NO_CAPTION: 1}
 
 
 def test_equal_names_of_shards_in_two_folders(tmp_path):

@@ -1,10 +1,22 @@
 """Two-stage retrieval against slow, obvious versions: dense ranking, and the loop that scores pair by pair."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from data_files import encode, noise
+from PIL import Image
+from rescoring import (
+    dual_softmax,
+    dual_softmax_at_once,
+    inverted_softmax,
+    inverted_softmax_at_once,
+    order_of,
+    unit_rows,
+)
 from tiny import MODEL, VOCABULARY, random_batch, tiny_models
 
 from benchmarks.textbook.retrieval import rerank_query_by_query
@@ -18,7 +30,8 @@ from tcl.evaluation.recall import rank_metrics
 from tcl.models.encoders import build_encoders
 from tcl.objectives.tcl import TCLStudent
 from tcl.search.candidates import rank_again, rank_by_embedding, relevance
-from tcl.search.match_pairs import image_logits, read_texts, split_by_tokens
+from tcl.search.embed import split_by_tokens
+from tcl.search.match_pairs import image_logits, read_texts
 
 
 @pytest.fixture(autouse=True)
@@ -98,19 +111,19 @@ def test_scores_of_an_image_equal_the_fusion_encoder_pair_by_pair(fusion_layers)
     batch = random_batch(9, seed=5)
     encoders, accelerator = student.encoders, Accelerator(cpu=True)
     features, states = read_texts(
-        encoders, batch.input_ids, batch.attention_mask, pass_tokens=20, autocast=accelerator.autocast
+        encoders, batch.inputs["text"].ids, batch.inputs["text"].mask, pass_tokens=20, autocast=accelerator.autocast
     )
-    tokens = encoders.image_encoder(batch.image[:1])
+    tokens = encoders.image_encoder(batch.inputs["image"].view[:1])
     texts = torch.tensor([8, 0, 3, 5])
     logits = image_logits(encoders.fusion_encoder, student.itm_head, tokens[0], texts, states, pass_tokens=12)
     found = logits[:, 1]
-    text_tokens = encoders.text_encoder(batch.input_ids, batch.attention_mask)
+    text_tokens = encoders.text_encoder(batch.inputs["text"].ids, batch.inputs["text"].mask)
     torch.testing.assert_close(features, encoders.project_text(text_tokens[:, 0]))
     for score, text in zip(found, texts, strict=True):
-        length = int(batch.attention_mask[text].sum())
+        length = int(batch.inputs["text"].mask[text].sum())
         fused = encoders.fusion_encoder(
             text_tokens[text : text + 1, :length],
-            batch.attention_mask[text : text + 1, :length],
+            batch.inputs["text"].mask[text : text + 1, :length],
             encoders.fusion_encoder.image_keys_values(tokens),
         )
         torch.testing.assert_close(score, student.itm_head(fused[:, 0])[0, 1], rtol=1e-5, atol=1e-5)
@@ -150,7 +163,7 @@ def test_passes_hold_every_text_once_and_stay_within_their_tokens(pass_tokens):
     assert all(len(some) == 1 or len(some) * int(lengths[some].max()) <= pass_tokens for some in passes)
 
 
-def evaluate(student, data, **options):
+def evaluate(student, data, rescore=(None, None), **options):
     ids, mask = (t for t in (random_batch(len(data.captions), seed=8).input_ids, None))
     mask = (ids != 0).long()
     mask[:, 0] = 1
@@ -163,7 +176,21 @@ def evaluate(student, data, **options):
         config=EvalConfig(**{"rerank_k": 4, "batch_size": 2, **options}),
         max_pixels=10**6,
         workers=0,
+        rescore=rescore,
     )
+
+
+@torch.no_grad()
+def features_of(student, data) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of the images and captions of `evaluate`, by the plain forward pass."""
+    ids = random_batch(len(data.captions), seed=8).input_ids
+    mask = (ids != 0).long()
+    mask[:, 0] = 1
+    transform = eval_transform(32, (0.5,) * 3, (0.5,) * 3)
+    pixels = torch.stack([transform(np.array(Image.open(io.BytesIO(content)))) for content in data.images])
+    encoders = student.encoders
+    images = encoders.project_image(encoders.image_encoder(pixels)[:, 0])
+    return images.numpy(), encoders.project_text(encoders.text_encoder(ids, mask)[:, 0]).numpy()
 
 
 def small_set() -> RetrievalSet:
@@ -198,6 +225,43 @@ def test_embeddings_alone():
     found = evaluate(student, small_set(), rerank_k=0)
     assert not any(name.startswith("rerank_") for name in found.metrics)
     assert found.images.candidates.shape == (6, 10) and found.captions.candidates.shape == (12, 6)
+
+
+def test_a_student_without_a_second_stage_is_evaluated_by_its_embeddings():
+    student, _ = tiny_models()
+    data = small_set()
+    images, texts = features_of(student.eval(), data)
+    del student.encoders.fusion_encoder, student.itm_head
+    found = evaluate(student, data, rerank_k=0)
+    assert found.images.candidates.tolist() == order_of(images @ texts.T)[:, :10].tolist()
+    assert found.captions.candidates.tolist() == order_of(texts @ images.T).tolist()
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_rescoring_is_what_numpy_makes_of_the_whole_matrix(k, monkeypatch):
+    """Another way for either direction; ITM scores of all pairs are those without re-scoring."""
+    monkeypatch.setattr("tcl.search.candidates.QUERIES_AT_A_TIME", 4)
+    student, _ = tiny_models()
+    data, bank = small_set(), unit_rows(9, 8, seed=0)
+    images, texts = features_of(student.eval(), data)
+    by_pair = evaluate(student, data, rerank_k=12).images
+    itm = torch.zeros(6, 12).scatter(1, by_pair.candidates, by_pair.scores).numpy()
+    found = evaluate(student, data, rescore=(dual_softmax, inverted_softmax(bank)), rerank_k=k)
+    right = torch.zeros(6, 12, dtype=torch.bool)
+    right[tuple(torch.tensor(data.pairs).T)] = True
+    for ranked, scores, plain, matches, answers, name in (
+        (found.images, dual_softmax_at_once(images, texts), images @ texts.T, itm, right, "i2t"),
+        (found.captions, inverted_softmax_at_once(texts, images, bank), texts @ images.T, itm.T, right.T, "t2i"),
+    ):
+        first = order_of(scores)
+        assert [set(row[:3]) for row in first] != [set(row[:3]) for row in order_of(plain)]
+        for q, row in enumerate(ranked.candidates.tolist()):
+            expected = first[q, :10].tolist()
+            if k:
+                expected = sorted(expected[:k], key=lambda i, q=q: (matches[q, i], i), reverse=True)
+            assert row == expected
+        best = [answers[q, order[0]].item() for q, order in enumerate(first)]
+        assert found.metrics[f"{name}_r1"] == pytest.approx(100 * sum(best) / len(best))
 
 
 @pytest.mark.parametrize("k", [7, 12, 128])

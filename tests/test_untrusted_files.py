@@ -15,13 +15,14 @@ from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.initial import initial_weights
 from tcl.config.model import ImageEncoderConfig, TextEncoderConfig
 from tcl.data.texts.tokenizer import load_tokenizer
-from tcl.encoders.image_encoder import build_image_encoder
+from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.text_encoder import load_masked_lm
 from tcl.errors import InputError
 from tcl.exports.convert import import_published
 from tcl.exports.describe import build_student
 from tcl.exports.import_bert import import_bert
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
+from tcl.objectives.tcl import KIND
 
 
 class Malicious:
@@ -38,7 +39,7 @@ class Malicious:
 def export(tmp_path) -> Path:
     torch.manual_seed(0)
     student = build_student(ExportConfig("tcl", MODEL), TOKENIZER)
-    save_pretrained(Pretrained(student, TOKENIZER, "tcl", MODEL, 20, 10, card="x"), tmp_path / "export")
+    save_pretrained(Pretrained(student, TOKENIZER, KIND, MODEL, 20, 10, card="x"), tmp_path / "export")
     return tmp_path / "export"
 
 

@@ -5,9 +5,12 @@ import torch
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
+from tcl.data.images.images import Images
+from tcl.data.texts.masking import MaskedText
+from tcl.data.texts.texts import Texts
 from tcl.models.encoders import build_encoders
-from tcl.models.momentum import Momentum
 from tcl.objectives.tcl import TCLStudent
+from tcl.objectives.tcl_teacher import TCLTeacher
 
 VOCABULARY = 50
 BERT = {
@@ -30,11 +33,11 @@ MODEL = ModelConfig(
 
 def tiny_models(
     objective: ObjectiveConfig | None = None, model: ModelConfig = MODEL, seed: int = 0, with_ids: bool = False
-) -> tuple[TCLStudent, Momentum]:
+) -> tuple[TCLStudent, TCLTeacher]:
     torch.manual_seed(seed)
     objective = objective or ObjectiveConfig(queue_size=12)
     encoders = build_encoders(model, VOCABULARY, pad_id=0)
-    return TCLStudent(encoders, objective), Momentum(encoders, objective, model.lmi_regions, seed, with_ids)
+    return TCLStudent(encoders, objective), TCLTeacher(encoders, objective, model.lmi_regions, seed, with_ids)
 
 
 def random_batch(size: int, seed: int = 0, length: int = 7) -> Batch:
@@ -47,13 +50,6 @@ def random_batch(size: int, seed: int = 0, length: int = 7) -> Batch:
     positions = torch.arange(size) * length + 1
     masked_ids = input_ids.clone()
     masked_ids[:, 1] = 4
-    return Batch(
-        image=torch.randn(size, 3, 32, 32, generator=generator),
-        image_aug=torch.randn(size, 3, 32, 32, generator=generator),
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        masked_ids=masked_ids,
-        mask_positions=positions,
-        mask_labels=input_ids[:, 1].clone(),
-        keys=[f"{seed}/{i}" for i in range(size)],
-    )
+    images = Images(*(torch.randn(size, 3, 32, 32, generator=generator) for _ in range(2)))
+    texts = Texts(input_ids, attention_mask, MaskedText(masked_ids, positions, input_ids[:, 1].clone()))
+    return Batch([f"{seed}/{i}" for i in range(size)], {"image": images, "text": texts})

@@ -7,6 +7,7 @@ from torch import nn
 
 from tcl import TCL, TCLForVQA
 from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
@@ -21,7 +22,7 @@ def tiny_tcl(**options) -> TCL:
     torch.manual_seed(0)
     student = TCLStudent(build_encoders(MODEL, len(TOKENIZER), TOKENIZER.pad_token_id), ObjectiveConfig())
     _spread(student)
-    return TCL(Pretrained(student, TOKENIZER, "tcl", MODEL, 12, 8), **{**PLAIN, **options})
+    return TCL(Pretrained(student, TOKENIZER, kind_named("tcl", "here"), MODEL, 12, 8), **{**PLAIN, **options})
 
 
 def tiny_vqa(answers: list[str] | None = None, **options) -> TCLForVQA:
@@ -29,11 +30,11 @@ def tiny_vqa(answers: list[str] | None = None, **options) -> TCLForVQA:
     torch.manual_seed(0)
     encoders = build_encoders(MODEL, len(TOKENIZER), TOKENIZER.pad_token_id)
     decoder = answer_decoder_from(encoders, layers=None)
-    student = VQAStudent(
-        VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder), ObjectiveConfig()
-    )
+    student = VQAStudent(VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder))
     _spread(student)
-    return TCLForVQA(Pretrained(student, TOKENIZER, "vqa", MODEL, 12, 8, answers), **{**PLAIN, **options})
+    return TCLForVQA(
+        Pretrained(student, TOKENIZER, kind_named("vqa", "here"), MODEL, 12, 8, answers), **{**PLAIN, **options}
+    )
 
 
 @torch.no_grad()

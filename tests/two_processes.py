@@ -37,7 +37,7 @@ def batch_of(step: int, place: int) -> Batch:
     """The batch of forward pass `place` of all passes of a step, over processes and accumulation."""
     batch = random_batch(SIZE, seed=10 * step + place)
     if step == BROKEN_STEP and place == 1:
-        batch.image[0, 0, 0, 0] = torch.nan
+        batch.inputs["image"].view[0, 0, 0, 0] = torch.nan
     return batch
 
 
@@ -71,7 +71,8 @@ def run(mode: str, precision: str, global_negatives: bool, folder: Path, halves:
             result[f"before/{step}/{name}"] = full_weight(parameter).clone()
         batches = [batch_of(step, i * world + rank) for i in range(halves * passes_of(step))]
         done = train_step(engine, teacher, batches, step=step, seed=0, learning_rate=1e-3, alpha=0.4)
-        result |= {f"{step}/{name}": value for name, value in done.scalars.items()}
+        scalars = {"loss": done.losses.total} | done.losses.each | done.metrics
+        result |= {f"{step}/{name}": value for name, value in scalars.items()}
         result[f"{step}/finite"] = torch.tensor(done.finite)
     for name, parameter in student.named_parameters():
         result[f"student/{name}"] = full_weight(parameter).clone()

@@ -15,8 +15,8 @@ from benchmarks.textbook.losses import cross_modal, intra_modal, local_global, m
 from tcl.data.batch import Batch
 from tcl.models.encoders import Encoders
 from tcl.models.fusion_encoder import BERT_LAYER_NAMES
-from tcl.models.momentum import Momentum
 from tcl.objectives.tcl import Negatives, TCLStudent
+from tcl.objectives.tcl_teacher import TCLTeacher
 
 
 class Networks(nn.Module):
@@ -57,7 +57,7 @@ class Networks(nn.Module):
 class TextbookTCL(nn.Module):
     """Student, teacher and queues in one module, with the weights of ours; a forward pass is a step's losses."""
 
-    def __init__(self, student: TCLStudent, teacher: Momentum):
+    def __init__(self, student: TCLStudent, teacher: TCLTeacher):
         super().__init__()
         self.online, self.momentum = Networks(student.encoders), Networks(teacher.encoders)
         self.momentum.requires_grad_(False)
@@ -77,17 +77,17 @@ class TextbookTCL(nn.Module):
         with torch.no_grad():
             self.temperature.clamp_(0.001, 0.5)
         B, online, temperature = len(batch), self.online, self.temperature
-        image_tokens = online.visual_encoder(batch.image)
+        image_tokens = online.visual_encoder(batch.inputs["image"].view)
         image = F.normalize(online.vision_proj(image_tokens[:, 0]), dim=-1)
-        text_tokens = online.encode_text(batch.input_ids, batch.attention_mask)
+        text_tokens = online.encode_text(batch.inputs["text"].ids, batch.inputs["text"].mask)
         text = F.normalize(online.text_proj(text_tokens[:, 0]), dim=-1)
 
         with torch.no_grad():
             self.update_momentum()
             momentum = self.momentum
-            image_tokens_m = momentum.visual_encoder(batch.image_aug)
+            image_tokens_m = momentum.visual_encoder(batch.inputs["image"].other_view)
             image_all_m = F.normalize(momentum.vision_proj(image_tokens_m), dim=-1)
-            text_tokens_m = momentum.encode_text(batch.input_ids, batch.attention_mask)
+            text_tokens_m = momentum.encode_text(batch.inputs["text"].ids, batch.inputs["text"].mask)
             text_all_m = F.normalize(momentum.text_proj(text_tokens_m), dim=-1)
             image_m, text_m = image_all_m[:, 0], text_all_m[:, 0]
             all_images = torch.cat([image_m.T, self.image_queue], dim=1)
@@ -102,12 +102,12 @@ class TextbookTCL(nn.Module):
             "imc_image": intra_modal(image @ all_images / temperature),
             "imc_text": intra_modal(text @ all_texts / temperature),
             "lmi_image": local_global(image, regions, temperature, torch.ones(regions.shape[:2], device=image.device)),
-            "lmi_text": local_global(text, text_all_m[:, 1:], temperature, batch.attention_mask[:, 1:]),
+            "lmi_text": local_global(text, text_all_m[:, 1:], temperature, batch.inputs["text"].mask[:, 1:]),
         }
         self.enqueue(image_m, text_m)
 
         images, texts = self.draw(i2t[:, :B], t2i[:, :B]) if negatives is None else (negatives.images, negatives.texts)
-        mask = batch.attention_mask
+        mask = batch.inputs["text"].mask
         matched = online.fuse(text_tokens, mask, image_tokens)[:, 0]
         mismatched = online.fuse(
             torch.cat([text_tokens, text_tokens[texts]]),
@@ -117,12 +117,12 @@ class TextbookTCL(nn.Module):
         labels = torch.cat([torch.ones(B), torch.zeros(2 * B)]).long().to(image.device)
         losses["itm"] = F.cross_entropy(self.itm_head(torch.cat([matched, mismatched])), labels)
 
-        mlm_labels = torch.full_like(batch.input_ids, -100)
-        mlm_labels.view(-1)[batch.mask_positions] = batch.mask_labels
+        mlm_labels = torch.full_like(batch.inputs["text"].ids, -100)
+        mlm_labels.view(-1)[batch.inputs["text"].masked.positions] = batch.inputs["text"].masked.labels
         with torch.no_grad():
-            masked_m = momentum.fuse(momentum.encode_text(batch.masked_ids, mask), mask, image_tokens_m)
+            masked_m = momentum.fuse(momentum.encode_text(batch.inputs["text"].masked.ids, mask), mask, image_tokens_m)
             soft_labels = F.softmax(momentum.mlm_head(masked_m), dim=-1)
-        masked = online.fuse(online.encode_text(batch.masked_ids, mask), mask, image_tokens)
+        masked = online.fuse(online.encode_text(batch.inputs["text"].masked.ids, mask), mask, image_tokens)
         losses["mlm"] = masked_language(online.mlm_head(masked), mlm_labels, soft_labels, alpha)
         return losses
 

@@ -7,9 +7,9 @@ answers.txt               VQA: the closed list of answers, one a line, where the
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import timm
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -49,16 +49,16 @@ BERT_SIZES = (
 class ExportConfig:
     """What config.json holds beside its version."""
 
-    kind: Literal["tcl", "vqa"]
-    """tcl: encoders, projections, fusion encoder, ITM and MLM heads; vqa: encoders and the answer decoder."""
+    kind: str
+    """The name of a `tcl.objectives.kind.Kind`."""
     model: ModelConfig
     """Names, sizes and normalisation, complete: nothing in it refers to a file or to the hub."""
     max_tokens: int = 25
     """Longest text in tokens, [CLS] included, >= 2."""
     max_words: int = 30
     """Longest text in words after cleaning, >= 1."""
-    decoder_layers: int | None = None
-    """vqa: layers of the answer decoder, >= 1."""
+    parts: dict[str, Any] = field(default_factory=dict)
+    """Plain values of the kind's own Parts, which lie beside the others: nothing has checked them yet."""
 
 
 def is_export(folder: Path) -> bool:
@@ -76,6 +76,7 @@ def write_config(config: ExportConfig, folder: Path) -> None:
 def write_description(config: ExportConfig, path: Path) -> None:
     """`config` into the file `path`."""
     said = {"format": "tcl", "format_version": FORMAT_VERSION} | asdict(config)
+    said |= said.pop("parts")
     said["model"]["text"].pop("tokenizer")  # it lies beside
     _write_json(path, said)
 
@@ -103,9 +104,14 @@ def read_description(path: Path, tokenizer: Path) -> ExportConfig:
             f"{path}: format_version {version} is newer than this version of tcl, which reads up to {FORMAT_VERSION}; "
             f"upgrade tcl"
         )
+    # Files of the first version name the part of one kind, as null, in those of all others.
+    own = {field.name for field in fields(ExportConfig)} - {"parts"}
+    parts = {name: said.pop(name) for name in list(said) if name not in own}
     absent: dict[str, Any] = {}
     config = decode(ExportConfig, said, str(path), absent)
-    absent.pop("model.text.tokenizer", None)
+    config.parts = {name: value for name, value in parts.items() if value is not None}
+    for name in ("model.text.tokenizer", "parts"):
+        absent.pop(name, None)
     warn_of_older(path, absent)
     config.model.text.tokenizer = str(tokenizer)
     check_self_contained(config.model, path)
@@ -113,7 +119,7 @@ def read_description(path: Path, tokenizer: Path) -> ExportConfig:
         raise InputError(f"{path}: model.image.mean and std are not there; accepted: three numbers each")
     check_model(config.model)
     check_at_least(2, {f"{path}: max_tokens": config.max_tokens})
-    check_at_least(1, {f"{path}: max_words": config.max_words, f"{path}: decoder_layers": config.decoder_layers})
+    check_at_least(1, {f"{path}: max_words": config.max_words})
     return config
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from tcl.checkpoints import run_folder
@@ -18,8 +17,9 @@ from tcl.checkpoints.published import from_published
 from tcl.checkpoints.run_folder import run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_names, read_weights
 from tcl.config.model import ImageEncoderConfig
-from tcl.encoders.image_encoder import ImageEncoder
+from tcl.encoders.image_positions import interpolate_positions
 from tcl.errors import InputError
+from tcl.losses.learned import is_loss_parameter
 
 PUBLISHED_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PUBLISHED_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -101,15 +101,20 @@ def fill(
 ) -> list[str]:
     """Load `weights` (of `path`) into `module`; position embeddings of another image size are interpolated.
 
-    Prefixes of names: may_lack, parameters that stay as they are where the weights lack them; not_needed, weights that
-    the module has no place for. Returns lines for the person watching. InputError: other names or sizes that differ,
-    which it lists; nothing is loaded then. `field` is the config field or option that the lines name.
+    Prefixes of names: may_lack, parameters that stay as they are where the weights lack them; not_needed, weights
+    that the module has no place for; what losses learn may be missing or too many anyway. Returns lines for the
+    person watching. InputError: other names or sizes that differ, which it lists; nothing is loaded then. `field` is
+    the config field or option that the lines name.
     """
     own = module.state_dict()
-    weights = {name: tensor for name, tensor in weights.items() if name in own or not name.startswith(not_needed)}
+    weights = {
+        name: tensor
+        for name, tensor in weights.items()
+        if name in own or not (name.startswith(not_needed) or is_loss_parameter(name))
+    }
     surplus = [name for name in weights if name not in own]
     notices = interpolate_positions(module, weights, field)
-    missing = [name for name in own if name not in weights and not name.startswith(may_lack)]
+    missing = [name for name in own if not (name in weights or name.startswith(may_lack) or is_loss_parameter(name))]
     differing = [
         f"{name} is {tuple(tensor.shape)}, here {tuple(own[name].shape)}"
         for name, tensor in weights.items()
@@ -133,35 +138,4 @@ def fill(
     if lacking:
         notices.append(f"{field}: {path} has no weights for {', '.join(lacking)}: they start random")
     module.load_state_dict(own | weights)
-    return notices
-
-
-def interpolate_positions(module: nn.Module, weights: dict[str, Tensor], field: str) -> list[str]:
-    """Absolute position embeddings of ViTs to the size of `module`'s, bicubic as published, in the dict `weights`.
-
-    Rotary ones need none. Returns a line for each, which names `field`.
-    """
-    notices = []
-    for prefix, part in module.named_modules():
-        if not isinstance(part, ImageEncoder):
-            continue
-        name, vit = f"{prefix}.vit.pos_embed", part.vit
-        own = getattr(vit, "pos_embed", None)
-        if name not in weights or own is None or weights[name].shape == own.shape:
-            continue
-        prefixed = 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens
-        side = round((weights[name].shape[1] - prefixed) ** 0.5)
-        if side**2 + prefixed != weights[name].shape[1] or weights[name].shape[2] != own.shape[2]:
-            continue
-        weights[name] = resample_abs_pos_embed(
-            weights[name],
-            new_size=list(part.grid),
-            old_size=[side, side],
-            num_prefix_tokens=prefixed,
-            interpolation="bicubic",
-            antialias=False,
-        )
-        notices.append(
-            f"{field}: position embeddings interpolated from {side} x {side} to {part.grid[0]} x {part.grid[1]}"
-        )
     return notices

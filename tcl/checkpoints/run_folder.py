@@ -1,20 +1,18 @@
 """What a run says of the model that it trained: its configuration, and the facts for the model card."""
 
 import os
-import warnings
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tcl.checkpoints.export_format import ANSWERS, ExportConfig, check_self_contained, read_answers, read_description
-from tcl.config.checks import check_at_least
+from tcl.checkpoints.export_format import check_self_contained, read_description
 from tcl.config.model import ModelConfig, check_model
 from tcl.errors import InputError
 from tcl.plain_values import read_json, read_yaml
 from tcl.runs.history import option, stages_of
 from tcl.runs.metrics_file import read_metrics
-from tcl.typed_section import decode, typed, warn_of_older
+from tcl.typed_section import decode, typed
 
 MODEL = "model.json"
 """In a run's folder: what its checkpoints can be built from, as an export's config.json."""
@@ -45,53 +43,25 @@ def run_folder_of(path: str) -> Path | None:
     return None
 
 
-def config_of_run(run: Path) -> tuple[ExportConfig, list[str] | None]:
-    """What the run trained, and the closed list of answers of VQA.
+def model_of_run(run: Path, *, names_text_encoder: bool = False) -> ModelConfig:
+    """The model that the run trained; names_text_encoder: model.text.name is replaced afterwards, by one that the user
+    typed.
 
     Anybody may have written the folder: its tokenizer is the copy in it, and nothing that it names elsewhere, on disk
     or on the hub, is followed. InputError: the description is not one that a run of this version would leave.
     """
-    tokenizer = _tokenizer_of(run)
     if (run / MODEL).is_file():
-        return read_description(run / MODEL, tokenizer), read_answers(run)
-    said, path = _read_config(run), run / "config.yaml"
-    absent: dict[str, Any] = {}
-    model = decode(ModelConfig, said["model"], str(path), absent, "model.")
-    warn_of_older(path, absent)
-    _make_self_contained(model, tokenizer, path)
-    texts = {name: said["data"].get(name) for name in ("max_tokens", "max_words")}
-    for name, value in texts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{path}: data.{name} is {value!r}; accepted: an integer, with which the run was trained")
-    if said.get("task") != "vqa":
-        return ExportConfig("tcl", model, **texts), None
-    layers = said["answers"].get("decoder_layers")
-    typed(layers, int | None, f"{path}: answers.decoder_layers")
-    check_at_least(1, {f"{path}: answers.decoder_layers": layers})
-    answers = read_answers(run)
-    if answers is None and said["answers"].get("list") is not None:
-        warnings.warn(
-            f"{path}: answers.list lies outside of the run and is not read: answers are written freely; copy the list "
-            f"to {run / ANSWERS} to choose from it",
-            stacklevel=2,
-        )
-    return ExportConfig("vqa", model, **texts, decoder_layers=layers), answers
-
-
-def model_of_run(run: Path, *, names_text_encoder: bool = False) -> ModelConfig:
-    """The model that the run trained; names_text_encoder: model.text.name is replaced afterwards, by one that the user
-    typed. InputError as `config_of_run`."""
-    if (run / MODEL).is_file():
-        return read_description(run / MODEL, _tokenizer_of(run)).model
+        return read_description(run / MODEL, tokenizer_of(run)).model
     path = run / "config.yaml"
-    model = decode(ModelConfig, _read_config(run)["model"], str(path), {}, "model.")
+    model = decode(ModelConfig, read_run_config(run)["model"], str(path), {}, "model.")
     if names_text_encoder:
         model.text.name = "bert"
-    _make_self_contained(model, _tokenizer_of(run), path)
+    make_self_contained(model, tokenizer_of(run), path)
     return model
 
 
-def _tokenizer_of(run: Path) -> Path:
+def tokenizer_of(run: Path) -> Path:
+    """The run's copy of its tokenizer. InputError: there is none."""
     if not (run / "tokenizer").is_dir():
         raise InputError(
             f"{run} has no folder `tokenizer`, and one that its config.yaml names elsewhere is not followed; put the "
@@ -100,7 +70,7 @@ def _tokenizer_of(run: Path) -> Path:
     return run / "tokenizer"
 
 
-def _make_self_contained(model: ModelConfig, tokenizer: Path, path: Path) -> None:
+def make_self_contained(model: ModelConfig, tokenizer: Path, path: Path) -> None:
     """A run before MODEL was written: its own weights and the tokenizer beside it replace what it started from."""
     model.image.pretrained = model.text.pretrained = False
     model.text.tokenizer = str(tokenizer)
@@ -138,13 +108,11 @@ def _over_stages(stages: list[tuple[int, dict]], name: str) -> Any:
     return f"{', then '.join(ends)}, then {changes[-1][1]}"
 
 
-def _read_config(run: Path) -> dict:
+def read_run_config(run: Path) -> dict:
+    """What config.yaml of the run says, as plain values. InputError: it has no sections `model` and `data`."""
     path = run / "config.yaml"
     said = read_yaml(path, "source")
-    sections = (
-        ("model", "data", "answers") if isinstance(said, dict) and said.get("task") == "vqa" else ("model", "data")
-    )
-    for name in sections:
+    for name in ("model", "data"):
         if not isinstance(said, dict) or not isinstance(said.get(name), dict):
             raise InputError(f"{path}: no `{name}` section; give the folder of a run as it was left")
     return said

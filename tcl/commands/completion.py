@@ -62,9 +62,9 @@ def _actions(name: str) -> Iterator[argparse.Action]:
         presets = preset_names(PRESETS[name]) if flag == PRESET else None
         yield argparse.Action([flag], flag, nargs=None if presets else 0, choices=presets)
     if name in ("finetune", "evaluate"):
-        from tcl.tasks import TASKS
+        from tcl.tasks import task_names
 
-        for task in TASKS:
+        for task in task_names():
             yield from module.parser(task)._actions
     else:
         yield from module.parser()._actions

@@ -65,11 +65,11 @@ def embed_images(given: argparse.Namespace) -> "EmbeddedStream":
     from tcl.data.images.read_images import images_of_folder, images_of_shards, stream_images
     from tcl.data.shards.list_shards import list_shards
     from tcl.inference.embed_stream import embed_image_stream
+    from tcl.inference.embedding_model import EmbeddingModel
     from tcl.inference.images import MAX_PIXELS
-    from tcl.inference.model import TCL
 
     files = images_of_folder(given.images) if given.shards is None else images_of_shards(list_shards(given.shards))
-    model = load_model(TCL, given)
+    model = load_model(EmbeddingModel, given)
     batches = stream_images(
         files, model.transform, batch_size=model.batch_size, max_pixels=MAX_PIXELS, workers=given.workers
     )
@@ -81,10 +81,10 @@ def embed_texts(given: argparse.Namespace) -> "EmbeddedStream":
     from tcl.data.shards.list_shards import list_shards
     from tcl.data.texts.read_texts import texts_of_file, texts_of_shards
     from tcl.inference.embed_stream import embed_text_stream
-    from tcl.inference.model import TCL
+    from tcl.inference.embedding_model import EmbeddingModel
 
     urls = [] if given.shards is None else list_shards(given.shards)
-    model = load_model(TCL, given)
+    model = load_model(EmbeddingModel, given)
     max_words = model.pretrained.max_words
     texts = texts_of_file(given.texts, max_words) if given.shards is None else texts_of_shards(urls, max_words)
     return embed_text_stream(model, texts)

@@ -30,4 +30,4 @@ def main(arguments: list[str]) -> None:
     pretrained = load_pretrained(given.model, revision=given.revision, with_teacher=given.with_teacher)
     save_pretrained(pretrained, given.out)
     parameters = sum(parameter.numel() for parameter in pretrained.student.parameters())
-    say(f"{given.out}: a {pretrained.kind} model of {parameters:,} parameters; README.md is its card")
+    say(f"{given.out}: a {pretrained.kind.name} model of {parameters:,} parameters; README.md is its card")

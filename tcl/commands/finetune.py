@@ -18,7 +18,7 @@ FLAGS = (DRY_RUN, EVAL_ONLY, PRESET)
 
 
 def parser(task: str) -> ArgumentParser:
-    """What `--help` lists, less FLAGS, for one of tcl.tasks.TASKS."""
+    """What `--help` lists, less FLAGS, for one of tcl.tasks.task_names()."""
     from tcl.config.command_line import config_parser
 
     return config_parser(importlib.import_module(f"tcl.tasks.{task}").Config, f"tcl finetune --task {task}")

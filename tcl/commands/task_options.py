@@ -1,19 +1,24 @@
 """The command lines of `tcl pretrain`, and of `tcl finetune` and `tcl evaluate`: which task, with the model of its
 initial weights."""
 
-import importlib
-from functools import partial
+from dataclasses import field, make_dataclass
+from functools import partial, reduce
 
 from tcl.checkpoints.initial import model_of_run
-from tcl.config.command_line import Given, given_by, help_if_asked, parse_config, read_options, resolve
+from tcl.config.command_line import Given, given_by, help_if_asked, read_options, resolve
 from tcl.errors import InputError
-from tcl.tasks import TASKS, pretrain
+from tcl.objectives.pair_objective import objective_named
+from tcl.tasks import pretrain, task_named, task_names
 from tcl.tasks.task import BuildTask, RunConfig
 
 
 def parse_pretrain(arguments: list[str]) -> pretrain.Config:
-    """The configuration of `tcl pretrain`; see `parse_config`."""
-    return parse_config(arguments, pretrain.Config, pretrain.check, "tcl pretrain")
+    """The configuration of `tcl pretrain`, of the objective that it names (`--objective clip`); see `parse_config`."""
+    command = "tcl pretrain"
+    options = _without_short_forms(read_options(_without_help(arguments), command))
+    kind = _with_objective(pretrain.Config, options)
+    help_if_asked(arguments, kind, command)
+    return resolve(given_by(options, kind, command), kind, pretrain.check)
 
 
 def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig, BuildTask]:
@@ -23,31 +28,62 @@ def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig
     as `parse_config`.
     """
     command = f"tcl {'finetune' if trains else 'evaluate'}"
-    helping = {"-h", "--help"} & set(arguments)
-    options = read_options([argument for argument in arguments if argument not in helping], command)
+    options = _without_short_forms(read_options(_without_help(arguments), command))
     task = _last_said("task", options)
-    if task not in TASKS:
-        raise InputError(
-            f"task: {task!r} is not possible; accepted: {', '.join(TASKS)}, in the file of --config or as --task"
-        )
-    module = importlib.import_module(f"tcl.tasks.{task}")
+    if task not in task_names():
+        accepted = ", ".join(task_names())
+        raise InputError(f"task: {task!r} is not possible; accepted: {accepted}, in the file of --config or as --task")
+    module = task_named(task)
+    kind = _with_objective(module.Config, options)
     program = f"{command} --task {task}"
-    help_if_asked(arguments, module.Config, program)
-    given = given_by(options, module.Config, program)
+    help_if_asked(arguments, kind, program)
+    given = given_by(options, kind, program)
     init = _last_said("init", options)
     if init is not None:
         text = next((True for one in given if "name" in _section(_section(one.said, "model"), "text")), False)
         model = model_of_run(str(init), names_text_encoder=text)
         given = [Given(f"{init}: ", {"model": model}), *given] if model is not None else given
-    return resolve(given, module.Config, partial(module.check, trains=trains)), module.build
+    return resolve(given, kind, partial(module.check, trains=trains)), module.build
 
 
-def _last_said(name: str, options: list[tuple[str, list[str]] | Given]) -> object:
-    """What was said last of a field outside of all sections; None: nothing."""
+Option = tuple[str, list[str]] | Given
+
+
+def _without_help(arguments: list[str]) -> list[str]:
+    return [argument for argument in arguments if argument not in ("-h", "--help")]
+
+
+def _without_short_forms(options: list[Option]) -> list[Option]:
+    """`objective: clip`, in a file or on the command line, is short for that name in the section."""
+    return [_spelt_out(one) for one in options]
+
+
+def _spelt_out(one: Option) -> Option:
+    if not isinstance(one, Given):
+        return ("objective.name", one[1]) if one[0] == "objective" and not one[1][0].startswith("{") else one
+    name = one.said.get("objective")
+    return one._replace(said=one.said | {"objective": {"name": name}}) if isinstance(name, str) else one
+
+
+def _with_objective(kind: type, options: list[Option]) -> type:
+    """`kind`, a Config of tcl.tasks, with the section of the objective that is named, where it has a choice of them."""
+    default = kind().objective
+    if not hasattr(default, "name"):
+        return kind
+    chosen = objective_named(_last_said("objective.name", options) or default.name).Config
+    if isinstance(default, chosen):
+        return kind
+    section = [("objective", chosen, field(default_factory=chosen))]
+    return make_dataclass(kind.__name__, section, bases=(kind,), namespace={"__doc__": kind.__doc__})
+
+
+def _last_said(name: str, options: list[Option]) -> object:
+    """What was said last of a field outside of all sections, or in one; None: nothing."""
     said = None
     for one in options:
         if isinstance(one, Given):
-            said = one.said.get(name, said)
+            *sections, last = name.split(".")
+            said = reduce(_section, sections, one.said).get(last, said)
         elif one[0] == name and one[1]:
             said = None if one[1][-1] == "null" else one[1][-1]
     return said

@@ -10,6 +10,7 @@ from tcl.errors import InputError
 LARGEST = {
     "seed": 2**53,
     "model.image.image_size": 4096,
+    "model.image.width": 2**16,
     "model.embed_dim": 2**16,
     "model.lmi_regions": 1024,
     "objective.queue_size": 2**26,

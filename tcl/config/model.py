@@ -11,14 +11,25 @@ from tcl.errors import InputError
 
 @dataclass
 class ImageEncoderConfig:
-    """The vision transformer."""
+    """The image encoder: a vision transformer, or a network that ends in a grid of features."""
 
     name: str = "vit_base_patch16_224"
-    """Any timm ViT with a [CLS] token (vit_*, deit_*, deit3_*, eva02_*). The paper uses ViT-B/16."""
+    """Of timm: a ViT (vit_*, deit3_*, eva02_*, beit_*, vit_*_siglip_*), whose global token is [CLS] or else what it
+    pools; or a hierarchical or convolutional network (swin_*, convnext_*, resnet*, mobilenetv2_*), whose last features
+    are the patches and their mean the global token. The paper uses ViT-B/16."""
     pretrained: bool | str = field(default=False, metadata=FREE)
     """True: timm's weights of that name from the hub; a path: weights from that file; False: random."""
     image_size: int = 256
     """Side of the square input in pixels, a multiple of the patch size. 256 in the paper's pre-training."""
+    width: int | None = None
+    """Width of the tokens to which a grid of features is projected, >= 1. None: the network's number of features. The
+    tokens of a ViT stay as they are: leave it out."""
+    frozen: bool = False
+    """Leave the pre-trained network as it is: not trained, batch norms, dropout and dropped paths in eval mode. The
+    projection of a grid is trained."""
+    patch_drop: float = 0.0
+    """Share of the patches that the trained network does not look at while it trains, 0 <= p < 1, as in FLIP (0.5):
+    faster steps. Only for ViTs whose positions are absolute or rotary."""
     mean: tuple[float, float, float] | None = None
     """Of pixels in 0..1, per channel, subtracted from every image. None: what timm names for the encoder, and what the
     published code used (CLIP's) where fine-tuning starts from a published .pth."""
@@ -64,6 +75,11 @@ def check_model(model: ModelConfig) -> None:
     """Sizes; whether names can be built is for timm and transformers to say."""
     check_at_least(1, {"model.embed_dim": model.embed_dim, "model.lmi_regions": model.lmi_regions})
     check_image_size(model.image)
+    check_at_least(1, {"model.image.width": model.image.width})
+    drop = model.image.patch_drop
+    require(0 <= drop < 1, "model.image.patch_drop", drop, "0 <= p < 1")
+    own_drop = model.image.overrides.get("patch_drop_rate", 0)
+    require(not own_drop, "model.image.overrides.patch_drop_rate", own_drop, "none; set model.image.patch_drop")
     for name in ("mean", "std"):
         values = getattr(model.image, name)
         least = 0 if name == "mean" else 0.001

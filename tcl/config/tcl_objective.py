@@ -1,16 +1,19 @@
 """The five losses of TCL and the momentum teacher."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tcl.config.checks import check_at_least, require
+from tcl.config.distillation import Distillation, check_distillation
 from tcl.config.train import TrainConfig
 from tcl.errors import InputError
 
 
 @dataclass
-class ObjectiveConfig:
+class ObjectiveConfig(Distillation):
     """The five losses and the momentum teacher (TCL sections 3.1 to 3.4). A weight of 0 leaves a loss out."""
 
+    name: str = "tcl"
+    """Which file of tcl/objectives/ this is."""
     cma_weight: float = 1.0
     """Weight of cross-modal alignment (image-text contrast), >= 0. An ablation is a weight, not a fork."""
     imc_weight: float = 1.0
@@ -25,30 +28,37 @@ class ObjectiveConfig:
     """Start of the learned temperature, 0.001 to 0.5 (it is clamped to that range before every use)."""
     queue_size: int = 65536
     """Momentum features kept as extra negatives, >= 1. Any size works with any batch size: the queue wraps."""
-    momentum: float = 0.995
-    """Of the teacher's moving average, per optimiser step, 0 to 1. 0.995 in the paper."""
-    alpha: float = 0.4
-    """Share of the teacher's soft targets in CMA and MLM, 0 to 1."""
-    alpha_ramp_epochs: float = 1.0
-    """alpha grows linearly from 0 over this many epochs, >= 0: the teacher knows nothing at first."""
     global_negatives: bool = False
     """False, as published: each process contrasts its own batch (and the queue), and ITM draws negatives from it.
     True: CMA, IMC, LMI and ITM see the batches of all processes, as one process with the whole batch would."""
     mlm_probability: float = 0.15
     """Share of tokens masked for MLM, 0 to 1 (neither [CLS] nor padding is ever masked)."""
 
+    @property
+    def contrasts(self) -> bool:
+        """Does any loss compare features?"""
+        return self.cma_weight + self.imc_weight + self.lmi_weight > 0
 
-WEIGHTS = ("cma_weight", "imc_weight", "lmi_weight", "itm_weight", "mlm_weight")
+    @property
+    def embeds(self) -> bool:
+        """Are features needed: for a contrast, or to draw the negatives of ITM?"""
+        return self.contrasts or self.itm_weight > 0
+
+    @property
+    def remembers(self) -> bool:
+        """Does any loss look into the queues?"""
+        return self.cma_weight + self.imc_weight > 0
 
 
 def check_objective(objective: ObjectiveConfig, train: TrainConfig) -> None:
     """Weights, queue, temperature, and whether the batch has room for ITM's negatives."""
-    check_at_least(0, {f"objective.{name}": getattr(objective, name) for name in WEIGHTS})
-    if not any(getattr(objective, name) > 0 for name in WEIGHTS):
-        raise InputError(f"objective: all of {', '.join(WEIGHTS)} are 0; at least one loss must have a weight > 0")
-    check_distillation(objective.momentum, objective.alpha, objective.alpha_ramp_epochs)
+    weights = [field.name for field in fields(objective) if field.name.endswith("_weight")]
+    check_at_least(0, {f"objective.{name}": getattr(objective, name) for name in weights})
+    if not any(getattr(objective, name) > 0 for name in weights):
+        raise InputError(f"objective: all of {', '.join(weights)} are 0; at least one loss must have a weight > 0")
+    check_distillation(objective)
     require(0 < objective.mlm_probability < 1, "objective.mlm_probability", objective.mlm_probability, "0 to 1")
-    require(0.001 <= objective.temperature <= 0.5, "objective.temperature", objective.temperature, "0.001 to 0.5")
+    check_temperature(objective.temperature)
     check_at_least(1, {"objective.queue_size": objective.queue_size})
     if train.batch_size < 2 and objective.itm_weight > 0:
         raise InputError(
@@ -57,8 +67,6 @@ def check_objective(objective: ObjectiveConfig, train: TrainConfig) -> None:
         )
 
 
-def check_distillation(momentum: float, alpha: float, alpha_ramp_epochs: float) -> None:
-    """The teacher's moving average and the share of its soft targets."""
-    require(0 <= momentum <= 1, "objective.momentum", momentum, "0 to 1")
-    require(0 <= alpha <= 1, "objective.alpha", alpha, "0 to 1")
-    check_at_least(0, {"objective.alpha_ramp_epochs": alpha_ramp_epochs})
+def check_temperature(temperature: float) -> None:
+    """The start of a learned temperature."""
+    require(0.001 <= temperature <= 0.5, "objective.temperature", temperature, "0.001 to 0.5")

@@ -1,7 +1,8 @@
 """Networks whose sizes no machine could hold are refused before their memory is asked for."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,18 +14,28 @@ _FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torc
 
 
 def refuse_too_large(build: Callable[[], object], field: str) -> None:
-    """Call `build`, which makes a network, without its memory, and add up what it would take.
+    """Call `build`, which makes a network, in `bounded_memory`. InputError: as there.
 
-    torch's random numbers stay where they are. InputError, naming the config section `field`: more than the machine
-    has. Whatever else `build` raises is left for the real call to raise.
+    Whatever else `build` raises is left for the real call to raise.
     """
     try:
-        with torch.random.fork_rng(devices=[]), _BoundedMemory(field):
+        with bounded_memory(field):
             build()
     except InputError:
         raise
     except Exception:  # a constructor that needs numbers that are there
         return
+
+
+@contextlib.contextmanager
+def bounded_memory(field: str) -> Iterator[None]:
+    """Within it networks are made without their memory, on the meta device, and what they would take is added up.
+
+    torch's random numbers stay where they are. InputError, naming the config section `field`: more than the machine
+    has.
+    """
+    with torch.random.fork_rng(devices=[]), _BoundedMemory(field):
+        yield
 
 
 class _BoundedMemory(TorchFunctionMode):

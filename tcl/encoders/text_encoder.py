@@ -45,6 +45,19 @@ class TextEncoder(nn.Module):
         self.bert = bert
         self.width: int = bert.config.hidden_size
 
+    frozen_parts: tuple[nn.Module, ...] = ()
+    """What of it is never trained."""
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Its transformer layers."""
+        return list(self.bert.encoder.layer)
+
+    def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
+        """Compute layers again in the backward pass? Attention stays as transformers has it."""
+        if activation_checkpointing:
+            self.bert.activation_checkpointing_enable({"use_reentrant": False})
+
     @property
     def word_embeddings(self) -> nn.Embedding:
         """[vocabulary, embedding width]; the MLM head's output weights are tied to it."""

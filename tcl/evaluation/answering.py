@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from tcl.data.texts.tokenizer import join_tokens
 from tcl.models.answer_decoder import AnswerDecoder
 from tcl.models.fusion_encoder import KeysValues
-from tcl.search.match_pairs import split_by_tokens
+from tcl.search.embed import split_by_tokens
 
 
 @dataclass

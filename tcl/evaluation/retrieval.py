@@ -17,8 +17,15 @@ from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.evaluation.decoded_images import decoded_batches
 from tcl.evaluation.recall import rank_metrics
 from tcl.objectives.tcl import TCLStudent
-from tcl.search.candidates import Ranked, rank_again, rank_by_embedding, relevance
+from tcl.search.candidates import Ranked
+from tcl.search.embed import embed_texts
 from tcl.search.match_pairs import TextStates, image_logits, read_texts
+from tcl.search.pair_scores import match_once, pairs_of_images, pairs_of_texts
+from tcl.search.rescore import Rescore
+from tcl.search.two_stage import Found, MatchCandidates, both_directions, search
+
+LISTED = 10
+"""Candidates of a query in the result where nothing re-ranks them."""
 
 
 @dataclass
@@ -44,12 +51,15 @@ def evaluate_retrieval(
     config: EvalConfig,
     max_pixels: int,
     workers: int,
+    rescore: tuple[Rescore | None, Rescore | None] = (None, None),
 ) -> RetrievalResult:
     """Called on every process; all get the result. They share the images and the pairs, and each reads all texts.
 
-    `workers` (>= 0) processes decode images.
+    `workers` (>= 0) processes decode images. rescore: of image queries and of caption queries; what ITM orders, and the
+    metrics of the first stage, follow its scores.
 
-    config.rerank_k may be more than there are candidates: ITM orders all of them then.
+    config.rerank_k may be more than there are candidates: ITM orders all of them then. With 0 of them the networks of
+    the second stage are not used. InputError: scores of `rescore` that cannot be ranked.
     """
     was_training = student.training
     student.eval()
@@ -57,29 +67,21 @@ def evaluate_retrieval(
         decode = partial(decoded_batches, data.images, transform=transform, max_pixels=max_pixels, workers=workers)
         images = _Images(accelerator, student, len(data.images), decode, config)
         input_ids, mask = (tensor.to(accelerator.device) for tensor in tokenize(data.captions))
-        text_features, states = read_texts(
-            student.encoders, input_ids, mask, pass_tokens=config.pass_tokens, autocast=accelerator.autocast
-        )
-        image_features = images.embed()
-        of_images, of_captions = torch.tensor(data.pairs, device=accelerator.device).T
-        captions_of = relevance(of_images, of_captions, len(data.images))
-        images_of = relevance(of_captions, of_images, len(data.captions))
-        k = max(config.rerank_k, 10)
-        by_image = rank_by_embedding(image_features, text_features, captions_of, min(k, len(data.captions)))
-        by_caption = rank_by_embedding(text_features, image_features, images_of, min(k, len(data.images)))
-        metrics = rank_metrics(by_image.ranks, by_caption.ranks)
-        if config.rerank_k > 0:
-            by_image, by_caption = (_cut(ranked, config.rerank_k) for ranked in (by_image, by_caption))
-            image_scores, caption_scores = match_candidates(
-                accelerator, student, images, states, by_image.candidates, by_caption.candidates, config.pass_tokens
-            )
-            by_image = rank_again(by_image, image_scores, captions_of, len(data.captions))
-            by_caption = rank_again(by_caption, caption_scores, images_of, len(data.images))
-            reranked = rank_metrics(by_image.ranks, by_caption.ranks)
-            metrics |= {f"rerank_{name}": value for name, value in reranked.items()}
-        return RetrievalResult(_on_host(by_image), _on_host(by_caption), metrics)
+        text_features, match = _read_captions(accelerator, student, images, input_ids, mask, config)
+        searches = both_directions(images.embed(), text_features, data.pairs, rescore)
+        by_image, by_caption = search(searches, config.rerank_k or LISTED, match)
+        return retrieval_result(by_image, by_caption)
     finally:
         student.train(was_training)
+
+
+def retrieval_result(by_image: Found, by_caption: Found) -> RetrievalResult:
+    """From what image queries and caption queries found, with ranks."""
+    metrics = rank_metrics(by_image.first.ranks, by_caption.first.ranks)
+    if by_image.best is not by_image.first:
+        reranked = rank_metrics(by_image.best.ranks, by_caption.best.ranks)
+        metrics |= {f"rerank_{name}": value for name, value in reranked.items()}
+    return RetrievalResult(_on_host(by_image.best), _on_host(by_caption.best), metrics)
 
 
 def cut_rerank_k(k: int, data: RetrievalSet, field: str) -> list[str]:
@@ -94,12 +96,26 @@ def cut_rerank_k(k: int, data: RetrievalSet, field: str) -> list[str]:
     ]
 
 
-def _cut(ranked: Ranked, k: int) -> Ranked:
-    return Ranked(ranked.candidates[:, :k], ranked.scores[:, :k], ranked.ranks)
-
-
 def _on_host(ranked: Ranked) -> Ranked:
     return Ranked(*(tensor.cpu() for tensor in vars(ranked).values()))
+
+
+def _read_captions(
+    accelerator: Accelerator,
+    student: TCLStudent,
+    images: "_Images",
+    input_ids: Tensor,
+    mask: Tensor,
+    config: EvalConfig,
+) -> tuple[Tensor, MatchCandidates | None]:
+    """Embeddings [C, embed_dim] of captions, ids and mask [C, L], and the second stage, where there is one."""
+    reading = {"pass_tokens": config.pass_tokens, "autocast": accelerator.autocast}
+    if config.rerank_k == 0:
+        device, no_bar = accelerator.device, _no_bar(accelerator)
+        features = embed_texts(student.encoders, input_ids, mask, device=device, no_bar=no_bar, **reading)
+        return features.to(device), None
+    features, states = read_texts(student.encoders, input_ids, mask, **reading)
+    return features, partial(match_candidates, accelerator, student, images, states, pass_tokens=config.pass_tokens)
 
 
 class _Images:
@@ -166,17 +182,27 @@ def match_candidates(
 ) -> tuple[Tensor, Tensor]:
     """ITM scores of the candidates of both directions: [I, k] captions of images and [C, k] images of captions.
 
-    A pair that both directions want is scored once. Images are shared among the processes by the text tokens paired
-    with them.
+    A pair that both directions want is scored once, by the process that has its image.
     """
-    device, count = accelerator.device, len(images_of_captions)
-    # Processes whose hardware rounds differently must still agree on which pairs there are.
+    # Processes whose hardware rounds differently must still agree on which pairs there are; in place, so that their
+    # searches order the same candidates.
     captions_of_images, images_of_captions = broadcast([captions_of_images, images_of_captions])
-    by_image = torch.arange(len(captions_of_images), device=device)[:, None] * count + captions_of_images
-    by_caption = images_of_captions * count + torch.arange(count, device=device)[:, None]
-    pairs = torch.cat([by_image.flatten(), by_caption.flatten()]).unique()  # ascending: image by image
-    pair_images, pair_texts = pairs // count, pairs % count
+    wanted = [pairs_of_images(captions_of_images), pairs_of_texts(images_of_captions)]
+    return match_once(wanted, partial(_match_shared, accelerator, student, images, states, pass_tokens))
 
+
+def _match_shared(
+    accelerator: Accelerator,
+    student: TCLStudent,
+    images: _Images,
+    states: TextStates,
+    pass_tokens: int,
+    pair_images: Tensor,
+    pair_texts: Tensor,
+) -> Tensor:
+    """ITM scores [P] of pairs, as `MatchPairs`; images are shared among the processes by the text tokens paired with
+    them."""
+    device = accelerator.device
     wanted, pairs_of = pair_images.unique_consecutive(return_counts=True)
     ends = pairs_of.cumsum(0)
     encoding = states.lengths.new_tensor(math.prod(student.encoders.image_encoder.grid))
@@ -186,7 +212,7 @@ def match_candidates(
     owner = (middle * accelerator.num_processes / cost[-1]).long().clamp(max=accelerator.num_processes - 1)
     own = (owner == accelerator.process_index).nonzero().flatten().tolist()
 
-    scores = torch.zeros(len(pairs), device=device)
+    scores = torch.zeros(len(pair_images), device=device)
     starts, stops, numbers = (ends - pairs_of).tolist(), ends.tolist(), wanted.tolist()
     encoded = images.encode([numbers[w] for w in own])
     with tqdm(
@@ -200,8 +226,7 @@ def match_candidates(
                 )
             scores[some] = logits[:, 1]
             bar.update(some.stop - some.start)
-    scores = accelerator.reduce(scores, reduction="sum")
-    return scores[torch.searchsorted(pairs, by_image)], scores[torch.searchsorted(pairs, by_caption)]
+    return accelerator.reduce(scores, reduction="sum")
 
 
 def _no_bar(accelerator: Accelerator) -> bool | None:

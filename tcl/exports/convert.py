@@ -8,18 +8,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.checkpoints.initial import fill, interpolate_positions
+from tcl.checkpoints.initial import fill
 from tcl.checkpoints.published import PublishedWeights, map_published, to_published
 from tcl.checkpoints.run_folder import RunFacts
 from tcl.checkpoints.weights_file import find_weights, read_weights
 from tcl.config.model import check_image_size
 from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.encoders.image_positions import interpolate_positions
 from tcl.errors import InputError
 from tcl.exports.conversion_report import ConversionReport
 from tcl.exports.describe import build_student
 from tcl.exports.infer_sizes import Heads, count_decoder_layers, infer_model
-from tcl.exports.model_card import CARD_TEXTS, model_card
-from tcl.exports.pretrained import MLM_HEAD, Pretrained, load_pretrained, save_pretrained
+from tcl.exports.model_card import model_card
+from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
+from tcl.objectives.tcl import KIND as TCL
+from tcl.tasks.vqa import KIND as VQA
 
 ACCEPTED = "a published TCL or ALBEF .pth, pre-trained or fine-tuned"
 _TEXT_LENGTHS = {"pre-training": (25, 30), "retrieval": (30, 30), "vqa": (25, 50)}
@@ -52,8 +55,9 @@ def import_published(
     if image_size is not None:
         model.image = replace(model.image, image_size=image_size)
         check_image_size(model.image)
-    kind = "vqa" if stage == "vqa" else "tcl"
-    config = ExportConfig(kind, model, *_TEXT_LENGTHS[stage], decoder_layers=count_decoder_layers(state))
+    kind = VQA if stage == "vqa" else TCL
+    parts = {"decoder_layers": count_decoder_layers(state)} if kind is VQA else {}
+    config = ExportConfig(kind.name, model, *_TEXT_LENGTHS[stage], parts=parts)
     own_tokenizer = tokenizer_of(tokenizer)
     student = build_student(config, own_tokenizer)
     teacher = weights.teacher if with_teacher else {}
@@ -62,9 +66,9 @@ def import_published(
         report.errors |= misfits(student, part, where)
     report.refuse_errors(out)
     report.notices += _notices(student, own_tokenizer, stage)
-    lacks = (MLM_HEAD,) if stage == "retrieval" else ()
+    lacks = TCL.may_lack if stage == "retrieval" else ()
     fill(student, weights.student, str(source), may_lack=lacks, field="source")
-    card = model_card(config, RunFacts(f"a published checkpoint ({stage}), {source.name}"), CARD_TEXTS[kind])
+    card = model_card(config, RunFacts(f"a published checkpoint ({stage}), {source.name}"), kind.card)
     lengths = config.max_tokens, config.max_words
     converted = Pretrained(
         student, own_tokenizer, kind, model, *lengths, card=card, lacks=lacks, teacher=teacher or None
@@ -111,7 +115,7 @@ def _stage(weights: PublishedWeights) -> str:
     """Which training left these weights; fine-tuned retrieval models have no MLM head."""
     if any(name.startswith("networks.") for name in weights.student):
         return "vqa"
-    return "pre-training" if any(name.startswith(MLM_HEAD) for name in weights.student) else "retrieval"
+    return "pre-training" if any(name.startswith(TCL.may_lack) for name in weights.student) else "retrieval"
 
 
 def _notices(student: nn.Module, tokenizer: PreTrainedTokenizerBase, stage: str) -> list[str]:

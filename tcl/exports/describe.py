@@ -1,42 +1,46 @@
 """From the description of an export to its networks, and from networks to a description that needs nothing else."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.export_format import BERT_SIZES, ExportConfig, fetches, write_answers, write_description
 from tcl.checkpoints.run_folder import MODEL
 from tcl.config.model import ModelConfig
-from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.encoders.text_encoder import check_length
-from tcl.models.answer_decoder import answer_decoder_from
-from tcl.models.encoders import build_encoders
-from tcl.objectives.answering import VQANetworks, VQAStudent
-from tcl.objectives.tcl import TCLStudent
+from tcl.exports.kinds import kind_named, parts_of
+from tcl.objectives.kind import Kind
 
 
-def build_student(config: ExportConfig, tokenizer: PreTrainedTokenizerBase) -> TCLStudent | VQAStudent:
-    """The networks of `config`, random, in eval mode. InputError: names or sizes that cannot be built."""
-    encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
-    check_length(config.max_tokens, encoders.text_encoder.bert.config, "source: max_tokens")
-    if config.kind == "tcl":
-        return TCLStudent(encoders, ObjectiveConfig()).eval()
-    decoder = answer_decoder_from(encoders, config.decoder_layers)
-    networks = VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
-    return VQAStudent(networks, objective=None).eval()
+def build_student(config: ExportConfig, tokenizer: PreTrainedTokenizerBase, place: str = "source") -> nn.Module:
+    """The student of `config`, random, in eval mode. InputError, beginning with `place`: an unknown kind, names or
+    sizes that cannot be built."""
+    student = kind_named(config.kind, place).build(config.model, parts_of(config, place), tokenizer)
+    check_length(config.max_tokens, student.averaged.text_encoder.bert.config, f"{place}: max_tokens")
+    return student.eval()
 
 
-def self_contained(model: ModelConfig, student: TCLStudent | VQAStudent) -> ModelConfig:
+def describe(kind: Kind, model: ModelConfig, student: nn.Module, max_tokens: int, max_words: int) -> ExportConfig:
+    """`student`, which was built with `model`, so that it can be built from that alone."""
+    return ExportConfig(
+        kind.name, self_contained(model, student), max_tokens, max_words, asdict(kind.parts_of(student))
+    )
+
+
+def self_contained(model: ModelConfig, student: nn.Module) -> ModelConfig:
     """`model`, with which `student` was built, without references to weights or to configurations on the hub."""
     networks = student.averaged
     image, bert = networks.image_encoder, networks.text_encoder.bert.config
-    fusion_layers = len(networks.fusion_encoder.layers)
+    fusion_layers = len(networks.fusion_encoder.layers) if networks.fusion_encoder is not None else None
     sizes = {name: getattr(bert, name) for name in BERT_SIZES if hasattr(bert, name)}
-    sizes["num_hidden_layers"] += fusion_layers
+    sizes["num_hidden_layers"] += fusion_layers or 0
     overrides = {name: value for name, value in model.image.overrides.items() if not fetches(name)}
     mean, std = tuple(image.mean), tuple(image.std)
-    name = model.image.name if ":" not in model.image.name else image.vit.pretrained_cfg["architecture"]  # hf-hub:...
+    name = (
+        model.image.name if ":" not in model.image.name else image.backbone.pretrained_cfg["architecture"]
+    )  # hf-hub:...
     return replace(
         model,
         image=replace(model.image, name=name, pretrained=False, mean=mean, std=std, overrides=overrides),
@@ -44,9 +48,10 @@ def self_contained(model: ModelConfig, student: TCLStudent | VQAStudent) -> Mode
     )
 
 
-def describe_run(
+def write_model(
+    kind: Kind,
     model: ModelConfig,
-    student: TCLStudent | VQAStudent,
+    student: nn.Module,
     folder: Path,
     *,
     max_tokens: int,
@@ -55,11 +60,7 @@ def describe_run(
 ) -> None:
     """Into the run's `folder`: what its checkpoints can be built from without anything from elsewhere.
 
-    answers: the closed list of VQA; None: there is none.
+    answers: the closed list from which it chooses; None: there is none.
     """
-    decoder_layers = len(student.networks.decoder.layers) if isinstance(student, VQAStudent) else None
-    kind = "tcl" if decoder_layers is None else "vqa"
-    write_description(
-        ExportConfig(kind, self_contained(model, student), max_tokens, max_words, decoder_layers), folder / MODEL
-    )
+    write_description(describe(kind, model, student, max_tokens, max_words), folder / MODEL)
     write_answers(answers, folder)

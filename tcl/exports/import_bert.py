@@ -21,8 +21,9 @@ from tcl.errors import InputError
 from tcl.exports.conversion_report import ConversionReport
 from tcl.exports.convert import misfits, tokenizer_of
 from tcl.exports.describe import build_student, self_contained
-from tcl.exports.model_card import CARD_TEXTS, model_card
+from tcl.exports.model_card import model_card
 from tcl.exports.pretrained import Pretrained, save_pretrained
+from tcl.objectives.tcl import KIND
 
 _IGNORED = {
     "bert.pooler.": "BERT's pooler, which no loss reads",
@@ -44,7 +45,7 @@ def import_bert(
     text_layers = sizes["num_hidden_layers"] - (model.text.fusion_layers or sizes["num_hidden_layers"] // 2)
     own_tokenizer = tokenizer_of(tokenizer or str(source))
     text = replace(model.text, name="bert", pretrained=False, tokenizer=tokenizer or str(source), overrides=sizes)
-    config = ExportConfig("tcl", replace(model, text=text))
+    config = ExportConfig(KIND.name, replace(model, text=text))
     torch.manual_seed(seed)
     student = build_student(config, own_tokenizer)
     weights, report = _map(source, text_layers)
@@ -61,9 +62,9 @@ def import_bert(
     student.load_state_dict(own | weights.student)
     facts = RunFacts(f"a BERT, {source.name}; {report.notices[-1]}")
     config.model = self_contained(config.model, student)
-    card = model_card(config, facts, CARD_TEXTS["tcl"])
+    card = model_card(config, facts, KIND.card)
     save_pretrained(
-        Pretrained(student, own_tokenizer, "tcl", config.model, config.max_tokens, config.max_words, card=card), out
+        Pretrained(student, own_tokenizer, KIND, config.model, config.max_tokens, config.max_words, card=card), out
     )
     report.write(out)
     return report

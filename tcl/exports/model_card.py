@@ -1,43 +1,17 @@
 """The README.md of an export: what the model is, where its weights come from, and what the owner has to fill in."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.run_folder import RunFacts
+from tcl.objectives.kind import CardText
 from tcl.shown import shown
 
 FILL_IN = "to be filled in"
 _PLAIN = re.compile(r"[\w ,;.%()/+-]*")
-
-
-@dataclass(frozen=True)
-class CardText:
-    """What a card says of the kind of model; our own words, which are not escaped."""
-
-    what: str
-    """A sentence: what the networks do."""
-    use: str
-    """Python that loads the model from `folder_or_hub_id`."""
-    pipeline_tag: str | None = None
-    """What the hub calls the task; None: it has no name for it."""
-
-
-CARD_TEXTS = {
-    "tcl": CardText(
-        "Image and text encoders with a shared embedding space, and a fusion encoder that re-ranks pairs.",
-        "from tcl import TCL\n\nmodel = TCL.from_pretrained(folder_or_hub_id)",
-    ),
-    "vqa": CardText(
-        "Image and question are fused, and a decoder writes the answer or ranks those of a closed list.",
-        "from tcl import TCLForVQA\n\nmodel = TCLForVQA.from_pretrained(folder_or_hub_id)",
-        "visual-question-answering",
-    ),
-}
-"""By the kind of an export."""
 
 
 def model_card(config: ExportConfig, facts: RunFacts, text: CardText) -> str:

@@ -12,10 +12,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from huggingface_hub import snapshot_download
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.checkpoint_store import pointed_checkpoint
@@ -31,18 +30,18 @@ from tcl.checkpoints.export_format import (
 )
 from tcl.checkpoints.initial import fill, weights_folder
 from tcl.checkpoints.manifest import MANIFEST
-from tcl.checkpoints.run_folder import config_of_run, facts_of_run, run_folder_of
+from tcl.checkpoints.run_folder import facts_of_run, run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_weights, write_weights
 from tcl.config.model import ModelConfig
 from tcl.data.texts.tokenizer import load_tokenizer
 from tcl.errors import InputError
-from tcl.exports.describe import build_student, self_contained
-from tcl.exports.model_card import CARD_TEXTS, model_card
-from tcl.objectives.answering import VQAStudent
-from tcl.objectives.tcl import TCLStudent
+from tcl.exports.describe import build_student, describe
+from tcl.exports.kinds import kind_named
+from tcl.exports.model_card import model_card
+from tcl.exports.run_model import config_of_run
+from tcl.objectives.kind import Kind
 
 ACCEPTED = "an export, a run's output_dir, a step_* folder, or a hub id"
-MLM_HEAD = "encoders.mlm_head."
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -51,11 +50,11 @@ class Pretrained:
     """A trained model and what is needed to use it. Images are normalised by student.averaged.image_encoder's mean and
     std."""
 
-    student: TCLStudent | VQAStudent
-    """In eval mode, fp32, on the CPU."""
+    student: nn.Module
+    """A `tcl.objectives.objective.Student` in eval mode, fp32, on the CPU."""
     tokenizer: PreTrainedTokenizerBase
-    kind: Literal["tcl", "vqa"]
-    """Which of the two students it is."""
+    kind: Kind
+    """What the student is."""
     model: ModelConfig
     """With which the student can be built again."""
     max_tokens: int
@@ -63,14 +62,14 @@ class Pretrained:
     max_words: int
     """Longest text in words after cleaning."""
     answers: list[str] | None = None
-    """VQA: the closed list from which answers are chosen; None: there is none."""
+    """The closed list from which answers are chosen; None: there is none."""
     card: str = ""
     """The model card, markdown."""
     lacks: tuple[str, ...] = ()
     """Prefixes of the student's parameters that were not in the weights and are random: published retrieval checkpoints
     have no MLM head. They are not saved either."""
     teacher: dict[str, Tensor] | None = None
-    """State of `tcl.models.momentum.Momentum` or `tcl.objectives.answering.AnswerTeacher`, where it was asked for."""
+    """State of its teacher, where it was asked for."""
 
 
 def load_pretrained(source: str, *, revision: str | None = None, with_teacher: bool = False) -> Pretrained:
@@ -100,15 +99,8 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
     """
     if (folder / "checkpoints").exists() or (folder / "student.safetensors").exists():
         raise InputError(f"folder: {folder} belongs to a run; name another one")
-    student = pretrained.student
-    decoder_layers = len(student.networks.decoder.layers) if pretrained.kind == "vqa" else None
-    config = ExportConfig(
-        pretrained.kind,
-        self_contained(pretrained.model, student),
-        pretrained.max_tokens,
-        pretrained.max_words,
-        decoder_layers,
-    )
+    known, student = pretrained, pretrained.student
+    config = describe(known.kind, known.model, student, known.max_tokens, known.max_words)
     check_self_contained(config.model, folder)
     weights = {name: t for name, t in student.state_dict().items() if not name.startswith(pretrained.lacks)}
 
@@ -147,7 +139,7 @@ def _load_checkpoint(folder: Path, with_teacher: bool) -> Pretrained:
         raise InputError(f"source: {folder} lies in no run with a config.yaml; give a run's output_dir or an export")
     config, answers = config_of_run(run)
     loaded = _load(config, folder / "student.safetensors", with_teacher, answers=answers)
-    loaded.card = model_card(config, facts_of_run(run, folder), CARD_TEXTS[config.kind])
+    loaded.card = model_card(config, facts_of_run(run, folder), kind_named(config.kind, "source").card)
     return loaded
 
 
@@ -159,14 +151,14 @@ def _load(
         raise InputError(f"with_teacher: {file.parent} has no {TEACHER}; export the run with its teacher")
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     weights = read_weights(file, "source", ACCEPTED)
+    kind = kind_named(config.kind, "source")
     student = build_student(config, tokenizer)
-    no_mlm_head = config.kind == "tcl" and not any(name.startswith(MLM_HEAD) for name in weights)
-    lacks = (MLM_HEAD,) if no_mlm_head else ()
+    lacks = tuple(part for part in kind.may_lack if not any(name.startswith(part) for name in weights))
     fill(student, weights, str(file), may_lack=lacks, field="source")
     return Pretrained(
         student,
         tokenizer,
-        config.kind,
+        kind,
         config.model,
         config.max_tokens,
         config.max_words,

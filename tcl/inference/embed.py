@@ -7,14 +7,12 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import ImageLike
 from tcl.models.encoders import Encoders
-from tcl.search.match_pairs import split_by_tokens
-from tcl.shown import QUIET_SECONDS
+from tcl.search.embed import embed_texts as embed_in_passes
 
 PASS_TOKENS = EvalConfig.pass_tokens
 """Text tokens in one forward pass, padding included: bounds its memory."""
@@ -50,15 +48,8 @@ def embed_images(
     return torch.cat(features).numpy(), kept
 
 
-@torch.no_grad()
 def embed_texts(encoders: Encoders, input_ids: Tensor, mask: Tensor, hardware: Hardware) -> np.ndarray:
     """Ids and mask [T, L], on the host -> float32 [T, embed_dim], rows of length 1."""
-    lengths = mask.sum(dim=1)
-    features = torch.empty(len(input_ids), encoders.text_proj.out_features)
-    passes = list(split_by_tokens(lengths.argsort(stable=True), lengths, PASS_TOKENS))
-    for some in tqdm(passes, desc="texts", unit="pass", leave=False, delay=QUIET_SECONDS, disable=None):
-        longest = int(lengths[some].max())
-        ids, present = (tensor[some, :longest].to(hardware.device) for tensor in (input_ids, mask))
-        with hardware.autocast():
-            features[some] = encoders.project_text(encoders.text_encoder(ids, present)[:, 0]).cpu()
-    return features.numpy()
+    return embed_in_passes(
+        encoders, input_ids, mask, pass_tokens=PASS_TOKENS, device=hardware.device, autocast=hardware.autocast
+    ).numpy()

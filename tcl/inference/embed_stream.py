@@ -14,7 +14,7 @@ from tcl.data.texts.read_texts import CleanText
 from tcl.data.texts.sample_texts import EMPTY_CAPTION
 from tcl.data.texts.tokenizer import tokenize
 from tcl.inference.embed import embed_images, embed_texts
-from tcl.inference.model import TCL
+from tcl.inference.embedding_model import EmbeddingModel
 from tcl.shown import QUIET_SECONDS
 
 TEXTS_AT_A_TIME = 4096
@@ -33,7 +33,7 @@ class EmbeddedStream:
 
 
 @torch.no_grad()
-def embed_image_stream(model: TCL, batches: Iterable[ImageBatch]) -> EmbeddedStream:
+def embed_image_stream(model: EmbeddingModel, batches: Iterable[ImageBatch]) -> EmbeddedStream:
     """In the order of the images' places, whatever that of the batches is."""
     ids, places, rows, skipped = [], [], [], []
     encoders, hardware = model.student.encoders, model.hardware
@@ -52,7 +52,7 @@ def embed_image_stream(model: TCL, batches: Iterable[ImageBatch]) -> EmbeddedStr
     return EmbeddedStream([ids[i] for i in order], _stack(model, rows, order), skipped)
 
 
-def embed_text_stream(model: TCL, texts: Iterable[CleanText]) -> EmbeddedStream:
+def embed_text_stream(model: EmbeddingModel, texts: Iterable[CleanText]) -> EmbeddedStream:
     """In the order of the texts; what is longer than the model reads is cut."""
     ids, rows, skipped = [], [], []
     with tqdm(desc="texts", unit="", leave=False, delay=QUIET_SECONDS, disable=None) as bar:
@@ -79,7 +79,7 @@ def _chunks(texts: Iterable[CleanText]) -> Iterator[list[CleanText]]:
         yield some
 
 
-def _stack(model: TCL, rows: list[np.ndarray], order: Iterable[int]) -> np.ndarray:
+def _stack(model: EmbeddingModel, rows: list[np.ndarray], order: Iterable[int]) -> np.ndarray:
     """`rows` [b, D] one below the other, in `order`."""
     if not rows:
         return np.empty((0, model.pretrained.model.embed_dim), np.float32)

@@ -2,111 +2,26 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin
 from PIL import Image
 from torch import Tensor
 
-from tcl.data.images.augment import eval_transform
 from tcl.data.texts.tokenizer import words_of
 from tcl.errors import InputError
-from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
-from tcl.inference.embed import ROOM_FOR_TOKENS, Embedded, embed_images, embed_texts
+from tcl.inference.embed import Embedded
+from tcl.inference.embedding_model import EmbeddingModel
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
-from tcl.inference.hardware import Precision, find_hardware
 from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
-from tcl.inference.images import ImageLike, encode_images, list_images, read_image
+from tcl.inference.images import ImageLike, list_images, read_image
 from tcl.inference.match import match_one_to_one, match_probabilities, match_several, read_all_texts
-from tcl.inference.texts import list_texts, tokenize_texts
-from tcl.search.retrieve import Retrieved, check_search, retrieve
+from tcl.inference.texts import list_texts
+from tcl.search.pair_scores import MatchImages
 
 
-class TCL(ModelHubMixin):
-    """A pre-trained or retrieval model, ready to use; `docs/python.md` shows every method.
-
-    Images are paths, bytes, opened files, PIL images, numpy arrays, tensors (tcl.inference.arrays) or lists of them,
-    texts strings or lists of them; n is their number, 1 for a single one. Every method works in batches, shows a
-    progress bar where it takes long, and refuses what it cannot use with tcl.errors.InputError, one line that names it:
-    a path that is no image, more than 100 million pixels, a text without words or with more than 1,000. Texts are
-    cleaned as in training and cut to `pretrained.max_words` words and `pretrained.max_tokens` tokens, with a
-    UserWarning.
-    """
-
-    _hub_mixin_config: dict = {}  # noqa: RUF012  else the mixin would copy the whole model into it
-
-    def __init__(
-        self,
-        pretrained: Pretrained,
-        *,
-        device: str | torch.device | None = None,
-        precision: Precision = "auto",
-        batch_size: int = 32,
-    ):
-        """Arguments as in `from_pretrained`."""
-        if pretrained.kind != "tcl":
-            raise InputError(f"a {pretrained.kind} model is no TCL; load it with TCLForVQA")
-        if batch_size < 1:
-            raise InputError(f"batch_size: {batch_size} is not possible; accepted: 1 or more")
-        self.pretrained = pretrained
-        self.precision = precision
-        self.batch_size = batch_size
-        self.student = pretrained.student.eval()
-        image = self.student.encoders.image_encoder
-        self.transform = eval_transform(pretrained.model.image.image_size, image.mean, image.std)
-        self.to(device)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        revision: str | None = None,
-        device: str | torch.device | None = None,
-        precision: Precision = "auto",
-        batch_size: int = 32,
-    ) -> "TCL":
-        """Load a run's output_dir, one of its checkpoints, an exported folder or a hub id.
-
-        revision: branch, tag or commit on the hub. device: cpu, cuda, cuda:N; None: a GPU where there is one.
-        precision: auto (bf16 autocast where the hardware multiplies bf16 fast), bf16 or fp32. batch_size: images per
-        forward pass, >= 1. InputError: nothing to load there, or arguments out of range.
-        """
-        pretrained = load_pretrained(str(source), revision=revision)
-        return cls(pretrained, device=device, precision=precision, batch_size=batch_size)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """For the mixin's save_pretrained and push_to_hub."""
-        save_pretrained(self.pretrained, save_directory)
-
-    def to(self, device: str | torch.device | None) -> "TCL":
-        """Move to a device, as in `from_pretrained`; returns itself."""
-        self.hardware = find_hardware(device, self.precision)
-        self.student.to(self.hardware.device)
-        return self
-
-    def encode_image(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
-        """Embeddings of images: float32 [n, embed_dim] (256 in the paper's models), rows of length 1."""
-        features, _ = embed_images(self.student.encoders, self._encode(list_images(images)), self.hardware)
-        return features
-
-    def encode_text(self, texts: str | Iterable[str]) -> np.ndarray:
-        """Embeddings of texts: float32 [n, embed_dim], rows of length 1. Its product with images' is their cosine."""
-        return self.embed_texts(texts).features
-
-    def embed_images(self, images: ImageLike | Iterable[ImageLike]) -> Embedded:
-        """Images with their embeddings, as a query or corpus that `retrieve` need not encode again."""
-        listed = list_images(images)
-        encoded = self._encode(listed)
-        features, tokens = embed_images(self.student.encoders, encoded, self.hardware, ROOM_FOR_TOKENS)
-        return Embedded("images", listed, features, tokens)
-
-    def embed_texts(self, texts: str | Iterable[str]) -> Embedded:
-        """Texts with their embeddings, as a query or corpus that `retrieve` need not encode again."""
-        listed = list_texts(texts)
-        return Embedded("texts", listed, embed_texts(self.student.encoders, *self._tokenize(listed), self.hardware))
+class TCL(EmbeddingModel):
+    """A pre-trained or retrieval model, ready to use; `docs/python.md` shows every method."""
 
     def match(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
         """Does each text belong to its image? Probabilities float32 [n], 0 to 1, of n pairs.
@@ -132,38 +47,6 @@ class TCL(ModelHubMixin):
         images, texts = list_images(images), list_texts(texts)
         logits = self._match_several(self._encode(images), texts, [torch.arange(len(texts))] * len(images))
         return match_probabilities(torch.stack(list(logits))).numpy()
-
-    def retrieve(
-        self,
-        query: Embedded | ImageLike | Iterable[ImageLike] | Iterable[str],
-        corpus: Embedded | Iterable[ImageLike] | Iterable[str],
-        k: int,
-        *,
-        candidates: int = 16,
-    ) -> Retrieved:
-        """The k (1 to the corpus's size) best of a corpus for each query: images by text, or texts by image.
-
-        query: strings are texts, PIL images and pathlib.Path images. corpus: of the other kind, there strings may be
-        paths; `embed_images` or `embed_texts` make one to search again and again. ITM orders the `candidates` (>= 1, at
-        least k) best by embedding. Returns ids, cosines and ITM scores, each [n, k], best first; equal ones rank the
-        later id first.
-        InputError: query and corpus of one kind, k or candidates out of range.
-        """
-        query = self._embed_query(query)
-        if not isinstance(corpus, Embedded):
-            corpus = self.embed_texts(corpus) if query.kind == "images" else self.embed_images(corpus)
-        check_search(query, corpus, k, candidates)
-        images, texts = (query, corpus) if query.kind == "images" else (corpus, query)
-
-        def match(
-            image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
-        ) -> Iterator[Tensor]:
-            kept = [images.tokens[i].to(self.hardware.device)[None] for i in image_numbers if i < len(images.tokens)]
-            others = [images.items[i] for i in image_numbers[len(kept) :]]
-            encoded = chain(kept, self._encode(others))
-            return self._match_several(encoded, [texts.items[i] for i in text_numbers], texts_of_image)
-
-        return retrieve(query, corpus, k, candidates, match)
 
     def fill_mask(self, image: ImageLike, text: str, k: int = 5) -> list[list[Guess]]:
         """What may stand in place of each [MASK] of a text about an image, e.g. "a red [MASK] on the left".
@@ -201,30 +84,18 @@ class TCL(ModelHubMixin):
         words = words_of(self.pretrained.tokenizer, ids[0, 1:].tolist())
         return HeatMap(Image.fromarray(shown), words, contributions.unflatten(1, grid).cpu().numpy())
 
-    def _embed_query(self, query: Embedded | ImageLike | Iterable[ImageLike] | Iterable[str]) -> Embedded:
-        if isinstance(query, Embedded):
-            return query
-        if isinstance(query, str):
-            return self.embed_texts(query)
-        listed = list_images(query, "query")
-        strings = [isinstance(one, str) for one in listed]
-        if any(strings) and not all(strings):
-            raise InputError("query: texts (strings) and images (PIL images, pathlib.Path) in one list; give one kind")
-        return self.embed_texts(listed) if all(strings) else self.embed_images(listed)
+    def _second_stage(self, images: Embedded, texts: Embedded) -> MatchImages:
+        """ITM, image by image; tokens that were kept are not encoded again."""
 
-    def _encode(self, images: Sequence[ImageLike], name: str = "images") -> Iterator[Tensor]:
-        return encode_images(
-            self.student.encoders.image_encoder,
-            self.transform,
-            images,
-            batch_size=self.batch_size,
-            hardware=self.hardware,
-            name=name,
-        )
+        def match(
+            image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
+        ) -> Iterator[Tensor]:
+            kept = [images.tokens[i].to(self.hardware.device)[None] for i in image_numbers if i < len(images.tokens)]
+            others = [images.items[i] for i in image_numbers[len(kept) :]]
+            encoded = chain(kept, self._encode(others))
+            return self._match_several(encoded, [texts.items[i] for i in text_numbers], texts_of_image)
 
-    def _tokenize(self, texts: Sequence[str], name: str = "texts") -> tuple[Tensor, Tensor]:
-        known = self.pretrained
-        return tokenize_texts(texts, known.tokenizer, max_words=known.max_words, max_tokens=known.max_tokens, name=name)
+        return match
 
     def _match_several(
         self, encoded: Iterable[Tensor], texts: Sequence[str], texts_of_image: Sequence[Tensor]

@@ -2,21 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import overload
 
 import torch
-from huggingface_hub import ModelHubMixin
 from tqdm import tqdm
 
-from tcl.data.images.augment import eval_transform
 from tcl.data.texts.question import tokenize_answers
 from tcl.errors import InputError
 from tcl.evaluation.answering import AnswerList, choose_answers, write_answers
-from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.inference.candidate_answers import list_candidates, tokenize_candidates
-from tcl.inference.hardware import Precision, find_hardware
 from tcl.inference.images import ImageLike, list_images, read_pixels
+from tcl.inference.loaded_model import LoadedModel
 from tcl.inference.texts import list_texts, tokenize_texts
 from tcl.models.fusion_encoder import KeysValues
 from tcl.shown import QUIET_SECONDS
@@ -26,62 +22,12 @@ Answer = Callable[[list[KeysValues]], list[str]]
 """What the decoder sees of some questions -> their answers."""
 
 
-class TCLForVQA(ModelHubMixin):
+class TCLForVQA(LoadedModel):
     """A model fine-tuned on visual question answering, ready to use; `docs/python.md` shows it.
 
     Images are what they are to tcl.TCL. What cannot be used is refused with tcl.errors.InputError, one line that names
     it, as by tcl.TCL; questions are cleaned and cut as there.
     """
-
-    _hub_mixin_config: dict = {}  # noqa: RUF012  else the mixin would copy the whole model into it
-
-    def __init__(
-        self,
-        pretrained: Pretrained,
-        *,
-        device: str | torch.device | None = None,
-        precision: Precision = "auto",
-        batch_size: int = 32,
-    ):
-        """Arguments as in `from_pretrained`."""
-        if pretrained.kind != "vqa":
-            raise InputError(f"a {pretrained.kind} model answers no questions; load it with TCL")
-        if batch_size < 1:
-            raise InputError(f"batch_size: {batch_size} is not possible; accepted: 1 or more")
-        self.pretrained = pretrained
-        self.precision = precision
-        self.batch_size = batch_size
-        self.student = pretrained.student.eval()
-        image = self.student.networks.image_encoder
-        self.transform = eval_transform(pretrained.model.image.image_size, image.mean, image.std)
-        self.to(device)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        revision: str | None = None,
-        device: str | torch.device | None = None,
-        precision: Precision = "auto",
-        batch_size: int = 32,
-    ) -> "TCLForVQA":
-        """Load a VQA run's output_dir, one of its checkpoints, an exported folder or a hub id.
-
-        Arguments and errors as of `tcl.TCL.from_pretrained`; batch_size counts questions.
-        """
-        pretrained = load_pretrained(str(source), revision=revision)
-        return cls(pretrained, device=device, precision=precision, batch_size=batch_size)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """For the mixin's save_pretrained and push_to_hub."""
-        save_pretrained(self.pretrained, save_directory)
-
-    def to(self, device: str | torch.device | None) -> "TCLForVQA":
-        """Move to a device, as in `from_pretrained`; returns itself."""
-        self.hardware = find_hardware(device, self.precision)
-        self.student.to(self.hardware.device)
-        return self
 
     @overload
     def answer(self, image: ImageLike, question: str, candidates: Iterable[str] | None = None) -> str: ...

@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tcl.losses.learned import LossParameter
+
+TEMPERATURE = LossParameter(0.001, 0.5)
+"""What all contrastive losses divide similarities by."""
+
 Candidates = tuple[Tensor, ...]
 """Parts [C_i, D] without gradient, C candidates in all."""
 

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+ACCURACY_PRIOR = 2 / 3
+"""Accuracy of always answering "no match": one pair in three matches."""
+
 LEFT_OUT = -100
 """Label of a pair that does not count: its row had no allowed negative."""
 

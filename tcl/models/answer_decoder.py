@@ -22,6 +22,7 @@ class AnswerDecoder(nn.Module):
     def __init__(self, embeddings: nn.Module, layers: list[FusionLayer], head: MLMHead):
         super().__init__()
         self.embeddings = embeddings
+        self.width: int = embeddings.word_embeddings.embedding_dim
         self.layers = nn.ModuleList(layers)
         self.head = head
 

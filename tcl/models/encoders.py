@@ -1,10 +1,13 @@
 """The networks that student and teacher have in common: the student trains them, the teacher averages them."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcl.config.model import ModelConfig
-from tcl.encoders.image_encoder import ImageEncoder, build_image_encoder
+from tcl.data.texts.texts import Texts
+from tcl.encoders.build_image_encoder import build_image_encoder
+from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
 from tcl.errors import InputError
 from tcl.models.fusion_encoder import FusionEncoder, fusion_encoder_from_bert
@@ -12,14 +15,14 @@ from tcl.models.mlm_head import MLMHead, mlm_head_from
 
 
 class Encoders(nn.Module):
-    """Image, text and fusion encoders with the two projections and the MLM head."""
+    """Image and text encoders with their projections, and where pairs are fused a fusion encoder and the MLM head."""
 
     def __init__(
         self,
         image_encoder: ImageEncoder,
         text_encoder: TextEncoder,
-        fusion_encoder: FusionEncoder,
-        mlm_head: MLMHead,
+        fusion_encoder: FusionEncoder | None,
+        mlm_head: MLMHead | None,
         embed_dim: int,
     ):
         super().__init__()
@@ -37,6 +40,17 @@ class Encoders(nn.Module):
     def project_text(self, tokens: Tensor) -> Tensor:
         """[..., text width] -> unit vectors [..., embed_dim]: g for [CLS], local features for the other tokens."""
         return F.normalize(self.text_proj(tokens).float(), dim=-1)
+
+    def encode_texts(self, texts: Texts, *, plain: bool = True, masked: bool) -> tuple[Tensor, Tensor]:
+        """Tokens [B, L, width] of the texts as they are and as they are masked; [0, L, width] of what is not asked for.
+
+        One of the two at least is asked for.
+        """
+        if not masked or not plain:
+            tokens = self.text_encoder(texts.ids if plain else texts.masked.ids, texts.mask)
+            return (tokens, tokens[:0]) if plain else (tokens[:0], tokens)
+        ids = torch.cat([texts.ids, texts.masked.ids])
+        return self.text_encoder(ids, texts.mask.repeat(2, 1)).chunk(2)
 
     def predict_tokens(self, fused: Tensor, positions: Tensor) -> Tensor:
         """Vocabulary logits at the masked positions only.
@@ -69,3 +83,11 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
         mlm_head=mlm_head_from(masked_lm),
         embed_dim=config.embed_dim,
     )
+
+
+def build_towers(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:
+    """As `build_encoders`, without a fusion encoder: all layers of the text model are the text encoder's."""
+    image_encoder = build_image_encoder(config.image)
+    masked_lm = load_masked_lm(config.text, vocab_size, pad_id)
+    text_encoder = lower_layers(masked_lm, len(masked_lm.base_model.encoder.layer))
+    return Encoders(image_encoder, text_encoder, fusion_encoder=None, mlm_head=None, embed_dim=config.embed_dim)

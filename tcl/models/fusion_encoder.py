@@ -140,7 +140,12 @@ class FusionEncoder(nn.Module):
     def __init__(self, layers: int, image_width: int, config: PreTrainedConfig):
         super().__init__()
         self.layers = nn.ModuleList(FusionLayer(image_width, config) for _ in range(layers))
+        self.width: int = config.hidden_size
         self.activation_checkpointing = False
+
+    def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
+        """Compute layers again in the backward pass? Attention stays as it is."""
+        self.activation_checkpointing = activation_checkpointing
 
     def image_keys_values(self, image_tokens: Tensor, mask: Tensor | None = None) -> list[KeysValues]:
         """[I, N, image width] -> keys and values of each image for every layer. mask [I, N] (1 token, 0 padding)."""

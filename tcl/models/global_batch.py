@@ -10,6 +10,8 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from tcl.data.batch import Batch
+from tcl.data.texts.masking import MaskedText
+from tcl.data.texts.texts import Texts
 
 
 def world() -> tuple[int, int]:
@@ -30,6 +32,12 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(gathered)
 
 
+def gather_rows_with_gradient(rows: Tensor) -> Tensor:
+    """As `gather_rows`; each process' gradient is the sum of what all make of its rows."""
+    _, processes = world()
+    return rows if processes == 1 else _Gather.apply(rows)
+
+
 def mean_over_processes(value: float, device: torch.device) -> Tensor:
     """The mean of a number over the processes, scalar float64."""
     _, processes = world()
@@ -44,21 +52,20 @@ def pad_to_longest(batch: Batch) -> Batch:
     _, processes = world()
     if processes == 1:
         return batch
-    L = batch.input_ids.shape[1]
-    longest = torch.tensor(L, device=batch.input_ids.device)
+    texts = batch.inputs["text"]
+    L = texts.ids.shape[1]
+    longest = torch.tensor(L, device=texts.ids.device)
     distributed.all_reduce(longest, distributed.ReduceOp.MAX)
     longest = int(longest)
 
     def pad(ids: Tensor) -> Tensor:
         return F.pad(ids, (0, longest - L))
 
-    return replace(
-        batch,
-        input_ids=pad(batch.input_ids),
-        attention_mask=pad(batch.attention_mask),
-        masked_ids=pad(batch.masked_ids),
-        mask_positions=batch.mask_positions // L * longest + batch.mask_positions % L,
-    )
+    masked = texts.masked
+    if masked is not None:
+        positions = masked.positions // L * longest + masked.positions % L
+        masked = MaskedText(pad(masked.ids), positions, masked.labels)
+    return replace(batch, inputs=batch.inputs | {"text": Texts(pad(texts.ids), pad(texts.mask), masked)})
 
 
 def fetch_rows(rows: Tensor, index: Tensor) -> Tensor:
@@ -80,6 +87,19 @@ def fetch_rows(rows: Tensor, index: Tensor) -> Tensor:
     requests = _Exchange.apply(index[by_owner], received, sent)
     fetched = _Exchange.apply(rows[requests % B], sent, received)
     return fetched[by_owner.argsort()]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor) -> Tensor:
+        return gather_rows(rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        rank, processes = world()
+        gradient = gradient.contiguous()
+        distributed.all_reduce(gradient)
+        return gradient.chunk(processes)[rank]
 
 
 class _Exchange(torch.autograd.Function):

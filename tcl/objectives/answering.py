@@ -1,20 +1,19 @@
 """Visual question answering: image and question are fused, a decoder writes the answer (ALBEF section 3.5)."""
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tcl.data.batch import QuestionBatch
+from tcl.data.batch import Batch
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder
 from tcl.losses.answer import answer_generation
 from tcl.models.answer_decoder import AnswerDecoder
 from tcl.models.fusion_encoder import FusionEncoder, KeysValues
-from tcl.models.momentum import follow
+from tcl.models.momentum import follow, momentum_copy
+from tcl.objectives.objective import Losses
 
 
 class VQANetworks(nn.Module):
@@ -47,21 +46,12 @@ class VQANetworks(nn.Module):
         fused = self.fusion_encoder(text, attention_mask, keys_values)
         return self.decoder.question_keys_values(fused, attention_mask)
 
-    def answer_logits(self, batch: QuestionBatch) -> Tensor:
-        """Vocabulary logits [M, vocabulary] at batch.target_positions."""
-        questions = self.read_questions(batch.image, batch.input_ids, batch.attention_mask)
-        states, _ = self.decoder(batch.answer_ids, questions, batch.question_index)
-        return self.decoder.logits(states.flatten(0, 1).index_select(0, batch.target_positions))
-
-
-class VQALosses(NamedTuple):
-    """The one loss of a forward pass."""
-
-    answer: Tensor
-
-    def total(self, objective: object) -> Tensor:
-        """There is nothing to weigh."""
-        return self.answer
+    def answer_logits(self, batch: Batch) -> Tensor:
+        """Vocabulary logits [M, vocabulary] at the target positions of the answers."""
+        image, text, answers = (batch.inputs[name] for name in ("image", "text", "answer"))
+        questions = self.read_questions(image.view, text.ids, text.mask)
+        states, _ = self.decoder(answers.ids, questions, answers.question_index)
+        return self.decoder.logits(states.flatten(0, 1).index_select(0, answers.target_positions))
 
 
 @dataclass
@@ -73,35 +63,34 @@ class AnswerTargets:
     alpha: float
     """Share of the soft targets, 0 to 1."""
 
-    def to_enqueue(self, B: int) -> tuple[Tensor, ...]:
+    def to_enqueue(self, B: int) -> dict[str, Tensor]:
         """VQA has no queue."""
-        return ()
+        return {}
 
 
 class VQAStudent(nn.Module):
-    """The student: one forward call per step gives the loss. `objective` is the configuration's."""
+    """The student: one forward call per step gives the loss."""
 
-    temperature = None
+    loss_parameters = {}  # noqa: RUF012
 
-    def __init__(self, networks: VQANetworks, objective: object):
+    def __init__(self, networks: VQANetworks):
         super().__init__()
         self.networks = networks
-        self.objective = objective
 
     @property
     def averaged(self) -> VQANetworks:
         """The part that the teacher follows."""
         return self.networks
 
-    def forward(self, batch: QuestionBatch, targets: AnswerTargets) -> VQALosses:
+    def forward(self, batch: Batch, targets: AnswerTargets) -> Losses:
         """The loss of `batch`."""
-        logits = self.networks.answer_logits(batch)
-        weights = batch.answer_weights[batch.target_positions // batch.answer_ids.shape[1]]
+        logits, answers = self.networks.answer_logits(batch), batch.inputs["answer"]
+        weights = answers.weights[answers.target_positions // answers.ids.shape[1]]
         with torch.autocast(logits.device.type, enabled=False):  # the loss is fp32
             loss = answer_generation(
-                logits, batch.target_ids, weights, targets.probabilities, targets.alpha, len(batch)
+                logits, answers.target_ids, weights, targets.probabilities, targets.alpha, len(batch)
             )
-        return VQALosses(loss)
+        return Losses({"answer": loss}, {}, loss)
 
 
 class AnswerTeacher(nn.Module):
@@ -109,10 +98,10 @@ class AnswerTeacher(nn.Module):
 
     def __init__(self, student: VQANetworks, momentum: float):
         super().__init__()
-        self.networks = copy.deepcopy(student).requires_grad_(False)
+        self.networks = momentum_copy(student)
         self.momentum = momentum
 
-    def align(self, batch: QuestionBatch) -> QuestionBatch:
+    def align(self, batch: Batch) -> Batch:
         """Processes share nothing."""
         return batch
 
@@ -121,11 +110,11 @@ class AnswerTeacher(nn.Module):
         follow(self.networks, student, self.momentum)
 
     @torch.no_grad()
-    def forward(self, batch: QuestionBatch, temperature: None, alpha: float) -> AnswerTargets:
+    def forward(self, batch: Batch, learned: dict[str, Tensor], alpha: float) -> AnswerTargets:
         """Soft labels for `batch`, none where alpha (0 to 1) is 0."""
         if alpha == 0:
             return AnswerTargets(None, alpha)
         return AnswerTargets(self.networks.answer_logits(batch).float().softmax(dim=-1), alpha)
 
-    def enqueue(self) -> None:
+    def enqueue(self, rows: dict[str, Tensor]) -> None:
         """VQA has no queue."""

@@ -1,59 +1,34 @@
 """The student: the online networks and the five losses of a training step (TCL, Yang et al., CVPR 2022)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
-from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.config.model import ModelConfig
+from tcl.config.tcl_objective import ObjectiveConfig, check_objective
 from tcl.data.batch import Batch
 from tcl.losses.cma import cross_modal_alignment
+from tcl.losses.contrast import TEMPERATURE
 from tcl.losses.imc import intra_modal_contrast
-from tcl.losses.itm import draw_negatives, image_text_matching, matching_labels, negative_weights
+from tcl.losses.itm import ACCURACY_PRIOR, draw_negatives, image_text_matching, matching_labels, negative_weights
 from tcl.losses.lmi import local_mutual_information
 from tcl.losses.mlm import masked_language_modelling
-from tcl.models.encoders import Encoders
+from tcl.models.encoders import Encoders, build_encoders
 from tcl.models.global_batch import fetch_rows
-from tcl.models.momentum import Targets
-
-TEMPERATURE_RANGE = (0.001, 0.5)
-
-
-class Losses(NamedTuple):
-    """Scalars of one forward pass; a loss whose weight is 0 is None. A tuple, into which DeepSpeed's hooks can see."""
-
-    i2t: Tensor | None = None
-    t2i: Tensor | None = None
-    imc_image: Tensor | None = None
-    imc_text: Tensor | None = None
-    lmi_image: Tensor | None = None
-    lmi_text: Tensor | None = None
-    itm: Tensor | None = None
-    mlm: Tensor | None = None
-    itm_accuracy: Tensor | None = None
-    """Share of ITM pairs told right. Always answering "no match" gives 2/3."""
-
-    def total(self, objective: ObjectiveConfig) -> Tensor:
-        """(cma (i2t + t2i) + imc (image + text) + lmi (image + text)) / 6 + itm + mlm, each times its weight."""
-        weighted = [
-            (objective.cma_weight / 6, self.i2t),
-            (objective.cma_weight / 6, self.t2i),
-            (objective.imc_weight / 6, self.imc_image),
-            (objective.imc_weight / 6, self.imc_text),
-            (objective.lmi_weight / 6, self.lmi_image),
-            (objective.lmi_weight / 6, self.lmi_text),
-            (objective.itm_weight, self.itm),
-            (objective.mlm_weight, self.mlm),
-        ]
-        return sum(weight * loss for weight, loss in weighted if loss is not None)
+from tcl.objectives.kind import CardText, Kind
+from tcl.objectives.objective import Losses, weighted
+from tcl.objectives.pair_objective import PairObjective
+from tcl.objectives.tcl_memory import pair_activation_bytes
+from tcl.objectives.tcl_teacher import TCLTargets, TCLTeacher
 
 
 @dataclass
 class Negatives:
     """The draw of hard negatives in a batch, each [B]; `valid_*` bool is False where a row had none to draw.
 
-    An index is that of a row of the first part of `Targets.image_candidates`: in the batch of this process, or of all.
+    An index is that of a row of the first part of `TCLTargets.candidates`: in the batch of this process, or of all.
     """
 
     images: Tensor
@@ -64,8 +39,17 @@ class Negatives:
     valid_texts: Tensor
 
 
+def loss_weights(objective: ObjectiveConfig) -> dict[str, float]:
+    """By loss: the six of the alignment layer count as their mean (TCL, equation 7)."""
+    aligned = {"cma": ("i2t", "t2i"), "imc": ("imc_image", "imc_text"), "lmi": ("lmi_image", "lmi_text")}
+    weights = {one: getattr(objective, f"{name}_weight") / 6 for name, both in aligned.items() for one in both}
+    return weights | {"itm": objective.itm_weight, "mlm": objective.mlm_weight}
+
+
 class TCLStudent(nn.Module):
     """The trained networks. One forward call per step gives all losses, so that DDP and DeepSpeed hooks fire once."""
+
+    loss_parameters = {"temperature": TEMPERATURE}  # noqa: RUF012
 
     def __init__(self, encoders: Encoders, objective: ObjectiveConfig):
         super().__init__()
@@ -77,68 +61,70 @@ class TCLStudent(nn.Module):
 
     def _freeze_what_no_loss_reads(self) -> None:
         # DDP waits for the gradient of every trainable parameter.
-        weights = self.objective
-        contrast = weights.cma_weight + weights.imc_weight + weights.lmi_weight > 0
-        fusion = weights.itm_weight + weights.mlm_weight > 0
-        self.encoders.vision_proj.requires_grad_(contrast)
-        self.encoders.text_proj.requires_grad_(contrast)
-        self.temperature.requires_grad_(contrast)
-        self.encoders.fusion_encoder.requires_grad_(fusion)
-        self.encoders.mlm_head.requires_grad_(weights.mlm_weight > 0)
-        self.itm_head.requires_grad_(weights.itm_weight > 0)
+        contrasts, weights = self.objective.contrasts, self.objective
+        for part, is_read in (
+            (self.encoders.vision_proj, contrasts),
+            (self.encoders.text_proj, contrasts),
+            (self.temperature, contrasts),
+            (self.encoders.fusion_encoder, weights.itm_weight + weights.mlm_weight > 0),
+            (self.encoders.mlm_head, weights.mlm_weight > 0),
+            (self.itm_head, weights.itm_weight > 0),
+        ):
+            part.requires_grad_(is_read)
 
     @property
     def averaged(self) -> Encoders:
         """The part that the teacher follows."""
         return self.encoders
 
-    def forward(self, batch: Batch, targets: Targets, negatives: Negatives | None = None) -> Losses:
+    def forward(self, batch: Batch, targets: TCLTargets, negatives: Negatives | None = None) -> Losses:
         """All losses of `batch`. `negatives` replaces the draw of ITM negatives (to repeat a recorded step)."""
-        encoders, weights, first = self.encoders, self.objective, targets.first
-        image_tokens = encoders.image_encoder(batch.image)
-        text_tokens, masked_tokens = self.encode_texts(batch)
-        image_feature = encoders.project_image(image_tokens[:, 0])
-        text_feature = encoders.project_text(text_tokens[:, 0])
-
-        losses: dict[str, Tensor] = {}
-        fuses = weights.itm_weight + weights.mlm_weight > 0
-        with torch.autocast(image_feature.device.type, enabled=False):  # the losses are fp32
-            tau, images, texts = self.temperature, targets.image_candidates, targets.text_candidates
-            if weights.cma_weight > 0:
-                losses["i2t"] = cross_modal_alignment(image_feature, targets.i2t, texts, tau)
-                losses["t2i"] = cross_modal_alignment(text_feature, targets.t2i, images, tau)
-            if weights.imc_weight > 0:
-                losses["imc_image"] = intra_modal_contrast(image_feature, targets.image_positives, images, tau)
-                losses["imc_text"] = intra_modal_contrast(text_feature, targets.text_positives, texts, tau)
-            if weights.lmi_weight > 0:
-                losses["lmi_image"] = local_mutual_information(image_feature, targets.image_locals, tau, first=first)
-                losses["lmi_text"] = local_mutual_information(
-                    text_feature, targets.text_locals, tau, targets.text_locals_mask, first
-                )
-            if fuses and negatives is None:
-                i2t_logits, t2i_logits = image_feature @ texts[0].T / tau, text_feature @ images[0].T / tau
-                negatives = draw_batch_negatives(i2t_logits, t2i_logits, first, targets.batch_ids)
-        if not fuses:
-            return Losses(**losses)
-
-        pairs, fused_masked = self.fuse(image_tokens, text_tokens, masked_tokens, batch.attention_mask, negatives)
-        if weights.itm_weight > 0:
+        encoders, objective, texts = self.encoders, self.objective, batch.inputs["text"]
+        image_tokens = encoders.image_encoder(batch.inputs["image"].view)
+        text_tokens, masked_tokens = targets.text_tokens or encoders.encode_texts(
+            texts, plain=objective.embeds, masked=objective.mlm_weight > 0
+        )
+        each: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        if objective.embeds:
+            image, text = encoders.project_image(image_tokens[:, 0]), encoders.project_text(text_tokens[:, 0])
+            with torch.autocast(image.device.type, enabled=False):  # the losses are fp32
+                each |= self._contrasts(image, text, targets)
+                if objective.itm_weight > 0 and negatives is None:
+                    images, others = targets.candidates["image"][0], targets.candidates["text"][0]
+                    logits = image @ others.T / self.temperature, text @ images.T / self.temperature
+                    negatives = draw_batch_negatives(*logits, targets.first, targets.batch_ids)
+        if objective.itm_weight > 0:
+            pairs, fused = self.fuse(image_tokens, text_tokens, masked_tokens, texts.mask, negatives)
             labels = matching_labels(len(batch), negatives.valid_images, negatives.valid_texts)
-            losses["itm"], losses["itm_accuracy"] = image_text_matching(self.itm_head(pairs), labels)
-        if weights.mlm_weight > 0:
-            logits = encoders.predict_tokens(fused_masked, batch.mask_positions)
-            losses["mlm"] = masked_language_modelling(
-                logits, batch.mask_labels, targets.mlm_logits, targets.alpha, targets.mlm_count
+            each["itm"], metrics["itm_accuracy"] = image_text_matching(self.itm_head(pairs), labels)
+            metrics["itm_prior"] = torch.full_like(metrics["itm_accuracy"], ACCURACY_PRIOR)
+        elif objective.mlm_weight > 0:
+            keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
+            fused = encoders.fusion_encoder(masked_tokens, texts.mask, keys_values)
+        if objective.mlm_weight > 0:
+            logits = encoders.predict_tokens(fused, texts.masked.positions)
+            each["mlm"] = masked_language_modelling(
+                logits, texts.masked.labels, targets.mlm_logits, targets.alpha, targets.mlm_count
             )
-        return Losses(**losses)
+        return weighted(each, loss_weights(objective), metrics)
 
-    def encode_texts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Tokens of the texts [B, L, width], and of the same texts masked, none [0, L, width] where MLM is left out."""
-        if self.objective.mlm_weight == 0:
-            tokens = self.encoders.text_encoder(batch.input_ids, batch.attention_mask)
-            return tokens, tokens[:0]
-        ids = torch.cat([batch.input_ids, batch.masked_ids])
-        return self.encoders.text_encoder(ids, batch.attention_mask.repeat(2, 1)).chunk(2)
+    def _contrasts(self, image: Tensor, text: Tensor, targets: TCLTargets) -> dict[str, Tensor]:
+        """CMA, IMC and LMI of features [B, D]."""
+        objective, tau, first = self.objective, self.temperature, targets.first
+        candidates, own, parts = targets.candidates, targets.positives, targets.local_features
+        each: dict[str, Tensor] = {}
+        if objective.cma_weight > 0:
+            each["i2t"] = cross_modal_alignment(image, targets.expected["text"], candidates["text"], tau)
+            each["t2i"] = cross_modal_alignment(text, targets.expected["image"], candidates["image"], tau)
+        if objective.imc_weight > 0:
+            each["imc_image"] = intra_modal_contrast(image, own["image"], candidates["image"], tau)
+            each["imc_text"] = intra_modal_contrast(text, own["text"], candidates["text"], tau)
+        if objective.lmi_weight > 0:
+            mask = targets.text_locals_mask
+            each["lmi_image"] = local_mutual_information(image, parts["image"], tau, first=first)
+            each["lmi_text"] = local_mutual_information(text, parts["text"], tau, mask, first)
+        return each
 
     def fuse(
         self,
@@ -193,3 +179,38 @@ def draw_batch_negatives(
     texts, valid_texts = draw_negatives(negative_weights(i2t_logits, allowed))
     images, valid_images = draw_negatives(negative_weights(t2i_logits, allowed))
     return Negatives(images, texts, valid_images, valid_texts)
+
+
+def build_student(model: ModelConfig, objective: ObjectiveConfig, tokenizer: PreTrainedTokenizerBase) -> TCLStudent:
+    """Random or pre-trained networks, as `model` says. InputError: they cannot be built."""
+    return TCLStudent(build_encoders(model, len(tokenizer), tokenizer.pad_token_id), objective)
+
+
+KIND = Kind(
+    name="tcl",
+    build=lambda model, parts, tokenizer: build_student(model, ObjectiveConfig(), tokenizer),
+    opened_by="tcl.inference.model:TCL",
+    card=CardText(
+        what="Image and text encoders with a shared embedding space, and a fusion encoder that re-ranks pairs.",
+        use="from tcl import TCL\n\nmodel = TCL.from_pretrained(folder_or_hub_id)",
+    ),
+    may_lack=("encoders.mlm_head.",),  # as published retrieval checkpoints are
+)
+
+OBJECTIVE = PairObjective(
+    kind=KIND,
+    Config=ObjectiveConfig,
+    check=check_objective,
+    build_student=build_student,
+    build_teacher=lambda student, model, seed, named_ids: TCLTeacher(
+        student.encoders, student.objective, model.lmi_regions, seed, named_ids
+    ),
+    activation_bytes=lambda student, objective, sizes: pair_activation_bytes(student.encoders, objective, sizes),
+    matches=True,
+    two_views=True,
+    masked_share=lambda objective: objective.mlm_probability if objective.mlm_weight > 0 else 0.0,
+    distillation=lambda objective: objective,
+    notices=lambda objective: [
+        f"negatives: {'of all processes' if objective.global_negatives else 'of each process its own'}"
+    ],
+)

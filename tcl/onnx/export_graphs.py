@@ -28,6 +28,7 @@ from tcl.checkpoints.manifest import MANIFEST, verify, write_manifest
 from tcl.errors import InputError
 from tcl.exports.describe import self_contained
 from tcl.exports.pretrained import Pretrained
+from tcl.objectives.tcl import KIND
 from tcl.onnx.graphs import trace
 from tcl.onnx.optional_package import import_optional
 
@@ -44,8 +45,8 @@ def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> 
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         import_optional(package, "onnx")
-    if pretrained.kind != "tcl":
-        raise InputError(f"source: a {pretrained.kind} model; accepted: a pre-trained or a retrieval model")
+    if pretrained.kind is not KIND:
+        raise InputError(f"source: a {pretrained.kind.name} model; accepted: a pre-trained or a retrieval model")
     if is_export(folder) or (folder / "checkpoints").exists() or (folder / "student.safetensors").exists():
         raise InputError(f"out: {folder} belongs to a run or an export; name another folder")
     model = self_contained(pretrained.model, pretrained.student)
@@ -56,7 +57,7 @@ def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> 
         (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder cannot be loaded
         (folder / MANIFEST).unlink(missing_ok=True)
         pretrained.tokenizer.save_pretrained(folder)
-        write_config(ExportConfig("tcl", model, pretrained.max_tokens, pretrained.max_words), folder)
+        write_config(ExportConfig(KIND.name, model, pretrained.max_tokens, pretrained.max_words), folder)
         for name, program in programs.items():
             graph_file(folder, name, int8=True).unlink(missing_ok=True)
             program.save(graph_file(folder, name, int8=False))

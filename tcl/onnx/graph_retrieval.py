@@ -1,6 +1,7 @@
 """Two-stage retrieval in onnxruntime, on the CPU: the ranking of tcl.evaluation.retrieval, every pair on its own."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,30 +13,36 @@ from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.data.texts.tokenizer import tokenize
 from tcl.evaluation.decoded_images import decoded_batches
-from tcl.evaluation.recall import rank_metrics
+from tcl.evaluation.retrieval import RetrievalResult, retrieval_result
 from tcl.onnx.towers import OnnxTowers
-from tcl.search.candidates import rank_again, rank_by_embedding, relevance
-from tcl.search.pair_scores import match_each_pair
+from tcl.search.pair_scores import image_by_image, match_once, pairs_of_images, pairs_of_texts
+from tcl.search.rescore import Rescore
+from tcl.search.two_stage import both_directions, search
 
 BATCH = 32
 """Images, texts or pairs in one call of a graph."""
 
 
 def onnx_recalls(towers: OnnxTowers, data: RetrievalSet, rerank_k: int) -> dict[str, float]:
-    """What `rank_metrics` reports, from the embeddings, and with the prefix rerank_ after ITM.
+    """The metrics of `onnx_retrieval`."""
+    return onnx_retrieval(towers, data, rerank_k).metrics
 
-    rerank_k: candidates of each query that ITM orders, >= 1; as many as there are, where they are fewer.
+
+def onnx_retrieval(
+    towers: OnnxTowers,
+    data: RetrievalSet,
+    rerank_k: int,
+    *,
+    rescore: tuple[Rescore | None, Rescore | None] = (None, None),
+) -> RetrievalResult:
+    """As `evaluate_retrieval`.
+
+    rerank_k: candidates of each query that ITM orders, >= 1; as many as there are, where they are fewer. InputError:
+    scores of `rescore` that cannot be ranked.
     """
-    count, captions = len(data.images), len(data.captions)
-    image_features = torch.cat([features for _, features in _encode_images(towers, data, range(count))])
+    every = range(len(data.images))
+    image_features = torch.cat([features for _, features in _encode_images(towers, data, every)])
     text_tokens, text_features = _encode_texts(towers, data.captions)
-    of_images, of_captions = torch.tensor(data.pairs).T
-    captions_of = relevance(of_images, of_captions, count)
-    images_of = relevance(of_captions, of_images, captions)
-    of_image, of_caption = min(rerank_k, captions), min(rerank_k, count)
-    by_image = rank_by_embedding(image_features, text_features, captions_of, of_image)
-    by_caption = rank_by_embedding(text_features, image_features, images_of, of_caption)
-    metrics = rank_metrics(by_image.ranks, by_caption.ranks)
 
     def match(
         image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
@@ -44,18 +51,12 @@ def onnx_recalls(towers: OnnxTowers, data: RetrievalSet, rerank_k: int) -> dict[
         for tokens, texts in zip(images, texts_of_image, strict=True):
             yield _match_image(towers, tokens, [text_tokens[text_numbers[text]] for text in texts.tolist()])
 
-    images_queried = torch.arange(count).repeat_interleave(of_image)
-    captions_queried = torch.arange(captions).repeat_interleave(of_caption)
-    scores = match_each_pair(
-        torch.cat([images_queried, by_caption.candidates.flatten()]),
-        torch.cat([by_image.candidates.flatten(), captions_queried]),
-        match,
-    )
-    image_scores, caption_scores = scores.split([count * of_image, captions * of_caption])
-    by_image = rank_again(by_image, image_scores.view(count, of_image), captions_of, captions)
-    by_caption = rank_again(by_caption, caption_scores.view(captions, of_caption), images_of, count)
-    reranked = rank_metrics(by_image.ranks, by_caption.ranks)
-    return metrics | {f"rerank_{name}": value for name, value in reranked.items()}
+    def match_candidates(captions_of_images: Tensor, images_of_captions: Tensor) -> tuple[Tensor, ...]:
+        wanted = [pairs_of_images(captions_of_images), pairs_of_texts(images_of_captions)]
+        return match_once(wanted, partial(image_by_image, match=match))
+
+    searches = both_directions(image_features, text_features, data.pairs, rescore)
+    return retrieval_result(*search(searches, rerank_k, match_candidates))
 
 
 def _encode_images(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tcl.search.rescore import Rescore, rescored
+
 QUERIES_AT_A_TIME = 256
 
 
@@ -36,43 +38,47 @@ class Ranked:
     candidates: Tensor
     """[Q, k] int64."""
     scores: Tensor
-    """[Q, k]."""
-    ranks: Tensor
-    """[Q] int64, from 1: that of the first right answer among all candidates."""
+    """[Q, k], what they are ordered by."""
+    similarities: Tensor
+    """[Q, k], their scores in the first stage: cosines of the embeddings, or what a `Rescore` made of them."""
+    ranks: Tensor | None
+    """[Q] int64, from 1: that of the first right answer among all candidates; None where none is known."""
 
 
-def rank_by_embedding(queries: Tensor, candidates: Tensor, relevant: Relevance, k: int) -> Ranked:
-    """Unit rows queries [Q, D] and candidates [C, D] -> the k (1 to C) best of each query by cosine."""
+def rank_by_embedding(
+    queries: Tensor, candidates: Tensor, relevant: Relevance | None, k: int, rescore: Rescore | None = None
+) -> Ranked:
+    """Unit rows queries [Q, D] and candidates [C, D] -> the k (1 to C) best of each query by cosine, re-scored.
+
+    InputError: scores that cannot be ranked, as `rescored` says.
+    """
     best, scores, ranks = [], [], []
+    rescore_rows = rescore and rescore(queries, candidates)
     for start in range(0, len(queries), QUERIES_AT_A_TIME):
         rows = queries[start : start + QUERIES_AT_A_TIME]
-        order, ordered = best_first((rows @ candidates.T).float())
-        place = torch.empty_like(order)
-        place.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-        best.append(order[:, :k])
-        scores.append(ordered[:, :k])
-        ranks.append(_first_place(place, relevant, start) + 1)
-    return Ranked(torch.cat(best), torch.cat(scores), torch.cat(ranks))
+        similarities = (rows @ candidates.T).float()
+        order, ordered = best_first(rescored(rescore_rows, similarities) if rescore_rows else similarities)
+        best.append(order[:, :k].clone())  # a view would keep the whole row in memory
+        scores.append(ordered[:, :k].clone())
+        if relevant is not None:
+            place = torch.empty_like(order)
+            place.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+            ranks.append(_first_place(place, relevant, start) + 1)
+    found = torch.cat(scores)
+    return Ranked(torch.cat(best), found, found, None if relevant is None else torch.cat(ranks))
 
 
-def rank_again(first: Ranked, scores: Tensor, relevant: Relevance, count: int) -> Ranked:
+def rank_again(first: Ranked, scores: Tensor, relevant: Relevance | None, count: int) -> Ranked:
     """The k candidates of `first` ordered by other scores [Q, k]; all the rest of `count` candidates follow them.
 
     The rest count as equal: the later index first.
     """
     by_index = first.candidates.argsort(dim=1)
-    candidates, scores = first.candidates.gather(1, by_index), scores.gather(1, by_index)
-    order, ordered = best_first(scores)
-    ranked = candidates.gather(1, order)
-    k = ranked.shape[1]
-
-    queries = torch.repeat_interleave(relevant.starts.diff())
-    own = ranked[queries]  # [pairs, k]: the candidates of the query of each right answer
-    hit = own == relevant.answers[:, None]
-    behind = count - 1 - relevant.answers - (own > relevant.answers[:, None]).sum(dim=1)
-    rank = torch.where(hit.any(dim=1), hit.int().argmax(dim=1), k + behind) + 1
-    best = torch.full((len(ranked),), count, dtype=rank.dtype, device=rank.device)
-    return Ranked(ranked, ordered, best.scatter_reduce(0, queries, rank, "amin"))
+    order, ordered = best_first(scores.gather(1, by_index))
+    order = by_index.gather(1, order)
+    ranked = first.candidates.gather(1, order)
+    ranks = None if relevant is None else _ranks_among(ranked, relevant, count)
+    return Ranked(ranked, ordered, first.similarities.gather(1, order), ranks)
 
 
 def best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,3 +95,15 @@ def _first_place(place: Tensor, relevant: Relevance, start: int) -> Tensor:
     places = place[rows, relevant.answers[bounds[0] : bounds[-1]]]
     first = torch.full((len(place),), place.shape[1], dtype=places.dtype, device=place.device)
     return first.scatter_reduce(0, rows, places, "amin")
+
+
+def _ranks_among(ranked: Tensor, relevant: Relevance, count: int) -> Tensor:
+    """Ranks [Q] of the first right answers where `ranked` [Q, k] come first, then the rest, the later index first."""
+    k = ranked.shape[1]
+    queries = torch.repeat_interleave(relevant.starts.diff())
+    own = ranked[queries]  # [pairs, k]: the candidates of the query of each right answer
+    hit = own == relevant.answers[:, None]
+    behind = count - 1 - relevant.answers - (own > relevant.answers[:, None]).sum(dim=1)
+    rank = torch.where(hit.any(dim=1), hit.int().argmax(dim=1), k + behind) + 1
+    best = torch.full((len(ranked),), count, dtype=rank.dtype, device=rank.device)
+    return best.scatter_reduce(0, queries, rank, "amin")

@@ -6,7 +6,7 @@ self-attention once per text, since no image has a part in it; the last layer fo
 length go together, so there is little padding, and the texts of an image share its keys and values without copies.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tcl.models.encoders import Encoders
 from tcl.models.fusion_encoder import FusionEncoder
+from tcl.search.embed import split_by_tokens
 
 
 class TextStates:
@@ -89,13 +90,3 @@ def itm_logits(itm_head: nn.Module, states: Tensor) -> Tensor:
     """States of [CLS] [R, width] -> ITM logits [R, 2], fp32 under autocast too: in bf16 good candidates tie."""
     with torch.autocast(states.device.type, enabled=False):
         return itm_head(states.float())
-
-
-def split_by_tokens(order: Tensor, lengths: Tensor, pass_tokens: int) -> Iterator[Tensor]:
-    """Cut `order`, indices by ascending length, into pieces that hold at most pass_tokens when padded, or one text."""
-    ordered = lengths[order].tolist()
-    start = 0
-    for end in range(1, len(ordered) + 1):
-        if end == len(ordered) or (end + 1 - start) * ordered[end] > pass_tokens:
-            yield order[start:end]
-            start = end

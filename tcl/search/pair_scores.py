@@ -1,4 +1,4 @@
-"""ITM scores of pairs in any order, as second stages ask for them, from a matcher that goes image by image."""
+"""Second stages from what scores pairs: every pair is scored once, whichever searches want it and however often."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,22 +8,45 @@ from tqdm import tqdm
 
 from tcl.shown import QUIET_SECONDS
 
-MatchPairs = Callable[[Sequence[int], Sequence[int], Sequence[Tensor]], Iterable[Tensor]]
+MatchPairs = Callable[[Tensor, Tensor], Tensor]
+"""Images and texts [P] int64 each, of P pairs -> their scores [P].
+
+All pairs differ, and ascend: image by image, the texts of an image in their order.
+"""
+MatchImages = Callable[[Sequence[int], Sequence[int], Sequence[Tensor]], Iterable[Tensor]]
 """Images and texts (indices, ascending), and for each of these images which of these texts -> its logits [R, 2]."""
 
 
-def match_each_pair(images: Tensor, texts: Tensor, match: MatchPairs) -> Tensor:
-    """Scores [Q, k] of pairs (images, texts), indices [Q, k] each: every image and text is read once."""
-    image_numbers, image_of = images.flatten().unique(return_inverse=True)
-    text_numbers, text_of = texts.flatten().unique(return_inverse=True)
-    by_image = image_of.argsort(stable=True)
-    texts_of_image = text_of[by_image].split(image_of.bincount().tolist())
-    scores = torch.empty(images.numel())
-    bar = tqdm(total=images.numel(), desc="re-ranking", unit="pair", leave=False, delay=QUIET_SECONDS, disable=None)
+def pairs_of_images(texts: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates [I, k] of images 0 .. I - 1 -> pairs, images [I, 1] and texts [I, k]."""
+    return torch.arange(len(texts), device=texts.device)[:, None], texts
+
+
+def pairs_of_texts(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates [T, k] of texts 0 .. T - 1 -> pairs, images [T, k] and texts [T, 1]."""
+    return images, torch.arange(len(images), device=images.device)[:, None]
+
+
+def match_once(wanted: Sequence[tuple[Tensor, Tensor]], match: MatchPairs) -> tuple[Tensor, ...]:
+    """wanted: (images, texts), indices that make one shape together -> scores of these pairs, in the same shapes."""
+    count = max(int(texts.max()) for _, texts in wanted) + 1
+    keys = [images * count + texts for images, texts in wanted]
+    pairs = torch.cat([key.flatten() for key in keys]).unique()  # ascending: image by image
+    scores = match(pairs // count, pairs % count)
+    return tuple(scores[torch.searchsorted(pairs, key)] for key in keys)
+
+
+def image_by_image(images: Tensor, texts: Tensor, match: MatchImages) -> Tensor:
+    """Scores [P] as `MatchPairs` gives them, from what goes image by image: every image and text is read once."""
+    image_numbers, texts_of = images.unique_consecutive(return_counts=True)
+    text_numbers, text_of = texts.unique(return_inverse=True)
+    texts_of_image = text_of.split(texts_of.tolist())
+    scores = torch.empty(len(images))
+    bar = tqdm(total=len(images), desc="re-ranking", unit="pair", leave=False, delay=QUIET_SECONDS, disable=None)
     start = 0
     with bar:
         for logits in match(image_numbers.tolist(), text_numbers.tolist(), texts_of_image):
-            scores[by_image[start : start + len(logits)]] = logits[:, 1]
+            scores[start : start + len(logits)] = logits[:, 1]
             start += len(logits)
             bar.update(len(logits))
-    return scores.view_as(images)
+    return scores

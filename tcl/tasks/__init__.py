@@ -1,9 +1,20 @@
-"""Downstream tasks, each in one file: model head, data and metric.
+"""Pre-training and every downstream task, each in one file: model head, data and metric.
 
 To add one: a file here with `Config` (a dataclass with a field `task`, and what tcl.tasks.task.RunConfig asks for),
-`check(config, trains)` (InputError for impossible values) and `build(config, accelerator) -> Task`; its name in TASKS;
-a YAML file in tcl/presets/finetune/.
+`check(config, trains)` (InputError for impossible values) and `build(config, accelerator) -> Task`, and `KIND` where
+its students are of a new kind (tcl.objectives.kind); a YAML file in tcl/presets/finetune/.
 """
 
-TASKS = ("retrieval", "vqa")
-"""Names of the files."""
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def task_names() -> list[str]:
+    """Of the downstream tasks: the files of this folder, less pre-training and what all of them share."""
+    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {"pretrain", "task"})
+
+
+def task_named(name: str) -> ModuleType:
+    """The file of a downstream task, one of `task_names`, or of "pretrain"."""
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,6 +1,6 @@
-"""Pre-training: pairs in, five losses, judged by zero-shot retrieval."""
+"""Pre-training on image-text pairs by the objective that the configuration names, judged by zero-shot retrieval."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tcl.config.free import FREE
 from tcl.config.model import ModelConfig, check_model
 from tcl.config.optim import OptimConfig, check_optim
 from tcl.config.retrieval_eval import EvalConfig, check_eval
-from tcl.config.tcl_objective import ObjectiveConfig, check_objective
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.pair_reader import PairReader
 from tcl.data.images.augment import Augment, eval_transform
@@ -23,11 +23,9 @@ from tcl.data.texts.tokenizer import load_tokenizer, tokenize
 from tcl.encoders.text_encoder import check_length
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
 from tcl.evaluation.retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
-from tcl.models.encoders import build_encoders
-from tcl.models.momentum import Momentum
-from tcl.objectives.tcl import TCLStudent
+from tcl.models.preparation import image_preparation
+from tcl.objectives.pair_objective import PairSizes, objective_named
 from tcl.tasks.task import Evaluation, RunConfig, Task
-from tcl.training.world import pair_activation_bytes
 
 
 @dataclass
@@ -48,7 +46,7 @@ class Config:
 
 def check(config: Config) -> None:
     """InputError: the first impossible value. Nothing is loaded; shards are only looked up."""
-    check_objective(config.objective, config.train)
+    objective_named(config.objective.name).check(config.objective, config.train)
     check_model(config.model)
     check_train(config.train)
     check_eval(config.eval)
@@ -58,28 +56,27 @@ def check(config: Config) -> None:
 
 
 def build(config: Config, accelerator: Accelerator) -> Task:
-    """What `tcl.training.run` runs for `tcl pretrain`. InputError: names that cannot be built, data.val without use."""
+    """InputError: names that cannot be built, data.val without use."""
     tokenizer = load_tokenizer(config.model.text.tokenizer)
-    encoders = build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id)
-    return pair_task(config, accelerator, TCLStudent(encoders, config.objective), tokenizer, with_ids=False)
+    student = objective_named(config.objective.name).build_student(config.model, config.objective, tokenizer)
+    return pair_task(config, accelerator, student, tokenizer, named_ids=False)
 
 
 def pair_task(
     config: RunConfig,
     accelerator: Accelerator,
-    student: TCLStudent,
+    student: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    with_ids: bool,
+    named_ids: bool,
 ) -> Task:
-    """Training of `student` on image-text pairs. with_ids: all pairs of an image are right for each other.
+    """Training of `student`, which config.objective built, on image-text pairs.
 
-    config.objective is an ObjectiveConfig, config.eval an EvalConfig.
+    named_ids: all pairs of an image are right for each other. config.eval is an EvalConfig.
     """
-    objective, encoders, data = config.objective, student.encoders, config.data
+    objective, encoders, data = objective_named(config.objective.name), student.encoders, config.data
     check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
-    augment = Augment(data.augment, config.model.image.image_size)
-    notices = [f"negatives: {'of all processes' if objective.global_negatives else 'of each process its own'}"]
+    notices = objective.notices(config.objective)
     evaluate = None
     if data.val is not None:
         pairs = load_retrieval_set(
@@ -89,25 +86,39 @@ def pair_task(
             max_pixels=data.max_pixels,
             max_sample_bytes=data.max_sample_bytes,
         )
-        notices += cut_rerank_k(config.eval.rerank_k, pairs, "eval.rerank_k")
-        evaluate = partial(_evaluate, pairs=pairs, config=config, tokenizer=tokenizer)
+        rerank_k = config.eval.rerank_k if objective.matches else 0
+        notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
+        evaluate = partial(_evaluate, pairs=pairs, config=config, rerank_k=rerank_k, tokenizer=tokenizer)
         if pairs.bad:
             skipped = ", ".join(f"{count} {cause}" for cause, count in pairs.bad.most_common())
             notices.append(f"data.val: skipped {skipped}")
-    return Task(
-        student,
-        Momentum(encoders, objective, config.model.lmi_regions, config.seed, with_ids),
+    sizes = PairSizes(
+        config.train.batch_size,
+        data.max_tokens,
+        config.model.lmi_regions,
+        accelerator.num_processes,
+        config.train.activation_checkpointing,
+        bf16=accelerator.mixed_precision == "bf16",
+    )
+    reader = PairReader(
+        data,
+        Augment(data.augment, config.model.image.image_size),
         tokenizer,
-        PairReader(data, augment, tokenizer, objective.mlm_probability, with_ids),
-        evaluate,
-        pair_activation_bytes(
-            config,
-            encoders,
-            objective,
-            processes=accelerator.num_processes,
-            bf16=accelerator.mixed_precision == "bf16",
-        ),
-        notices,
+        mlm_probability=objective.masked_share(config.objective),
+        two_views=objective.two_views,
+        named_ids=named_ids,
+    )
+    return Task(
+        objective.kind,
+        student,
+        objective.build_teacher(student, config.model, config.seed, named_ids),
+        tokenizer,
+        reader,
+        prepare=image_preparation(encoders.image_encoder, accelerator.device),
+        evaluate=evaluate,
+        activation_bytes=objective.activation_bytes(student, config.objective, sizes),
+        distillation=objective.distillation(config.objective),
+        notices=notices,
     )
 
 
@@ -117,6 +128,7 @@ def _evaluate(
     *,
     pairs: RetrievalSet,
     config: RunConfig,
+    rerank_k: int,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Evaluation:
     """The score is the mean of all recalls in percent, re-ranked where they are."""
@@ -127,12 +139,12 @@ def _evaluate(
         pairs,
         eval_transform(config.model.image.image_size, image.mean, image.std),
         partial(tokenize, tokenizer, max_tokens=config.data.max_tokens),
-        config=config.eval,
+        config=replace(config.eval, rerank_k=rerank_k),
         max_pixels=config.data.max_pixels,
         workers=config.data.workers,
     )
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
-    score = found.metrics["rerank_mean" if config.eval.rerank_k > 0 else "mean"]
+    score = found.metrics["rerank_mean" if rerank_k > 0 else "mean"]
     line = f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}"
     return Evaluation(found.metrics, score, line, partial(_write, found=found, pairs=pairs))
 

@@ -13,12 +13,11 @@ from tcl.config.free import FREE
 from tcl.config.model import ModelConfig, check_model
 from tcl.config.optim import OptimConfig, check_optim
 from tcl.config.retrieval_eval import EvalConfig, check_eval
-from tcl.config.tcl_objective import ObjectiveConfig, check_objective
+from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.tokenizer import load_tokenizer
-from tcl.models.encoders import build_encoders
-from tcl.objectives.tcl import TCLStudent
+from tcl.objectives.pair_objective import objective_named
 from tcl.tasks.pretrain import pair_task
 from tcl.tasks.task import Task
 
@@ -46,7 +45,7 @@ class Config:
 
 def check(config: Config, trains: bool = True) -> None:
     """InputError: the first impossible value. trains: data to train on are needed."""
-    check_objective(config.objective, config.train)
+    objective_named(config.objective.name).check(config.objective, config.train)
     check_model(config.model)
     check_train(config.train)
     check_eval(config.eval)
@@ -59,12 +58,12 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     """InputError: names that cannot be built, weights of another architecture, data.val without use."""
     config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
-    student = TCLStudent(build_encoders(config.model, len(tokenizer), tokenizer.pad_token_id), config.objective)
+    objective = objective_named(config.objective.name)
+    student = objective.build_student(config.model, config.objective, tokenizer)
     notices = []
     if config.init is not None:
-        # Published retrieval checkpoints have no MLM head.
-        may_lack = ("encoders.mlm_head.",) if config.objective.mlm_weight == 0 else ()
+        may_lack = () if objective.masked_share(config.objective) > 0 else objective.kind.may_lack
         notices = fill(student, initial_weights(config.init), config.init, may_lack=may_lack)
-    task = pair_task(config, accelerator, student, tokenizer, with_ids=True)
+    task = pair_task(config, accelerator, student, tokenizer, named_ids=True)
     task.notices += notices
     return task

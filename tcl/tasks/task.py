@@ -6,66 +6,29 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.data import DataConfig
+from tcl.config.distillation import NO_TEACHER, Distillation
 from tcl.config.model import ModelConfig
 from tcl.config.optim import OptimConfig
 from tcl.config.train import TrainConfig
-from tcl.data.batch import AnyBatch
+from tcl.data.batch import Batch
 from tcl.data.feed.batch_stream import SampleReader
+from tcl.objectives.kind import Kind
 
 
 class RunConfig(Protocol):
-    """What every run's configuration has: PretrainConfig, and the `Config` of each file in tcl.tasks.
-
-    `objective` has momentum, alpha and alpha_ramp_epochs; `eval` has every.
-    """
+    """What the `Config` of each file in tcl.tasks has; `eval` has the field every."""
 
     output_dir: str
     seed: int
     model: ModelConfig
-    objective: object
     data: DataConfig
     optim: OptimConfig
     train: TrainConfig
     eval: object
-
-
-class Student(Protocol):
-    """The module that is trained, and wrapped by DDP or DeepSpeed.
-
-    Called with (batch, targets) it returns a NamedTuple of scalar losses (None where left out) that has a method
-    total(objective) -> weighted sum. `temperature` is a parameter of shape [1], or None.
-    """
-
-    objective: object
-    temperature: Tensor | None
-
-    @property
-    def averaged(self) -> nn.Module:
-        """The part of it that the teacher follows."""
-
-
-class Targets(Protocol):
-    """What the student learns from in one forward pass."""
-
-    def to_enqueue(self, B: int) -> tuple[Tensor, ...]:
-        """Rows [B, ...] that `Teacher.enqueue` takes after the step, those of all processes together."""
-
-
-class Teacher(Protocol):
-    """A module outside the wrapped one, in fp32: teacher(batch, temperature, alpha) -> Targets."""
-
-    def align(self, batch: AnyBatch) -> AnyBatch:
-        """The batch in the form in which all processes can share it."""
-
-    def update(self, student) -> None:
-        """One step of the moving average towards the fp32 weights of Student.averaged (`full_weights`)."""
-
-    def enqueue(self, *rows: Tensor) -> None:
-        """Remember what `Targets.to_enqueue` gave."""
 
 
 class Evaluation(NamedTuple):
@@ -85,17 +48,23 @@ class Evaluation(NamedTuple):
 class Task:
     """Everything that `tcl.training.run` needs to know of what it trains."""
 
+    kind: Kind
+    """What the student is, for exports and whoever loads it."""
     student: nn.Module
-    """A Student."""
+    """A `tcl.objectives.objective.Student`."""
     teacher: nn.Module
-    """A Teacher."""
+    """A `tcl.objectives.objective.Teacher`."""
     tokenizer: PreTrainedTokenizerBase
     reader: SampleReader
     """Makes batches of the samples of config.data.train."""
+    prepare: Callable[[Batch], Batch]
+    """A batch that has come to the device -> as the encoders take it."""
     evaluate: Callable[[Accelerator, nn.Module], Evaluation] | None
     """(accelerator, whole student) -> what it found. Called on every process. None: there is nothing to evaluate on."""
     activation_bytes: float
     """Estimate for one device, at the end of the student's forward pass."""
+    distillation: Distillation = field(default_factory=lambda: NO_TEACHER)
+    """How the teacher is followed."""
     notices: list[str] = field(default_factory=list)
     """Lines for the person watching, at the start."""
     answers: list[str] | None = None

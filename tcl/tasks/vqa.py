@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config.checks import check_at_least, require
 from tcl.config.data import DataConfig, check_data
+from tcl.config.distillation import Distillation, check_distillation
 from tcl.config.free import FREE
 from tcl.config.model import ModelConfig, check_model
 from tcl.config.optim import OptimConfig, check_optim
-from tcl.config.tcl_objective import check_distillation
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.question_reader import QuestionReader
 from tcl.data.images.augment import Augment, eval_transform
@@ -37,23 +37,59 @@ from tcl.evaluation.vqa_accuracy import (
     vqa_accuracy,
     write_submission,
 )
+from tcl.models.activation_memory import (
+    fusion_layers,
+    image_layers,
+    kept_bytes,
+    keys_values,
+    text_layers,
+    tokens_of_image,
+)
 from tcl.models.answer_decoder import answer_decoder_from
-from tcl.models.encoders import build_encoders
+from tcl.models.encoders import Encoders, build_encoders
+from tcl.models.preparation import image_preparation
 from tcl.objectives.answering import AnswerTeacher, VQANetworks, VQAStudent
+from tcl.objectives.kind import CardText, Kind
 from tcl.tasks.task import Evaluation, Task
-from tcl.training.world import question_activation_bytes
 
 
 @dataclass
-class Objective:
-    """The answer loss and the momentum teacher."""
+class Parts:
+    """What describes a VQA student beside its `model`."""
 
-    momentum: float = 0.995
-    """Of the teacher's moving average, per optimiser step, 0 to 1."""
-    alpha: float = 0.4
-    """Share of the teacher's soft labels, 0 to 1."""
-    alpha_ramp_epochs: float = 1.0
-    """alpha grows linearly from 0 over this many epochs, >= 0."""
+    decoder_layers: int | None = None
+    """Layers of the answer decoder, >= 1; None: as many as the fusion encoder has."""
+
+    def check(self, place: str) -> None:
+        """InputError: fewer than one."""
+        check_at_least(1, {f"{place}: decoder_layers": self.decoder_layers})
+
+
+def build_networks(encoders: Encoders, decoder_layers: int | None) -> VQANetworks:
+    """Those of `encoders` that VQA needs, and a decoder of decoder_layers that starts from the fusion encoder's."""
+    decoder = answer_decoder_from(encoders, decoder_layers)
+    return VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
+
+
+def build_student(model: ModelConfig, parts: Parts, tokenizer: PreTrainedTokenizerBase) -> VQAStudent:
+    """InputError: networks that cannot be built."""
+    encoders = build_encoders(model, len(tokenizer), tokenizer.pad_token_id)
+    return VQAStudent(build_networks(encoders, parts.decoder_layers))
+
+
+KIND = Kind(
+    name="vqa",
+    build=build_student,
+    opened_by="tcl.inference.question_model:TCLForVQA",
+    card=CardText(
+        what="Image and question are fused, and a decoder writes the answer or ranks those of a closed list.",
+        use="from tcl import TCLForVQA\n\nmodel = TCLForVQA.from_pretrained(folder_or_hub_id)",
+        pipeline_tag="visual-question-answering",
+    ),
+    Parts=Parts,
+    parts_of=lambda student: Parts(len(student.networks.decoder.layers)),
+    parts_in_run={"decoder_layers": "answers.decoder_layers"},
+)
 
 
 @dataclass
@@ -103,7 +139,7 @@ class Config:
     seed: int = 0
     """Of new weights, shuffling, augmentation and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    objective: Objective = field(default_factory=Objective)
+    objective: Distillation = field(default_factory=Distillation)
     answers: Answers = field(default_factory=Answers)
     data: DataConfig = field(default_factory=lambda: DataConfig(max_words=50))
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-5, warmup_lr=1e-5, min_lr=1e-6))
@@ -113,7 +149,7 @@ class Config:
 
 def check(config: Config, trains: bool = True) -> None:
     """InputError: the first impossible value. trains: data to train on are needed."""
-    check_distillation(config.objective.momentum, config.objective.alpha, config.objective.alpha_ramp_epochs)
+    check_distillation(config.objective)
     names = ("max_tokens", "rank_k", "beams", "decoder_layers")
     check_at_least(1, {f"answers.{name}": getattr(config.answers, name) for name in names})
     names = ("every", "batch_size", "max_questions", "pass_tokens")
@@ -147,10 +183,9 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         inner = {name.removeprefix("encoders."): tensor for name, tensor in weights.items()}
         # Projections are pre-training's alone, and published retrieval checkpoints have no MLM head.
         may_lack = ("vision_proj.", "text_proj.", "mlm_head.")
-        notices = fill(encoders, inner, config.init, may_lack=may_lack, not_needed=("itm_head.", "temperature"))
-    decoder = answer_decoder_from(encoders, config.answers.decoder_layers)
-    networks = VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
-    student = VQAStudent(networks, config.objective)
+        notices = fill(encoders, inner, config.init, may_lack=may_lack, not_needed=("itm_head.",))
+    networks = build_networks(encoders, config.answers.decoder_layers)
+    student = VQAStudent(networks)
     if fine_tuned:
         notices = fill(student, weights, config.init)
     data = config.data
@@ -175,17 +210,31 @@ def build(config: Config, accelerator: Accelerator) -> Task:
                 notices.append(f"{asked}, but answers.list holds {len(candidates):,}; all of them are ranked")
         evaluate = partial(_evaluate, config=config, questions=questions, candidates=candidates, tokenizer=tokenizer)
     return Task(
+        KIND,
         student,
         AnswerTeacher(networks, config.objective.momentum),
         tokenizer,
         QuestionReader(data, augment, tokenizer, config.answers.max_tokens),
-        evaluate,
-        question_activation_bytes(
-            config, networks, config.answers.max_tokens, bf16=accelerator.mixed_precision == "bf16"
-        ),
-        notices,
-        candidates,
+        prepare=image_preparation(networks.image_encoder, accelerator.device),
+        evaluate=evaluate,
+        activation_bytes=_activation_bytes(config, networks, bf16=accelerator.mixed_precision == "bf16"),
+        distillation=config.objective,
+        notices=notices,
+        answers=candidates,
     )
+
+
+def _activation_bytes(config: Config, networks: VQANetworks, *, bf16: bool) -> float:
+    """What the student's forward pass over a batch of questions keeps, with two answers each, per device."""
+    B, checkpointing = config.train.batch_size, config.train.activation_checkpointing
+    fusion, decoder = networks.fusion_encoder, networks.decoder
+    question_tokens, answer_tokens = B * config.data.max_tokens, 2 * B * config.answers.max_tokens
+    layers = image_layers(networks.image_encoder, B) + text_layers(networks.text_encoder, question_tokens)
+    layers += fusion_layers(fusion, question_tokens)
+    vocabulary = answer_tokens * networks.text_encoder.word_embeddings.num_embeddings
+    of_images = keys_values(fusion, B * tokens_of_image(networks.image_encoder))
+    kept = kept_bytes(layers, of_images, vocabulary, checkpointing=checkpointing, bf16=bf16)
+    return kept + kept_bytes(fusion_layers(decoder, answer_tokens), 0, 0, checkpointing=False, bf16=bf16)
 
 
 def _closed_list(answers: Answers) -> list[str]:

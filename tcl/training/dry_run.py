@@ -9,7 +9,7 @@ from tcl.data.feed.loader import train_loader
 from tcl.shown import say
 from tcl.tasks.task import BuildTask, RunConfig
 from tcl.training.accelerator import build_accelerator
-from tcl.training.world import describe_world
+from tcl.training.describe_run import describe_run
 
 
 def dry_run(config: RunConfig, build_task: BuildTask) -> None:
@@ -22,7 +22,7 @@ def dry_run(config: RunConfig, build_task: BuildTask) -> None:
     task = build_task(config, accelerator)
     if not accelerator.is_main_process:
         return
-    for line in describe_world(config, accelerator, task) + task.notices:
+    for line in describe_run(config, accelerator, task) + task.notices:
         say(line)
     for source in config.data.train:
         started = time.perf_counter()
@@ -35,10 +35,9 @@ def dry_run(config: RunConfig, build_task: BuildTask) -> None:
             world_size=1,
         )
         batch = next(loader)
-        tokens = batch.attention_mask.sum(dim=1).float().mean()
         bad = ", ".join(f"{count} {cause}" for cause, count in loader.bad.total.items()) or "none"
         say(
-            f"source {source.shards}: {loader.samples:,} samples; first batch: images {tuple(batch.image.shape)}, "
-            f"{tokens:.1f} tokens a text, first key {batch.keys[0]}, not usable: {bad}; "
+            f"source {source.shards}: {loader.samples:,} samples; first batch: {batch.describe()}, "
+            f"first key {batch.keys[0]}, not usable: {bad}; "
             f"{time.perf_counter() - started:.1f} s"
         )

@@ -5,16 +5,15 @@ Both do the same with the same methods; the training step does not know which it
 
 import copy
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from tcl.config.optim import OptimConfig
-from tcl.data.batch import AnyBatch, images_to
-from tcl.objectives.tcl import TEMPERATURE_RANGE
-from tcl.tasks.task import Student, Targets
+from tcl.data.batch import Batch, inputs_to
+from tcl.losses.learned import LossParameter
+from tcl.objectives.objective import Losses, Student, Targets
 from tcl.training.full_weights import adamw_of, full_weight, set_full_weight, start_moments
 from tcl.training.optim import build_optimizer
 
@@ -25,6 +24,7 @@ class PlainEngine:
     def __init__(self, accelerator: Accelerator, student: Student, config: OptimConfig):
         self.accelerator = accelerator
         self.student = student
+        self.device = accelerator.device
         self.clip_grad_norm = config.clip_grad_norm
         self.bf16 = accelerator.mixed_precision == "bf16"
         optimizer = build_optimizer(student.to(accelerator.device), config)
@@ -32,16 +32,15 @@ class PlainEngine:
         self.optimizer = prepared.optimizer
         start_moments(self.optimizer)
 
-    def learn(self, batch: AnyBatch, targets: Targets, share: float, is_last: bool) -> tuple[NamedTuple, Tensor]:
+    def learn(self, batch: Batch, targets: Targets, share: float, is_last: bool) -> Losses:
         """Forward and backward: adds `share` times the gradient of the weighted total to the gradients.
 
-        is_last: of this optimiser step. Returns the losses and their weighted total.
+        is_last: of this optimiser step. Returns the losses, without gradient.
         """
         with nullcontext() if is_last else self.accelerator.no_sync(self.module):
             losses = self.module(batch, targets)
-            total = losses.total(self.student.objective)
-            (total * share).backward()
-        return losses, total.detach()
+            (losses.total * share).backward()
+        return _detached(losses)
 
     def step(self, is_finite: Tensor) -> tuple[Tensor, bool]:
         """Clip, step, forget the gradients -> (gradient norm before clipping, stepped).
@@ -60,11 +59,12 @@ class PlainEngine:
         """A module with the student's weights that any process can call alone, for evaluation."""
         return self.student
 
-    def clamp_temperature(self) -> Tensor | None:
-        """Keep the learned temperature in its range; returns it, a scalar without gradient. None: it has none."""
-        if self.student.temperature is None:
-            return None
-        return self.student.temperature.detach().clamp_(*TEMPERATURE_RANGE).squeeze().clone()
+    def clamp_loss_parameters(self) -> dict[str, Tensor]:
+        """Keep what the losses learn in its ranges; returns it by name, scalars without gradient."""
+        return {
+            name: getattr(self.student, name).detach().clamp_(*bounds).squeeze().clone()
+            for name, bounds in self.student.loss_parameters.items()
+        }
 
 
 class ZeroEngine:
@@ -72,6 +72,7 @@ class ZeroEngine:
 
     def __init__(self, accelerator: Accelerator, student: Student, config: OptimConfig):
         self.student = student
+        self.device = accelerator.device
         self._initial = copy.deepcopy(student).requires_grad_(False).cpu()
         optimizer = build_optimizer(student.to(accelerator.device), config)
         self.module, prepared = accelerator.prepare(student, optimizer)
@@ -82,13 +83,12 @@ class ZeroEngine:
         for parameter, initial in zip(student.parameters(), self._initial.parameters(), strict=True):
             set_full_weight(parameter, initial)  # under bf16 the masters start as rounded copies
 
-    def learn(self, batch: AnyBatch, targets: Targets, share: float, is_last: bool) -> tuple[NamedTuple, Tensor]:
+    def learn(self, batch: Batch, targets: Targets, share: float, is_last: bool) -> Losses:
         """As PlainEngine.learn."""
         self.module.set_gradient_accumulation_boundary(is_last)
-        losses = self.module(images_to(batch, self.dtype), targets)
-        total = losses.total(self.student.objective)
-        self.module.backward(total * share)
-        return losses, total.detach()
+        losses = self.module(inputs_to(batch, self.dtype), targets)
+        self.module.backward(losses.total * share)
+        return _detached(losses)
 
     def step(self, is_finite: Tensor) -> tuple[Tensor, bool]:
         """As PlainEngine.step. DeepSpeed clips, and skips a step whose gradients are not finite on some process.
@@ -108,20 +108,27 @@ class ZeroEngine:
 
     def whole_student(self) -> Student:
         """As PlainEngine.whole_student: a copy in fp32, gathered by all processes together."""
-        whole = copy.deepcopy(self._initial).to(self.module.device)
+        whole = copy.deepcopy(self._initial).to(self.device)
         for own, parameter in zip(whole.parameters(), self.student.parameters(), strict=True):
             own.copy_(full_weight(parameter))
         return whole
 
-    def clamp_temperature(self) -> Tensor | None:
-        """As PlainEngine.clamp_temperature."""
-        if self.student.temperature is None:
-            return None
-        temperature = full_weight(self.student.temperature).clone()
-        clamped = temperature.clamp(*TEMPERATURE_RANGE)
-        if temperature.item() != clamped.item():
-            set_full_weight(self.student.temperature, clamped)
+    def clamp_loss_parameters(self) -> dict[str, Tensor]:
+        """As PlainEngine.clamp_loss_parameters."""
+        return {name: self._clamp(name, bounds) for name, bounds in self.student.loss_parameters.items()}
+
+    def _clamp(self, name: str, bounds: LossParameter) -> Tensor:
+        parameter = getattr(self.student, name)
+        value = full_weight(parameter).clone()
+        clamped = value.clamp(*bounds)
+        if value.item() != clamped.item():
+            set_full_weight(parameter, clamped)
         return clamped.squeeze()
+
+
+def _detached(losses: Losses) -> Losses:
+    each, metrics = ({name: value.detach() for name, value in one.items()} for one in (losses.each, losses.metrics))
+    return Losses(each, metrics, losses.total.detach())
 
 
 Engine = PlainEngine | ZeroEngine

@@ -11,18 +11,22 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from tcl.models.momentum import frozen_parts
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state of a parameter, beside the number of steps, which all parameters share."""
 
 
 def full_weights(module: nn.Module) -> Iterator[list[Tensor]]:
-    """The parameters of `module` in the order of parameters(): all at once where they are there anyway, else one
-    layer's at a time, so that no more than that is ever gathered."""
-    if not any(_is_elsewhere(parameter) for parameter in module.parameters()):
-        yield [parameter.detach() for parameter in module.parameters()]
+    """The parameters of `module` in the order of parameters(), less its `frozen_parts`: all at once where they are
+    there anyway, else one layer's at a time, so that no more than that is ever gathered."""
+    frozen = {id(parameter) for part in frozen_parts(module) for parameter in part.parameters()}
+    followed = [parameter for parameter in module.parameters() if id(parameter) not in frozen]
+    if not any(_is_elsewhere(parameter) for parameter in followed):
+        yield [parameter.detach() for parameter in followed]
         return
     for layer in module.modules():
-        weights = [full_weight(parameter) for parameter in layer.parameters(recurse=False)]
+        weights = [full_weight(one) for one in layer.parameters(recurse=False) if id(one) not in frozen]
         if weights:
             yield weights
 

@@ -7,18 +7,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from tqdm import tqdm
 
 from tcl.runs.metrics_file import append_row, forget_rows_after
 from tcl.runs.together import raise_together
 from tcl.shown import shown
-
-ITM_PRIOR = 2 / 3
-"""ITM accuracy of always answering "no match": one pair in three matches."""
-
-NOT_LOSSES = ("loss", "itm_accuracy", "grad_norm", "temperature")
-"""Scalars of a step that are no single loss."""
+from tcl.training.step import StepResult
 
 
 class Monitor:
@@ -35,7 +29,7 @@ class Monitor:
         self.log_every = log_every
         self.notices: list[str] = []
         """Lines for the person watching about rows that were damaged."""
-        self._window: list[dict[str, Tensor]] = []
+        self._window: list[StepResult] = []
         self._samples = 0
         self._waiting = 0.0
         self._since = time.perf_counter()
@@ -54,23 +48,19 @@ class Monitor:
         raise_together(problem)
 
     def step(
-        self, scalars: dict[str, Tensor], *, step: int, epoch: float, learning_rate: float, samples: int, waited: float
+        self, result: StepResult, *, step: int, epoch: float, learning_rate: float, samples: int, waited: float
     ) -> None:
         """After optimiser step number `step` (from 1): `samples` over all processes, `waited` seconds for data."""
-        self._window.append(scalars)
+        self._window.append(result)
         self._samples += samples
         self._waiting += waited
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
         if step % self.log_every and step != self.total_steps:
             return
-        names = list(scalars)
-        means = torch.stack([torch.stack([one[name].float() for one in self._window]).mean() for name in names])
-        means = self.accelerator.reduce(means, reduction="mean").tolist()
+        means = self._means()
         elapsed = time.perf_counter() - self._since
-        row = {"step": step, "epoch": round(epoch, 4), **dict(zip(names, means, strict=True))}
-        if "itm_accuracy" in row:
-            row["itm_prior"] = ITM_PRIOR
+        row = {"step": step, "epoch": round(epoch, 4), **means}
         row |= {
             "learning_rate": learning_rate,
             "samples_per_second": self._samples / elapsed,
@@ -80,8 +70,13 @@ class Monitor:
         self._window, self._samples, self._waiting = [], 0, 0.0
         self._since = time.perf_counter()
         self.write(row)
-        losses = [name for name in names if name not in NOT_LOSSES]
-        self.say(_line(row, ["loss", *losses], self.total_steps))
+        self.say(_line(row, list(means), self.total_steps))
+
+    def _means(self) -> dict[str, float]:
+        """Of all scalars, over the steps since the last row and over the processes; the total loss first."""
+        rows = [{"loss": one.losses.total, **one.losses.each, **one.metrics} for one in self._window]
+        means = torch.stack([torch.stack([row[name].float() for row in rows]).mean() for name in rows[0]])
+        return dict(zip(rows[0], self.accelerator.reduce(means, reduction="mean").tolist(), strict=True))
 
     def write(self, row: dict[str, float]) -> None:
         """A row of metrics.jsonl and of the trackers; `row["step"]` is its step."""
@@ -121,14 +116,10 @@ class Monitor:
             self._file.close()
 
 
-def _line(row: dict[str, float], losses: list[str], total_steps: int) -> str:
+def _line(row: dict[str, float], scalars: list[str], total_steps: int) -> str:
     parts = [f"step {row['step']}/{total_steps} epoch {row['epoch']:.2f}"]
-    parts += [f"{name} {row[name]:.3f}" for name in losses]
-    if "itm_accuracy" in row:
-        parts.append(f"itm_acc {row['itm_accuracy']:.3f} (prior {ITM_PRIOR:.3f})")
+    parts += [f"{name} {row[name]:.3f}" for name in scalars]
     minutes, seconds = divmod(int(row["eta_seconds"]), 60)
-    if "temperature" in row:
-        parts.append(f"temp {row['temperature']:.4f}")
     parts += [
         f"lr {row['learning_rate']:.2e}",
         f"{row['samples_per_second']:.0f} samples/s, waiting {row['data_wait']:.0%}, ETA {minutes}:{seconds:02d}",

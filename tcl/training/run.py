@@ -8,17 +8,15 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
 
 from tcl.checkpoints.checkpoint_store import CheckpointStore
 from tcl.checkpoints.run_folder import run_folder_of
-from tcl.data.batch import Batch, QuestionBatch, to_device
+from tcl.data.batch import to_device
 from tcl.data.feed.loader import TrainLoader, open_sources
 from tcl.data.feed.sample_order import Source
-from tcl.data.images.batched_operations import finish_views
-from tcl.data.images.normalise import normalise_images
 from tcl.errors import InputError, Preempted
-from tcl.exports.describe import describe_run
+from tcl.exports.describe import write_model
+from tcl.objectives.objective import Losses
 from tcl.runs.description import describe_run_folder
 from tcl.runs.launcher import watch_launcher
 from tcl.runs.length import Length
@@ -29,17 +27,17 @@ from tcl.shown import shown
 from tcl.tasks.task import BuildTask, RunConfig, Task
 from tcl.training.accelerator import build_accelerator, start_trackers
 from tcl.training.checkpoint import finish_saving, load_checkpoint, save_checkpoint
+from tcl.training.describe_run import describe_run
 from tcl.training.engine import Engine, build_engine
 from tcl.training.epoch_report import report_epoch
 from tcl.training.evaluate import save_evaluation
 from tcl.training.host_memory import keep_freed_memory
 from tcl.training.layers import prepare_layers
-from tcl.training.monitor import NOT_LOSSES, Monitor
+from tcl.training.monitor import Monitor
 from tcl.training.open_loader import open_loader
 from tcl.training.optim import learning_rate, soft_target_share
 from tcl.training.resume import Start, check_changes, find_start
 from tcl.training.step import train_step
-from tcl.training.world import describe_world
 
 
 @dataclass
@@ -55,9 +53,6 @@ class _Run:
     store: CheckpointStore
     length: Length
     total_steps: int
-    mean: Tensor
-    """[3], with std the normalisation of images, on the device."""
-    std: Tensor
 
 
 def train(config: RunConfig, build_task: BuildTask) -> Path:
@@ -105,7 +100,7 @@ def _train_from(
     task = build_task(config, accelerator)
     task.teacher.to(accelerator.device)
     changes = check_changes(accelerator, config, task.tokenizer, start.checkpoint)
-    world = describe_world(config, accelerator, task)
+    lines_of_run = describe_run(config, accelerator, task)
     bf16 = accelerator.mixed_precision == "bf16"
     prepare_layers(task.student.averaged, config.train, accelerator.device, bf16)
     engine = build_engine(accelerator, task.student, config.optim)
@@ -119,7 +114,7 @@ def _train_from(
             *(f"damaged checkpoint passed over: {line}" for line in start.damaged),
             *run.monitor.notices,
             *changes,
-            *world,
+            *lines_of_run,
             *task.notices,
             f"{length.samples:,} samples, {_rounded(length.steps_per_epoch)} steps an epoch, {run.total_steps} steps "
             f"in all{going_on}",
@@ -159,12 +154,11 @@ def _begin(
     if accelerator.is_main_process:
         former_run = run_folder_of(str(start.checkpoint)) if start.checkpoint else None
         lengths = {"max_tokens": config.data.max_tokens, "max_words": config.data.max_words}
-        describe = partial(describe_run, config.model, task.student, **lengths, answers=task.answers)
+        describe = partial(write_model, task.kind, config.model, task.student, **lengths, answers=task.answers)
         problem = describe_run_folder(config, task.tokenizer, describe, step=start.step, former_run=former_run)
     raise_together(problem)
     start_trackers(accelerator, config)
     total_steps = length.last_step(start.step, start.samples)
-    image = task.student.averaged.image_encoder
     return _Run(
         config,
         accelerator,
@@ -177,14 +171,12 @@ def _begin(
         CheckpointStore(output_dir / "checkpoints", config.train.keep_checkpoints, config.train.save_asynchronously),
         length=length,
         total_steps=total_steps,
-        mean=torch.tensor(image.mean, device=accelerator.device),
-        std=torch.tensor(image.std, device=accelerator.device),
     )
 
 
 def _train(run: _Run, start: Start, stop: StopRequest) -> Path:
     """From the optimiser step of `start` to the last."""
-    config, monitor, length = run.config, run.monitor, run.length
+    config, monitor, length, distillation = run.config, run.monitor, run.length, run.task.distillation
     step, seen, last = start.step, start.samples, start.checkpoint
     best_score = start.progress.best_score if start.progress else None
     if step == 0:
@@ -196,7 +188,7 @@ def _train(run: _Run, start: Start, stop: StopRequest) -> Path:
         waiting = time.perf_counter()
         arrived = [next(run.loader) for _ in range(config.train.accumulate_steps)]
         waited = time.perf_counter() - waiting
-        batches = [_on_device(run, batch) for batch in arrived]
+        batches = [run.task.prepare(to_device(batch, run.accelerator.device)) for batch in arrived]
         lr = learning_rate(*length.schedule(step, seen, config.optim.warmup_steps), config.optim)
         result = train_step(
             run.engine,
@@ -205,13 +197,13 @@ def _train(run: _Run, start: Start, stop: StopRequest) -> Path:
             step=step,
             seed=config.seed,
             learning_rate=lr,
-            alpha=soft_target_share(*length.ramp(seen, config.objective.alpha_ramp_epochs), config.objective.alpha),
+            alpha=soft_target_share(*length.ramp(seen, distillation.alpha_ramp_epochs), distillation.alpha),
         )
         step, seen = step + 1, seen + length.batch
         nonfinite_in_a_row = 0 if result.finite else nonfinite_in_a_row + 1
         if result.finite:
             monitor.step(
-                result.scalars,
+                result,
                 step=step,
                 epoch=length.epoch(seen),
                 learning_rate=lr,
@@ -219,7 +211,7 @@ def _train(run: _Run, start: Start, stop: StopRequest) -> Path:
                 waited=waited,
             )
         else:
-            _report_nonfinite(run, result.scalars, step, nonfinite_in_a_row)
+            _report_nonfinite(run, result.losses, step, nonfinite_in_a_row)
         paused = monitor.pause()
         is_last = step == run.total_steps
         stopping = stop.anywhere(run.accelerator.device)
@@ -258,11 +250,6 @@ def _save(run: _Run, step: int, seen: int, best_score: float | None, is_best: bo
     return saved
 
 
-def _on_device(run: _Run, batch: Batch | QuestionBatch) -> Batch | QuestionBatch:
-    """`batch` on the device, its images as the encoder takes them."""
-    return normalise_images(finish_views(to_device(batch, run.accelerator.device)), run.mean, run.std)
-
-
 def _evaluate(run: _Run, step: int, is_last: bool = False) -> float | None:
     """Evaluate and report; returns the score by which the best checkpoint is kept. The last one leaves its results for
     each sample in <output_dir>/results."""
@@ -276,8 +263,8 @@ def _evaluate(run: _Run, step: int, is_last: bool = False) -> float | None:
     return found.score
 
 
-def _report_nonfinite(run: _Run, scalars: dict[str, Tensor], step: int, in_a_row: int) -> None:
-    own = [name for name, value in scalars.items() if name not in NOT_LOSSES and not torch.isfinite(value)]
+def _report_nonfinite(run: _Run, losses: Losses, step: int, in_a_row: int) -> None:
+    own = [name for name, value in losses.each.items() if not torch.isfinite(value)]
     names = ", ".join(dict.fromkeys(gather_object(own))) or "loss"
     run.monitor.say(f"step {step}: skipped, not finite: {names} ({in_a_row} in a row)")
     run.monitor.write({"step": step, "skipped": 1})

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tcl.data.batch import AnyBatch
+from tcl.data.batch import Batch
 from tcl.data.seeding import seed_of
 from tcl.models.global_batch import gather_rows, world
-from tcl.tasks.task import Teacher
+from tcl.objectives.objective import Losses, Teacher
 from tcl.training.engine import Engine
 from tcl.training.full_weights import full_weights
 
@@ -17,8 +17,10 @@ from tcl.training.full_weights import full_weights
 class StepResult:
     """Scalars of one step on this process, means over its forward passes; still on the device."""
 
-    scalars: dict[str, Tensor]
-    """Every loss of this run, loss (the weighted total), grad_norm; itm_accuracy and temperature where there are."""
+    losses: Losses
+    """Each loss of this run, and their weighted total."""
+    metrics: dict[str, Tensor]
+    """Those of the losses, what the losses learn (the temperature), and grad_norm."""
     finite: bool
     """False: some process had a non-finite loss or gradient, and the step was skipped on all."""
 
@@ -26,7 +28,7 @@ class StepResult:
 def train_step(
     engine: Engine,
     teacher: Teacher,
-    batches: list[AnyBatch],
+    batches: list[Batch],
     *,
     step: int,
     seed: int,
@@ -39,29 +41,30 @@ def train_step(
     of the step, never on what ran before.
     """
     rank, processes = world()
-    temperature = engine.clamp_temperature()
+    learned = engine.clamp_loss_parameters()
     teacher.update(full_weights(engine.student.averaged))
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
 
-    passes: list[dict[str, Tensor]] = []
-    to_enqueue: list[tuple[Tensor, ...]] = []
+    passes: list[Losses] = []
+    to_enqueue: list[dict[str, Tensor]] = []
     for i, batch in enumerate(batches):
         torch.manual_seed(seed_of(seed, "step", step, i * processes + rank))
         batch = teacher.align(batch)
-        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=engine.bf16):
-            targets = teacher(batch, temperature, alpha)
-        losses, total = engine.learn(batch, targets, share=1 / len(batches), is_last=i == len(batches) - 1)
-        passes.append({name: value.detach() for name, value in losses._asdict().items() if value is not None})
-        passes[-1]["loss"] = total
+        with torch.autocast(engine.device.type, torch.bfloat16, enabled=engine.bf16):
+            targets = teacher(batch, learned, alpha)
+        passes.append(engine.learn(batch, targets, share=1 / len(batches), is_last=i == len(batches) - 1))
         to_enqueue.append(targets.to_enqueue(len(batch)))
 
-    scalars = {name: torch.stack([one[name] for one in passes]).mean() for name in passes[0]}
-    grad_norm, finite = engine.step(torch.isfinite(scalars["loss"]))
+    losses = _mean(passes)
+    grad_norm, finite = engine.step(torch.isfinite(losses.total))
     if finite:
         for rows in to_enqueue:
-            teacher.enqueue(*map(gather_rows, rows))
-    scalars["grad_norm"] = grad_norm
-    if temperature is not None:
-        scalars["temperature"] = temperature
-    return StepResult(scalars, finite)
+            teacher.enqueue({name: gather_rows(own) for name, own in rows.items()})
+    return StepResult(losses, losses.metrics | learned | {"grad_norm": grad_norm}, finite)
+
+
+def _mean(passes: list[Losses]) -> Losses:
+    each = {name: torch.stack([one.each[name] for one in passes]).mean() for name in passes[0].each}
+    metrics = {name: torch.stack([one.metrics[name] for one in passes]).mean() for name in passes[0].metrics}
+    return Losses(each, metrics, torch.stack([one.total for one in passes]).mean())

@@ -1,6 +1,5 @@
 """YAML files of options and values on the command line: of every field, for pre-training and every task."""
 
-import importlib
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from random import Random
@@ -8,7 +7,7 @@ from random import Random
 import yaml
 
 from tcl.commands.task_options import parse_finetune, parse_pretrain
-from tcl.tasks import TASKS
+from tcl.tasks import task_named, task_names
 from tcl.tasks.pretrain import Config as PretrainConfig
 from tests.data_files import write_shards
 from tests.fuzz.case import Wrong
@@ -34,7 +33,7 @@ BOMBS = (
 def prepare(folder: Path) -> dict[str, dict]:
     """A whole configuration of pre-training and of each task, as plain values."""
     shards = write_shards(folder / "shards", [2])
-    kinds = {"pretrain": PretrainConfig} | {t: importlib.import_module(f"tcl.tasks.{t}").Config for t in TASKS}
+    kinds = {"pretrain": PretrainConfig} | {task: task_named(task).Config for task in task_names()}
     found = {name: yaml.safe_load(yaml.safe_dump(_plain(asdict(kind())))) for name, kind in kinds.items()}
     for values in found.values():
         values["data"]["train"] = [{"shards": shards, "weight": None}]

@@ -11,6 +11,7 @@ from torch import Tensor
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.initial import initial_weights
 from tcl.exports.describe import build_student
+from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tests.data_files import TOKENIZER
 from tests.fuzz.case import Wrong
@@ -21,11 +22,12 @@ from tests.tiny import MODEL
 def prepare(folder: Path) -> list[Path]:
     """A model of each kind."""
     found = []
-    for kind in ("tcl", "vqa"):
+    for kind, parts in (("tcl", {}), ("vqa", {"decoder_layers": 2})):
         torch.manual_seed(0)
-        student = build_student(ExportConfig(kind, MODEL, decoder_layers=2), TOKENIZER)
+        student = build_student(ExportConfig(kind, MODEL, parts=parts), TOKENIZER)
         answers = ["yes", "a red mat"] if kind == "vqa" else None
-        save_pretrained(Pretrained(student, TOKENIZER, kind, MODEL, 20, 10, answers, card="# A card\n"), folder / kind)
+        known = Pretrained(student, TOKENIZER, kind_named(kind, "here"), MODEL, 20, 10, answers, card="# A card\n")
+        save_pretrained(known, folder / kind)
         found.append(folder / kind)
     return found
 

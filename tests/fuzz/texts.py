@@ -41,8 +41,8 @@ def mutate(good: list[dict[str, object]], rng: Random, folder: Path) -> None:
 def read(good: list[dict[str, object]], folder: Path) -> None:
     fields = {path.suffix[1:]: path.read_bytes() for path in folder.glob("sample.*")} | {"jpg": JPEG}
     augment = Augment(NO_AUGMENT, 16)
-    readers = (PairReader(DATA, augment, TOKENIZER, 0.5), QuestionReader(DATA, augment, TOKENIZER, 10))
-    for reader in (*readers, PairReader(DATA, augment, TOKENIZER, 0.5, True)):
+    readers = (PairReader(DATA, augment, TOKENIZER, mlm_probability=0.5), QuestionReader(DATA, augment, TOKENIZER, 10))
+    for reader in (*readers, PairReader(DATA, augment, TOKENIZER, mlm_probability=0.5, named_ids=True)):
         try:
             example = reader.read(fields, "0.tar/sample", Random(0))
         except BadSample as cause:
@@ -50,5 +50,5 @@ def read(good: list[dict[str, object]], folder: Path) -> None:
                 raise Wrong(f"a cause to count by: {str(cause)[:300]!r}") from cause
             continue
         batch = reader.batch([example], seed=0)
-        if not batch.attention_mask[:, 1:].any() or batch.input_ids.shape[1] > DATA.max_tokens:
-            raise Wrong(f"tokens {batch.input_ids.tolist()}")
+        if not batch.inputs["text"].mask[:, 1:].any() or batch.inputs["text"].ids.shape[1] > DATA.max_tokens:
+            raise Wrong(f"tokens {batch.inputs['text'].ids.tolist()}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from tcl.config.data import DataConfig
-from tcl.data.batch import Batch, QuestionBatch, map_tensors
+from tcl.data.batch import Batch, map_tensors
 from tcl.data.feed.loader_state import LoaderState
 from tcl.data.feed.sample_order import Leftovers, Part, Source, Visit, WorkerPosition, worker_stream
 from tcl.data.seeding import seed_of
@@ -26,7 +26,7 @@ class Loaded:
     The batch is None after as many bad samples as a batch holds: a worker that finds nothing usable is heard of.
     """
 
-    batch: Batch | QuestionBatch | None
+    batch: Batch | None
     worker: int
     position: WorkerPosition
     bad: list[tuple[str, str]]
@@ -43,7 +43,7 @@ class SampleReader(Protocol):
     def read(self, fields: dict[str, bytes], key: str, rng: random.Random) -> object:
         """A sample's bytes by extension -> an example; everything random comes from `rng`. BadSample: unusable."""
 
-    def batch(self, examples: list, seed: int) -> Batch | QuestionBatch:
+    def batch(self, examples: list, seed: int) -> Batch:
         """A batch of `examples`; everything random comes from `seed`."""
 
 
@@ -131,7 +131,7 @@ class BatchStream(IterableDataset):
         with reading():
             return self.reader.read(sample.usable(), sample.key, random.Random(seed))
 
-    def _batch(self, examples: list, keys: list[str], seed: int) -> Batch | QuestionBatch:
+    def _batch(self, examples: list, keys: list[str], seed: int) -> Batch:
         try:
             return self.reader.batch(examples, seed)
         except Exception as error:

@@ -9,7 +9,7 @@ import cv2
 from torch.utils.data import DataLoader
 
 from tcl.config.data import DataConfig, SourceConfig
-from tcl.data.batch import Batch, QuestionBatch
+from tcl.data.batch import Batch
 from tcl.data.feed.bad_samples import BadSamples
 from tcl.data.feed.batch_stream import BatchStream, Loaded, SampleReader
 from tcl.data.feed.loader_state import DataIdentity, LoaderState, as_kept, changed_shard, identify
@@ -172,7 +172,7 @@ class TrainLoader:
         while all(loaded.batch is None for loaded in queue):
             self._receive()
 
-    def __next__(self) -> Batch | QuestionBatch:
+    def __next__(self) -> Batch:
         # Workers take turns by batches: one that found only bad samples keeps its turn, and what others hand out
         # meanwhile waits. So the order of batches does not depend on when bad samples are reported.
         if self._loaded is None:

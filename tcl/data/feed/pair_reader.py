@@ -5,33 +5,37 @@ import random
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.data import DataConfig
 from tcl.data.batch import Batch
 from tcl.data.images.augment import Augment, View
 from tcl.data.images.decode_image import decode_image, image_bytes
+from tcl.data.images.images import Images
 from tcl.data.shards.bad_sample import BadSample
-from tcl.data.texts.masking import mask_tokens
+from tcl.data.texts.masking import MaskedText, mask_tokens
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, clean_captions, json_of
+from tcl.data.texts.texts import Texts
 from tcl.data.texts.tokenizer import tokenize
 
 
 @dataclass
 class Pair:
-    """Two views of an image, and one of its captions, cleaned."""
+    """One or two views of an image, and one of its captions, cleaned."""
 
-    image: View
-    image_aug: View
+    view: View
+    other_view: View | None
     caption: str
     key: str
     image_id: int
 
 
 class PairReader:
-    """Decodes pairs with two augmented views, and makes batches of them.
+    """Decodes pairs with augmented views, and makes batches of them.
 
-    mlm_probability 0 to 1: share of tokens masked. named_ids: an "image_id" in the JSON says which image a pair shows,
+    mlm_probability 0 to 1: share of tokens masked; 0: none are, nor are masked texts made. two_views: the teacher gets
+    a view of its own. named_ids: an "image_id" in the JSON says which image a pair shows,
     else its bytes alone do, as where several sources number their images each for itself.
     """
 
@@ -40,13 +44,16 @@ class PairReader:
         data: DataConfig,
         augment: Augment,
         tokenizer: PreTrainedTokenizerBase,
+        *,
         mlm_probability: float,
+        two_views: bool = True,
         named_ids: bool = False,
     ):
         self.data = data
         self.augment = augment
         self.tokenizer = tokenizer
         self.mlm_probability = mlm_probability
+        self.two_views = two_views
         self.named_ids = named_ids
 
     def read(self, fields: dict[str, bytes], key: str, rng: random.Random) -> Pair:
@@ -58,31 +65,32 @@ class PairReader:
         if not self.tokenizer.tokenize(caption):  # e.g. nothing but control characters
             raise BadSample(EMPTY_CAPTION)
         image_id = image_id_of(fields if self.named_ids else {}, content)
-        return Pair(self.augment(pixels, rng), self.augment(pixels, rng), caption, key, image_id)
+        view = self.augment(pixels, rng)
+        return Pair(view, self.augment(pixels, rng) if self.two_views else None, caption, key, image_id)
 
     def batch(self, pairs: list[Pair], seed: int) -> Batch:
         """A batch of `pairs`, masked as `seed` says."""
-        input_ids, attention_mask = tokenize(self.tokenizer, [pair.caption for pair in pairs], self.data.max_tokens)
-        masked = mask_tokens(
-            input_ids,
-            attention_mask,
+        ids, mask = tokenize(self.tokenizer, [pair.caption for pair in pairs], self.data.max_tokens)
+        images = Images(torch.stack([pair.view.pixels for pair in pairs]), steps=[pair.view.steps for pair in pairs])
+        if self.two_views:
+            images.other_view = torch.stack([pair.other_view.pixels for pair in pairs])
+            images.other_steps = [pair.other_view.steps for pair in pairs]
+        return Batch(
+            keys=[pair.key for pair in pairs],
+            inputs={"image": images, "text": Texts(ids, mask, self._masked(ids, mask, seed))},
+            ids=torch.tensor([pair.image_id for pair in pairs]),
+        )
+
+    def _masked(self, ids: Tensor, mask: Tensor, seed: int) -> MaskedText | None:
+        if self.mlm_probability == 0:
+            return None
+        return mask_tokens(
+            ids,
+            mask,
             probability=self.mlm_probability,
             mask_id=self.tokenizer.mask_token_id,
             vocab_size=len(self.tokenizer),
             generator=torch.Generator().manual_seed(seed),
-        )
-        return Batch(
-            image=torch.stack([pair.image.pixels for pair in pairs]),
-            image_aug=torch.stack([pair.image_aug.pixels for pair in pairs]),
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            masked_ids=masked.input_ids,
-            mask_positions=masked.positions,
-            mask_labels=masked.labels,
-            keys=[pair.key for pair in pairs],
-            image_ids=torch.tensor([pair.image_id for pair in pairs]),
-            image_steps=[pair.image.steps for pair in pairs],
-            image_aug_steps=[pair.image_aug.steps for pair in pairs],
         )
 
 

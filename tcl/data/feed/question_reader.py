@@ -8,11 +8,14 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.data import DataConfig
-from tcl.data.batch import QuestionBatch
+from tcl.data.batch import Batch
 from tcl.data.images.augment import Augment, View
 from tcl.data.images.decode_image import decode_image, image_bytes
+from tcl.data.images.images import Images
 from tcl.data.shards.bad_sample import BadSample
+from tcl.data.texts.answer_tokens import AnswerTokens
 from tcl.data.texts.question import Asked, question_of, tokenize_answers
+from tcl.data.texts.texts import Texts
 from tcl.data.texts.tokenizer import tokenize
 
 NO_ANSWERS = "missing answers"
@@ -22,7 +25,7 @@ NO_ANSWERS = "missing answers"
 class Example:
     """A question and a view of its image."""
 
-    image: View
+    view: View
     asked: Asked
     key: str
 
@@ -48,7 +51,7 @@ class QuestionReader:
         pixels = decode_image(content, max_pixels=self.data.max_pixels, min_side=self.augment.min_side)
         return Example(self.augment(pixels, rng), asked, key)
 
-    def batch(self, examples: list[Example], seed: int) -> QuestionBatch:
+    def batch(self, examples: list[Example], seed: int) -> Batch:
         """A batch of `examples`; there is nothing random in it."""
         input_ids, attention_mask = tokenize(
             self.tokenizer, [example.asked.question for example in examples], self.data.max_tokens
@@ -62,15 +65,20 @@ class QuestionReader:
         answer_ids, lengths = tokenize_answers(self.tokenizer, texts, self.max_answer_tokens)
         places = torch.arange(answer_ids.shape[1])
         positions = (places < lengths[:, None] - 1).flatten().nonzero().flatten()
-        return QuestionBatch(
-            image=torch.stack([example.image.pixels for example in examples]),
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            answer_ids=answer_ids,
-            answer_weights=torch.tensor(weights),
-            question_index=torch.tensor(index),
-            target_positions=positions,
-            target_ids=answer_ids.flatten()[positions + 1],
+        return Batch(
             keys=[example.key for example in examples],
-            image_steps=[example.image.steps for example in examples],
+            inputs={
+                "image": Images(
+                    torch.stack([example.view.pixels for example in examples]),
+                    steps=[example.view.steps for example in examples],
+                ),
+                "text": Texts(input_ids, attention_mask),
+                "answer": AnswerTokens(
+                    answer_ids,
+                    weights=torch.tensor(weights),
+                    question_index=torch.tensor(index),
+                    target_positions=positions,
+                    target_ids=answer_ids.flatten()[positions + 1],
+                ),
+            },
         )

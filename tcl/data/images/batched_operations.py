@@ -8,27 +8,17 @@ autocontrast and equalize make of such a difference can be more.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tcl.data.batch import AnyBatch, Batch
 from tcl.data.images import image_operations as op
 from tcl.data.images.image_operations import GREY, LUMA
 from tcl.data.images.view_step import Step
 
 AT_ONCE = 128
 """Images that an operation takes at a time: 100 MB as floats at 256 pixels, of which hue holds ten at once."""
-
-
-def finish_views(batch: AnyBatch) -> AnyBatch:
-    """`batch` with the steps that the workers left taken, on the device that its images are on."""
-    finished = {"image": take_steps(batch.image, batch.image_steps), "image_steps": []}
-    if isinstance(batch, Batch):
-        finished |= {"image_aug": take_steps(batch.image_aug, batch.image_aug_steps), "image_aug_steps": []}
-    return replace(batch, **finished)
 
 
 def take_steps(images: Tensor, steps: Sequence[Sequence[Step]]) -> Tensor:

@@ -3,15 +3,8 @@
 import torch
 from torch import Tensor
 
-from tcl.data.batch import AnyBatch, map_tensors
-
 
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """[..., 3, H, W] uint8 -> float of the same shape, contiguous: (pixel / 255 - mean) / std; mean and std [3]."""
     floats = pixels.to(torch.float32, memory_format=torch.contiguous_format)
     return floats.sub_(255 * mean.view(3, 1, 1)).div_(255 * std.view(3, 1, 1))
-
-
-def normalise_images(batch: AnyBatch, mean: Tensor, std: Tensor) -> AnyBatch:
-    """`batch` with its images, the tensors of uint8, normalised; mean and std [3] are on its device."""
-    return map_tensors(batch, lambda tensor: normalise(tensor, mean, std) if tensor.dtype == torch.uint8 else tensor)

@@ -4,16 +4,17 @@ It runs where batches are made, on the CPU: the number of masked tokens M is a s
 stall the device in every step.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class MaskedText(NamedTuple):
+@dataclass
+class MaskedText:
     """Texts with tokens masked, and where and what they were."""
 
-    input_ids: Tensor
+    ids: Tensor
     """[B, L] int64."""
     positions: Tensor
     """[M] int64, flat index b * L + l, ascending."""

@@ -1,0 +1,49 @@
+"""Estimates of what a student's forward pass keeps for its backward pass, from the sizes of its networks."""
+
+from torch import nn
+
+from tcl.encoders.image_encoder import ImageEncoder
+from tcl.encoders.text_encoder import TextEncoder
+
+SAVED_PER_TOKEN = 17
+"""Activations that a transformer layer saves for its backward pass, in widths per token (34 bytes a width in 16 bit,
+Korthikanti et al. 2022, table 2, without the attention scores, which SDPA does not keep)."""
+SAVED_BY_FUSION_LAYER = SAVED_PER_TOKEN + 6
+"""With those of its cross-attention: query, context, output, residual and norm."""
+
+Layers = list[tuple[int, float, int]]
+"""(how many layers, their tokens times their width, what each saves in multiples of that)."""
+
+
+def image_layers(encoder: ImageEncoder, images: int) -> Layers:
+    """Those that encode `images`."""
+    return [(len(encoder.layers), images * tokens_of_image(encoder) * encoder.width, SAVED_PER_TOKEN)]
+
+
+def text_layers(encoder: TextEncoder, tokens: int) -> Layers:
+    """Those that encode texts of `tokens` in all, padding included."""
+    return [(len(encoder.layers), tokens * encoder.width, SAVED_PER_TOKEN)]
+
+
+def fusion_layers(fusion: nn.Module, tokens: int) -> Layers:
+    """Those that fuse texts of `tokens` in all with images; of an answer decoder, answers with questions."""
+    return [(len(fusion.layers), tokens * fusion.width, SAVED_BY_FUSION_LAYER)]
+
+
+def tokens_of_image(encoder: ImageEncoder) -> int:
+    """Tokens of an image, the global one included."""
+    return 1 + encoder.grid[0] * encoder.grid[1]
+
+
+def keys_values(fusion: nn.Module, source_tokens: int) -> float:
+    """Elements of the keys and values of what all layers of `fusion` look at, which checkpointing keeps as well."""
+    return 2 * len(fusion.layers) * source_tokens * fusion.width
+
+
+def kept_bytes(layers: Layers, keys_values: float, logits: float, *, checkpointing: bool, bf16: bool) -> float:
+    """Bytes at the end of the forward pass; logits: elements of all of them, which are fp32."""
+    if checkpointing:  # each layer's input, and one layer as it is computed again
+        saved = sum(count * size for count, size, _ in layers) + max(size * kept for _, size, kept in layers)
+    else:
+        saved = sum(count * size * kept for count, size, kept in layers)
+    return (2 if bf16 else 4) * (saved + keys_values) + 4 * 3 * logits  # logits, their softmax, its gradient

@@ -1,0 +1,71 @@
+"""How a file of tcl.objectives declares an objective for image-text pairs, and how one is found by its name."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from tcl import objectives
+from tcl.config.distillation import Distillation
+from tcl.config.model import ModelConfig
+from tcl.config.train import TrainConfig
+from tcl.errors import InputError
+from tcl.objectives.kind import Kind
+
+
+class PairSizes(NamedTuple):
+    """What the memory of a forward pass depends on, beside the networks."""
+
+    batch_size: int
+    max_tokens: int
+    lmi_regions: int
+    processes: int
+    checkpointing: bool
+    """Are layers computed again in the backward pass?"""
+    bf16: bool
+
+
+@dataclass(frozen=True)
+class PairObjective:
+    """A way to learn from image-text pairs. `Any` is its Config."""
+
+    kind: Kind
+    """Of its students."""
+    Config: type
+    """The section `objective`: a dataclass of tcl.config with a field `name`, that of the file."""
+    check: Callable[[Any, TrainConfig], None]
+    """InputError: the first impossible value."""
+    build_student: Callable[[ModelConfig, Any, PreTrainedTokenizerBase], nn.Module]
+    """(model, objective, tokenizer) -> a Student. InputError: networks that cannot be built."""
+    build_teacher: Callable[[nn.Module, ModelConfig, int, bool], nn.Module]
+    """(student, model, seed, named_ids) -> its Teacher. named_ids: all pairs of an image are right for each other."""
+    activation_bytes: Callable[[nn.Module, Any, PairSizes], float]
+    """(student, objective, sizes) -> what a forward pass keeps, per device."""
+    matches: bool
+    """Can its students match pairs: is there a second stage of retrieval?"""
+    two_views: bool
+    """Does the teacher look at a view of its own?"""
+    masked_share: Callable[[Any], float]
+    """Share of tokens that the loader masks, 0 to 1."""
+    distillation: Callable[[Any], Distillation]
+    """How the teacher is followed."""
+    notices: Callable[[Any], list[str]] = lambda _: []
+    """Lines for the person watching."""
+
+
+def objective_named(name: object) -> PairObjective:
+    """The objective of the file tcl/objectives/NAME.py. InputError: there is none."""
+    names = [module.name for module in pkgutil.iter_modules(objectives.__path__)]
+    found = _declared(name) if name in names else None
+    if found is None:
+        accepted = ", ".join(sorted(name for name in names if _declared(name)))
+        raise InputError(f"objective: {name!r} is not possible; accepted: {accepted}")
+    return found
+
+
+def _declared(name: str) -> PairObjective | None:
+    return getattr(importlib.import_module(f"{objectives.__name__}.{name}"), "OBJECTIVE", None)
