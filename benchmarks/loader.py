@@ -168,8 +168,8 @@ def loader_speed(urls: list[str], samples: int, workers: int) -> float:
     )
     reader = PairReader(data, AUGMENT, TOKENIZER, mlm_probability=0.15)
     loader = train_loader(data, reader=reader, batch_size=BATCH, seed=0, rank=0, world_size=1)
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    speed = _speed((prepare_images(batch.inputs["image"], mean, std) for batch in loader), samples, workers)
+    prepare = partial(normalise, mean=torch.tensor(MEAN), std=torch.tensor(STD))
+    speed = _speed((prepare_images(batch.inputs["image"], prepare) for batch in loader), samples, workers)
     loader.close()
     return speed
 

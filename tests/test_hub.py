@@ -225,7 +225,10 @@ def test_a_config_of_this_version_loads_without_a_word(export):
         (lambda said: said["model"].update(embed_dim="8"), r"model\.embed_dim is '8'; accepted: a whole number"),
         (lambda said: said["model"].update(embed_dim=0), r"model\.embed_dim: 0 is not possible"),
         (lambda said: said["model"].update(text=3), r"model\.text is 3; accepted: a section"),
-        (lambda said: said.update(kind="captioner"), r"kind 'captioner' is none that this version of tcl knows; accepted: clip, tcl, vqa"),
+        (
+            lambda said: said.update(kind="captioner"),
+            r"kind 'captioner' is none .* accepted: clip, tcl, vqa",
+        ),
         (lambda said: said.pop("kind"), r"kind is not there"),
         (lambda said: said.update(max_tokens=1), r"max_tokens: 1 is not possible"),
         (lambda said: said["model"].update(embed_dim=9), r"of another architecture: .* is \(8, .*, here \(9, "),

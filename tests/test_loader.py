@@ -8,6 +8,7 @@ import re
 import signal
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 
 import pytest
@@ -31,6 +32,7 @@ from tcl.data.batch import Batch, inputs_to, map_tensors, to_device
 from tcl.data.feed.bad_samples import BadSamples
 from tcl.data.feed.loader_state import LoaderState
 from tcl.data.images.images import prepare_images
+from tcl.data.images.normalise import normalise
 from tcl.data.shards import read_shard
 from tcl.errors import InputError
 
@@ -80,7 +82,7 @@ def test_images_are_normalised_by_hand(shards):
     batch = next(loader(config(shards), named_ids=True))
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     images = batch.inputs["image"]
-    found = prepare_images(images, torch.tensor(mean), torch.tensor(std))
+    found = prepare_images(images, partial(normalise, mean=torch.tensor(mean), std=torch.tensor(std)))
     for name in ("view", "other_view"):
         pixels, image = getattr(images, name), getattr(found, name)
         assert image.dtype == torch.float32 and image.is_contiguous()
@@ -108,7 +110,7 @@ def test_pinning_reaches_every_tensor(shards, monkeypatch):
 
 def test_only_images_change_their_precision(shards):
     batch = next(loader(config(shards), named_ids=True))
-    images = prepare_images(batch.inputs["image"], torch.zeros(3), torch.ones(3))
+    images = prepare_images(batch.inputs["image"], torch.Tensor.float)
     halved = inputs_to(replace(batch, inputs=batch.inputs | {"image": images}), torch.bfloat16)
     assert halved.inputs["image"].view.dtype == halved.inputs["image"].other_view.dtype == torch.bfloat16
     kept = [(halved.inputs["text"], batch.inputs["text"]), (halved.ids, batch.ids)]

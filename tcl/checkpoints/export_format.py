@@ -7,11 +7,13 @@ answers.txt               VQA: the closed list of answers, one a line, where the
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import timm
+from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tcl.config.checks import check_at_least
@@ -42,7 +44,10 @@ BERT_SIZES = (
     "task_type_vocab_size",
     "use_task_id",
 )
-"""What of a transformers config makes the networks, and all that an export may set."""
+"""What of a transformers config makes the networks where layers of BERT are shared out between text and fusion encoder,
+and all that such an export may set."""
+_NO_SIZES = re.compile(r"config|path|file|backbone|pretrained|implementation|name|auto")
+"""In the name of a field that may lead elsewhere."""
 
 
 @dataclass
@@ -159,8 +164,8 @@ def check_self_contained(model: ModelConfig, place: Path) -> None:
     What would fetch weights, configurations or code from elsewhere is refused.
     """
     _check_image_arguments(model.image.overrides, place)
-    if model.image.pretrained or model.text.pretrained:
-        raise InputError(f"{place}: model.*.pretrained is set; accepted: false, the weights lie beside")
+    if model.image.pretrained or model.text.pretrained or model.fusion.pretrained:
+        raise InputError(f"{place}: model.*.pretrained is set; accepted: false or null, the weights lie beside")
     if ":" in model.image.name or not timm.is_model(model.image.name.split(".")[0]):
         raise InputError(f"{place}: model.image.name {model.image.name!r} is none of timm's own architectures")
     if model.text.name not in CONFIG_MAPPING:
@@ -168,7 +173,39 @@ def check_self_contained(model: ModelConfig, place: Path) -> None:
             f"{place}: model.text.name {model.text.name!r} is no model type of transformers, and hub ids and paths in "
             f"this file are not followed; set it to bert, roberta, ... with its sizes in model.text.overrides"
         )
-    _check_text_arguments(model.text, place)
+    _check_text_arguments(model.text, whole=model.fusion.layers is not None, place=place)
+
+
+def text_sizes(config: PreTrainedConfig, *, whole: bool) -> dict[str, Any]:
+    """What makes the text encoder of `config`, as an export says it in model.text.overrides.
+
+    whole: all layers read text, whatever kind of model it is. What an export may not say is there only if the model
+    would be another one without it: `check_self_contained` refuses it.
+    """
+    if not whole:
+        return {name: getattr(config, name) for name in BERT_SIZES if hasattr(config, name)}
+    said, default = config.to_dict(), type(config)().to_dict()
+    return {
+        name: said[name]
+        for name in _own_fields(type(config))
+        if name in said and (_is_size(name, said[name]) or said[name] != default.get(name))
+    }
+
+
+def _own_fields(kind: type[PreTrainedConfig]) -> list[str]:
+    """The fields that a kind of model adds to those of all: none of these changes what the networks are."""
+    own = [base for base in kind.__mro__ if base not in PreTrainedConfig.__mro__]
+    return [name for base in own for name in vars(base).get("__annotations__", ())]
+
+
+def _is_size(name: str, value: Any) -> bool:
+    """Numbers, names of functions, lists and sections of them, but no paths."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_size(key, item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(not isinstance(item, (list, dict)) and _is_size(name, item) for item in value)
+    plain = value is None or isinstance(value, (bool, int, float)) or re.fullmatch(r"[\w.+-]*", str(value))
+    return bool(plain) and not _NO_SIZES.search(name)
 
 
 def fetches(name: str) -> bool:
@@ -182,11 +219,15 @@ def _check_image_arguments(overrides: dict[str, Any], place: Path) -> None:
             raise InputError(f"{place}: model.image.overrides.{name} {value!r} is not accepted; sizes and rates are")
 
 
-def _check_text_arguments(text: TextEncoderConfig, place: Path) -> None:
+def _check_text_arguments(text: TextEncoderConfig, *, whole: bool, place: Path) -> None:
+    if whole:
+        accepted = [name for name in _own_fields(CONFIG_MAPPING[text.name]) if not _NO_SIZES.search(name)]
+    else:
+        accepted = list(BERT_SIZES)
     for name, value in text.overrides.items():
-        if name not in BERT_SIZES or not _is_plain(value):
+        if name not in accepted or not (_is_size(name, value) if whole else _is_plain(value)):
             raise InputError(
-                f"{place}: model.text.overrides.{name} {value!r} is not accepted; accepted: {', '.join(BERT_SIZES)}"
+                f"{place}: model.text.overrides.{name} {value!r} is not accepted; accepted: {', '.join(accepted)}"
             )
 
 

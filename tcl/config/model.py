@@ -41,11 +41,13 @@ class ImageEncoderConfig:
 
 @dataclass
 class TextEncoderConfig:
-    """The BERT-like encoder: its lower layers read text, its upper layers become the fusion encoder."""
+    """The encoder of texts: the lower layers of a BERT-like model, whose upper layers become the fusion encoder, or all
+    layers of any transformers encoder where model.fusion.layers gives the fusion encoder its own."""
 
     name: str = "bert"
     """A transformers model type (bert, roberta, ...: that architecture at its default size), a hub id such as
-    bert-base-uncased, or a local folder."""
+    bert-base-uncased, or a local folder. modernbert, distilbert, mpnet, t5 and others that are not built of BERT layers
+    need model.fusion.layers."""
     pretrained: bool | str = field(default=False, metadata=FREE)
     """True: weights from `name`; a path: weights from that folder; False: random. Only a hub id or folder has
     weights to load."""
@@ -53,10 +55,45 @@ class TextEncoderConfig:
     """Hub id or local folder of the tokenizer. `tcl tokenizer` makes one from your own captions. A run goes on with the
     tokenizer of another place, but not with other words, unless train.resume is given."""
     fusion_layers: int | None = None
-    """How many upper layers become the fusion encoder, 1 to layers - 1. Default: half of them, as in the paper."""
+    """How many upper layers become the fusion encoder, 1 to layers - 1. Default: half of them, as in the paper; none
+    where model.fusion.layers is given."""
+    frozen: bool = False
+    """Embeddings and layers that read text are never trained: they need no gradients, no optimiser state and no copy
+    for the teacher, and run without dropout."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Arguments for the transformers config, e.g. {hidden_size: 192, num_hidden_layers: 8}. vocab_size is taken from
     the tokenizer unless the weights are pre-trained."""
+
+
+FUSION_SIZES = (
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "layer_norm_eps",
+    "initializer_range",
+)
+"""What model.fusion.overrides may set."""
+
+
+@dataclass
+class FusionConfig:
+    """A fusion encoder of its own depth and width; without `layers`, it is the upper layers of the text encoder's."""
+
+    layers: int | None = None
+    """Its layers, 1 to 1024: as BERT's, with cross-attention to the image. The text encoder then keeps all of its own.
+    Default: the upper layers of model.text."""
+    width: int | None = None
+    """Width of its tokens, a multiple of heads. Default: the text encoder's, or that of the BERT in `pretrained`. Where
+    it is not the text encoder's, a linear layer brings tokens to it."""
+    heads: int | None = None
+    """Attention heads. Default: one for each 64 of the width, or as many as the BERT in `pretrained` has."""
+    pretrained: str | None = None
+    """A BERT, hub id or local folder, whose upper layers it starts from, as many as `layers`. Default: random."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Of its layers, as in a BERT's config: intermediate_size, hidden_act, hidden_dropout_prob,
+    attention_probs_dropout_prob, layer_norm_eps, initializer_range. Default: 4 times the width, gelu, 0.1, 0.1, 1e-12,
+    0.02, or as the BERT in `pretrained` has them."""
 
 
 @dataclass
@@ -65,6 +102,7 @@ class ModelConfig:
 
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
     embed_dim: int = 256
     """Width of the shared image-text space, >= 1. 256 in the paper."""
     lmi_regions: int = 4
@@ -80,17 +118,49 @@ def check_model(model: ModelConfig) -> None:
     require(0 <= drop < 1, "model.image.patch_drop", drop, "0 <= p < 1")
     own_drop = model.image.overrides.get("patch_drop_rate", 0)
     require(not own_drop, "model.image.overrides.patch_drop_rate", own_drop, "none; set model.image.patch_drop")
+    check_fusion(model)
     for name in ("mean", "std"):
         values = getattr(model.image, name)
         least = 0 if name == "mean" else 0.001
         fits = values is None or all(least <= value <= 1 for value in values)
         require(fits, f"model.image.{name}", values, f"three numbers from {least} to 1")
-    for part in ("image", "text"):
+    for part in ("image", "text", "fusion"):
         for name, value in getattr(model, part).overrides.items():
             most = 1024 if re.search(r"depth|layers|heads", name) else 2**24
             numbers = value if isinstance(value, list) else [value]
             fits = all(not isinstance(number, (int, float)) or abs(number) <= most for number in numbers)
             require(fits, f"model.{part}.overrides.{name}", value, f"at most {most:,}")
+
+
+def check_fusion(model: ModelConfig) -> None:
+    """A fusion encoder of its own has sizes that fit together, and nothing sets sizes of one that is not there."""
+    fusion = model.fusion
+    if fusion.layers is None:
+        for name, value in vars(fusion).items():
+            require(not value, f"model.fusion.{name}", value, "nothing, unless model.fusion.layers is given")
+        return
+    require(1 <= fusion.layers <= 1024, "model.fusion.layers", fusion.layers, "a number of layers, 1 to 1024")
+    require(
+        model.text.fusion_layers is None,
+        "model.text.fusion_layers",
+        model.text.fusion_layers,
+        "nothing beside model.fusion.layers, with which all layers of model.text read text",
+    )
+    for name, most in (("width", 2**16), ("heads", 1024)):
+        value = getattr(fusion, name)
+        require(value is None or 1 <= value <= most, f"model.fusion.{name}", value, f"a number from 1 to {most:,}")
+    if fusion.width is not None and fusion.heads is not None:
+        check_heads(fusion.width, fusion.heads)
+    for name, value in fusion.overrides.items():
+        require(name in FUSION_SIZES, f"model.fusion.overrides.{name}", value, f"only {', '.join(FUSION_SIZES)}")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Of a fusion encoder, each head sees as much of the width as any other."""
+    if width % heads:
+        raise InputError(
+            f"model.fusion.heads: {heads} is not possible; accepted: a divisor of the fusion encoder's width, {width}"
+        )
 
 
 def check_image_size(image: ImageEncoderConfig) -> None:

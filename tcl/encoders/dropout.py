@@ -26,3 +26,11 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p) if self.training else x
+
+
+def use_own_dropout(module: nn.Module) -> None:
+    """Put `Dropout` in place of torch's wherever it is within `module`."""
+    for parent in module.modules():
+        for name, child in parent.named_children():
+            if type(child) is nn.Dropout:
+                setattr(parent, name, Dropout(child.p))

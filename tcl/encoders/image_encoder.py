@@ -29,6 +29,7 @@ class ImageEncoder(nn.Module):
         data_config = resolve_model_data_config(backbone)
         self.mean: tuple[float, ...] = config.mean or data_config["mean"]
         self.std: tuple[float, ...] = config.std or data_config["std"]
+        self.patch_drop = config.patch_drop
         self.frozen = False
         self._scale: tuple[Tensor, Tensor] | None = None
 
@@ -39,6 +40,11 @@ class ImageEncoder(nn.Module):
         order.
         """
         raise NotImplementedError
+
+    @property
+    def student_drop(self) -> float:
+        """What a student gives as patch_drop: config.patch_drop while it is trained, none else."""
+        return self.patch_drop if self.training else 0.0
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> float of the same shape on the same device, as `forward` takes it."""

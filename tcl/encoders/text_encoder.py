@@ -1,29 +1,21 @@
-"""Text encoder: the lower layers of a BERT-like model; the upper ones are handed to the fusion encoder.
+"""Text encoder: any transformers encoder as a function from token ids to tokens.
 
-The encoder is the stock transformers model with fewer layers, so that BERT, RoBERTa and kin (any post-norm stack of
-BERT layers) keep their own embeddings and position numbering.
+Either the lower layers of a BERT-like model, whose upper ones are handed to the fusion encoder (`lower_layers`), or a
+model with all its layers (tcl.encoders.text_tower). It is the stock transformers model, so that each kind keeps its own
+embeddings, position numbering and attention.
 """
 
-from functools import partial
-from pathlib import Path
+import math
+import sys
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoModelForMaskedLM,
-    BertConfig,
-    BertLayer,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import BertConfig, BertLayer, PreTrainedConfig, PreTrainedModel
 
 from tcl.config.model import TextEncoderConfig
-from tcl.encoders.bounded_memory import refuse_too_large
-from tcl.encoders.dropout import Dropout
+from tcl.encoders.dropout import use_own_dropout
+from tcl.encoders.text_model import load_text_model
 from tcl.errors import InputError
-from tcl.hub_access import hub_or_cache
 
 _FROM_PADDING = (
     "roberta",
@@ -33,122 +25,152 @@ _FROM_PADDING = (
     "data2vec-text",
     "roberta-prelayernorm",
     "xmod",
+    "mpnet",
+    "longformer",
+    "ibert",
+    "luke",
+    "esm",
 )
 """Model types whose first position is the one after padding's."""
 
 
 class TextEncoder(nn.Module):
-    """A transformers encoder as a function from token ids to tokens. `width` is the token width."""
+    """A transformers encoder as a function from token ids to tokens. `width` is the token width.
 
-    def __init__(self, bert: PreTrainedModel):
+    frozen: it is never trained, and always in eval mode, whatever `train` is called with.
+    """
+
+    def __init__(self, bert: PreTrainedModel, frozen: bool = False):
         super().__init__()
         self.bert = bert
         self.width: int = bert.config.hidden_size
-
-    frozen_parts: tuple[nn.Module, ...] = ()
-    """What of it is never trained."""
-
-    @property
-    def layers(self) -> list[nn.Module]:
-        """Its transformer layers."""
-        return list(self.bert.encoder.layer)
-
-    def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
-        """Compute layers again in the backward pass? Attention stays as transformers has it."""
-        if activation_checkpointing:
-            self.bert.activation_checkpointing_enable({"use_reentrant": False})
+        self.frozen = frozen
+        self._ready_masks_up_to = _ready_masks_up_to(bert)
+        if frozen:
+            bert.requires_grad_(False).eval()
 
     @property
     def word_embeddings(self) -> nn.Embedding:
         """[vocabulary, embedding width]; the MLM head's output weights are tied to it."""
         return self.bert.get_input_embeddings()
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The modules of the repeated stack, lowest first."""
+        stacks = [module for module in self.bert.modules() if isinstance(module, nn.ModuleList)]
+        return list(max(stacks, key=len, default=()))
+
+    @property
+    def frozen_parts(self) -> list[nn.Module]:
+        """What is never trained, which a teacher can share instead of copying it."""
+        return [self.bert] if self.frozen else []
+
+    def train(self, mode: bool = True) -> "TextEncoder":
+        """As torch's, but a frozen model stays in eval mode: without dropout."""
+        super().train(mode)
+        if self.frozen:
+            self.bert.eval()
+        return self
+
+    def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
+        """How the layers are run. activation_checkpointing: computed again in the backward pass, if there is one.
+
+        fused_attention: no difference here, texts are too short for it. InputError: transformers has no checkpointing
+        of this kind of model.
+        """
+        if not activation_checkpointing or self.frozen:
+            return
+        if not self.bert.supports_gradient_checkpointing:
+            raise InputError(
+                f"train.activation_checkpointing: transformers cannot compute the layers of model.text "
+                f"({self.bert.config.model_type}) again; set it to false, or freeze them by model.text.frozen"
+            )
+        self.bert.activation_checkpointing_enable({"use_reentrant": False})
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask (1 token, 0 padding), both [B, L] -> [B, L, width]; token 0 is [CLS]."""
-        # A ready-made 4D mask: from a 2D one transformers would look for padding first, a device sync per call.
-        mask = attention_mask.bool()[:, None, None, :]
-        return self.bert(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        if self.frozen:
+            with torch.no_grad():
+                return self._tokens(input_ids, attention_mask)
+        return self._tokens(input_ids, attention_mask)
+
+    def _tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        up_to, any_length = self._ready_masks_up_to, torch.compiler.is_exporting()
+        if up_to == math.inf or (not any_length and input_ids.shape[1] <= up_to):
+            # From a 2D one transformers would look for padding first, a device sync per call.
+            attention_mask = attention_mask.bool()[:, None, None, :]
+        return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
-def load_masked_lm(config: TextEncoderConfig, vocab_size: int, pad_id: int) -> PreTrainedModel:
+def _ready_masks_up_to(bert: PreTrainedModel) -> float:
+    """How many tokens a text may have for which a ready-made 4D mask of the padding is all that `bert` needs.
+
+    transformers' own mask functions hand one on as it is, which leaves out the windows that some layers look through.
+    Models without these functions, or without torch's attention, want masks of other forms: 0.
+    """
+    hands_on = hasattr(sys.modules[type(bert).__module__], "create_bidirectional_mask")
+    if not hands_on or bert.config._attn_implementation != "sdpa":
+        return 0
+    try:
+        return getattr(bert.config, "sliding_window", None) or math.inf
+    except Exception:  # of windows that differ from layer to layer, an error of transformers' own
+        return 0
+
+
+def load_masked_lm(
+    config: TextEncoderConfig, vocab_size: int, pad_id: int, section: str = "model.text"
+) -> PreTrainedModel:
     """The whole transformers masked language model of `config`, all layers, with its MLM head.
 
-    InputError: an unknown name, weights that cannot be had, or layers that are not BERT's.
+    section: the config section that messages name. InputError: an unknown name, weights that cannot be had, or layers
+    that are not BERT's.
     """
+    model = load_text_model(config, vocab_size, pad_id, section, attn_implementation="sdpa")
+    return _require_bert_layers(model, config, section)
+
+
+def _require_bert_layers(model: PreTrainedModel, config: TextEncoderConfig, section: str) -> PreTrainedModel:
     source = config.pretrained if isinstance(config.pretrained, str) else config.name
-    try:
-        if config.pretrained:
-            options = {"attn_implementation": "sdpa", "trust_remote_code": False}
-            with hub_or_cache(source):
-                model = AutoModelForMaskedLM.from_pretrained(source, **options, **config.overrides)
-        else:
-            sizes = {"vocab_size": vocab_size, "pad_token_id": pad_id, **config.overrides}
-            architecture = _architecture(config.name, sizes)
-            build = partial(AutoModelForMaskedLM.from_config, architecture, attn_implementation="sdpa")
-            refuse_too_large(build, "model.text")
-            model = build()
-    except InputError:
-        raise
-    except Exception as error:  # transformers raises OSError, ValueError, ... with messages of many lines
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"model.text: transformers cannot build {source!r} with {config.overrides} "
-            f"(pretrained={config.pretrained!r}): {said}; name a BERT-like model type (bert, roberta), a hub id or a "
-            f"local folder"
-        ) from error
-    if vocab_size > model.config.vocab_size:
-        raise InputError(
-            f"model.text.tokenizer: it has {vocab_size} tokens but {source!r} embeds only {model.config.vocab_size}; "
-            f"use the tokenizer that belongs to these weights"
-        )
-    return _require_bert_layers(model, source)
-
-
-def _architecture(name: str, sizes: dict) -> PreTrainedConfig:
-    if name in CONFIG_MAPPING and not Path(name).is_dir():
-        return AutoConfig.for_model(name, **sizes)
-    with hub_or_cache(name):
-        return AutoConfig.from_pretrained(name, trust_remote_code=False, **sizes)
-
-
-def _require_bert_layers(model: PreTrainedModel, source: str) -> PreTrainedModel:
     layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
     if layers is not None and len(layers) == 0:
-        raise InputError(f"model.text: {source!r} has no layers; accepted: at least 2, in num_hidden_layers")
+        raise InputError(f"{section}: {source!r} has no layers; accepted: at least 2, in num_hidden_layers")
     with torch.device("meta"):
         expected = BertLayer(BertConfig(hidden_size=8, num_attention_heads=1)).state_dict().keys()
     if layers is None or layers[0].state_dict().keys() != expected:
         raise InputError(
-            f"model.text.name: {source!r} ({model.config.model_type}) is not a post-norm stack of BERT layers; "
-            f"use bert, roberta, xlm-roberta, camembert, electra, ernie or another model built of them"
+            f"{section}.name: {source!r} ({model.config.model_type}) is not a post-norm stack of BERT layers; use "
+            f"bert, roberta, xlm-roberta, camembert, electra, ernie or another model built of them, or give it a "
+            f"fusion encoder of its own by model.fusion.layers"
         )
     return model
 
 
-def longest_text(config: PreTrainedConfig) -> int:
-    """Tokens that the positions of `config` are enough for: RoBERTa and kin count theirs from the padding's on."""
-    counts_from_padding = config.model_type in _FROM_PADDING
-    return config.max_position_embeddings - (config.pad_token_id + 1 if counts_from_padding else 0)
+def longest_text(config: PreTrainedConfig) -> int | None:
+    """Tokens that the positions of `config` are enough for: RoBERTa and kin count theirs from the padding's on.
+
+    None: positions are computed, for texts of any length.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or getattr(config, "rope_parameters", None):
+        return None
+    return positions - (config.pad_token_id + 1 if config.model_type in _FROM_PADDING else 0)
 
 
 def check_length(tokens: int, config: PreTrainedConfig, field: str) -> None:
     """InputError: texts of `tokens` tokens, as the config field `field` allows, have no positions in `config`."""
     most = longest_text(config)
-    if tokens > most:
+    if most is not None and tokens > most:
         raise InputError(
             f"{field}: {tokens} is not possible; accepted: at most {most}, for which model.text "
             f"({config.model_type}) has positions"
         )
 
 
-def lower_layers(model: PreTrainedModel, count: int) -> TextEncoder:
+def lower_layers(model: PreTrainedModel, count: int, frozen: bool = False) -> TextEncoder:
     """The text encoder: `model`'s embeddings and its first `count` layers, without the MLM head or a pooler."""
     bert = model.base_model
     bert.encoder.layer = bert.encoder.layer[:count]
     bert.config.num_hidden_layers = count
     bert.pooler = None
-    for parent in bert.modules():
-        for name, module in parent.named_children():
-            if type(module) is nn.Dropout:
-                setattr(parent, name, Dropout(module.p))
-    return TextEncoder(bert)
+    use_own_dropout(bert)
+    return TextEncoder(bert, frozen)

@@ -6,9 +6,9 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tcl.checkpoints.export_format import BERT_SIZES, ExportConfig, fetches, write_answers, write_description
+from tcl.checkpoints.export_format import ExportConfig, fetches, text_sizes, write_answers, write_description
 from tcl.checkpoints.run_folder import MODEL
-from tcl.config.model import ModelConfig
+from tcl.config.model import FUSION_SIZES, ModelConfig
 from tcl.encoders.text_encoder import check_length
 from tcl.exports.kinds import kind_named, parts_of
 from tcl.objectives.kind import Kind
@@ -33,18 +33,29 @@ def self_contained(model: ModelConfig, student: nn.Module) -> ModelConfig:
     """`model`, with which `student` was built, without references to weights or to configurations on the hub."""
     networks = student.averaged
     image, bert = networks.image_encoder, networks.text_encoder.bert.config
-    fusion_layers = len(networks.fusion_encoder.layers) if networks.fusion_encoder is not None else None
-    sizes = {name: getattr(bert, name) for name in BERT_SIZES if hasattr(bert, name)}
-    sizes["num_hidden_layers"] += fusion_layers or 0
+    fusion, fusion_layers, layers = model.fusion, None, networks.fusion_encoder
+    own_fusion = model.fusion.layers is not None
+    sizes = text_sizes(bert, whole=own_fusion or layers is None)
+    if own_fusion and layers is not None:
+        fusion = replace(
+            fusion,
+            width=layers.config.hidden_size,
+            heads=layers.config.num_attention_heads,
+            pretrained=None,
+            overrides={name: getattr(layers.config, name) for name in FUSION_SIZES},
+        )
+    elif layers is not None:
+        fusion_layers = len(layers.layers)
+        sizes["num_hidden_layers"] += fusion_layers
     overrides = {name: value for name, value in model.image.overrides.items() if not fetches(name)}
     mean, std = tuple(image.mean), tuple(image.std)
-    name = (
-        model.image.name if ":" not in model.image.name else image.backbone.pretrained_cfg["architecture"]
-    )  # hf-hub:...
+    from_hub = ":" in model.image.name  # hf-hub:...
+    name = image.backbone.pretrained_cfg["architecture"] if from_hub else model.image.name
     return replace(
         model,
         image=replace(model.image, name=name, pretrained=False, mean=mean, std=std, overrides=overrides),
         text=replace(model.text, name=bert.model_type, pretrained=False, fusion_layers=fusion_layers, overrides=sizes),
+        fusion=fusion,
     )
 
 

@@ -71,6 +71,7 @@ def grad_cam(student: TCLStudent, image_tokens: Tensor, input_ids: Tensor, layer
     with torch.no_grad():
         images = fusion.image_keys_values(image_tokens)
         text = student.encoders.text_encoder(input_ids, torch.ones_like(input_ids))
+        text = fusion.to_width(text)
         for before, image in zip(fusion.layers[:layer], images[:layer], strict=True):
             text = before(text, mask, image, None)
         text = fusion.layers[layer].read_text(text, mask)

@@ -6,14 +6,22 @@ written or weighed for it.
 """
 
 import copy
+import inspect
 
 import torch
 from torch import Tensor, nn
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertEmbeddings
 
+from tcl.encoders.dropout import use_own_dropout
+from tcl.encoders.text_encoder import TextEncoder, longest_text
 from tcl.errors import InputError
 from tcl.models.encoders import Encoders
-from tcl.models.fusion_encoder import FusionLayer, KeysValues
+from tcl.models.fusion_encoder import FusionLayer, KeysValues, start_random
 from tcl.models.mlm_head import MLMHead
+
+_POSITIONS = 512
+"""Of answers, where those of the text encoder's tokens are computed for texts of any length."""
 
 
 class AnswerDecoder(nn.Module):
@@ -74,17 +82,17 @@ def answer_decoder_from(encoders: Encoders, layers: int | None) -> AnswerDecoder
     and the MLM head.
 
     layers (>= 1): default as many as the fusion encoder has; further ones start as copies of its last, fewer are its
-    first. Keys and values of the question start random where images are not as wide as texts.
+    first. Keys and values of the question start random where images are not as wide as texts, and embeddings and head
+    where the text encoder's have another form or width than a fusion encoder of its own.
     InputError: embeddings of another width than the layers.
     """
-    embeddings, width = encoders.text_encoder.bert.embeddings, encoders.text_encoder.width
-    if embeddings.word_embeddings.embedding_dim != width:
-        raise InputError(
-            f"model.text.name: word embeddings of width {embeddings.word_embeddings.embedding_dim} under layers of "
-            f"{width} make no answer decoder; use bert, roberta or another model with equal widths"
-        )
-    config = encoders.text_encoder.bert.config
-    theirs = encoders.fusion_encoder.layers
+    fusion, theirs = encoders.fusion_encoder, encoders.fusion_encoder.layers
+    width, config = fusion.width, fusion.config
+    embeddings = _embeddings(encoders.text_encoder, width, config.initializer_range)
+    head = copy.deepcopy(encoders.mlm_head)
+    if head.dense.out_features != width:
+        head = MLMHead(width, width, len(head.bias), config.hidden_act, config.layer_norm_eps)
+        start_random(head, config)
     made = []
     for i in range(len(theirs) if layers is None else layers):
         source = theirs[min(i, len(theirs) - 1)].state_dict()
@@ -94,4 +102,31 @@ def answer_decoder_from(encoders: Encoders, layers: int | None) -> AnswerDecoder
             fits[name] = torch.empty(width, width).normal_(std=config.initializer_range)
         layer.load_state_dict(fits)
         made.append(layer)
-    return AnswerDecoder(copy.deepcopy(embeddings), made, copy.deepcopy(encoders.mlm_head))
+    return AnswerDecoder(embeddings, made, head)
+
+
+def _embeddings(encoder: TextEncoder, width: int, std: float) -> nn.Module:
+    """Of `width`, with a position for each token that is asked for by its number: a copy of the text encoder's, or new
+    ones of its words."""
+    theirs, words = getattr(encoder.bert, "embeddings", None), encoder.word_embeddings
+    numbered = isinstance(getattr(theirs, "position_embeddings", None), nn.Embedding) and hasattr(
+        theirs, "word_embeddings"
+    )
+    if numbered and "position_ids" in inspect.signature(theirs.forward).parameters:
+        if words.embedding_dim == width:
+            return copy.deepcopy(theirs).requires_grad_()
+        if encoder.width == width:
+            raise InputError(
+                f"model.text.name: word embeddings of width {words.embedding_dim} under layers of {width} make no "
+                f"answer decoder; use bert, roberta or another model with equal widths"
+            )
+    sizes = {"hidden_size": width, "num_attention_heads": 1, "pad_token_id": None, "type_vocab_size": 1}
+    positions = longest_text(encoder.bert.config) or _POSITIONS
+    made = BertEmbeddings(BertConfig(vocab_size=words.num_embeddings, max_position_embeddings=positions, **sizes))
+    for module in made.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+    if words.embedding_dim == width:
+        made.word_embeddings.weight.data.copy_(words.weight)
+    use_own_dropout(made)
+    return made

@@ -9,9 +9,11 @@ from tcl.data.texts.texts import Texts
 from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
+from tcl.encoders.text_tower import load_text_tower
 from tcl.errors import InputError
 from tcl.models.fusion_encoder import FusionEncoder, fusion_encoder_from_bert
-from tcl.models.mlm_head import MLMHead, mlm_head_from
+from tcl.models.mlm_head import MLMHead, mlm_head_from, mlm_head_on
+from tcl.models.own_fusion import build_own_fusion
 
 
 class Encoders(nn.Module):
@@ -67,6 +69,10 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
     InputError: a name that cannot be built, or fusion_layers outside 1 .. layers - 1.
     """
     image_encoder = build_image_encoder(config.image)
+    if config.fusion.layers is not None:
+        text_encoder, model = load_text_tower(config.text, vocab_size, pad_id)
+        fusion = build_own_fusion(config.fusion, text_encoder.width, image_encoder.width)
+        return Encoders(image_encoder, text_encoder, fusion, mlm_head_on(fusion.config, model), config.embed_dim)
     masked_lm = load_masked_lm(config.text, vocab_size, pad_id)
     bert_layers = masked_lm.base_model.encoder.layer
     fusion_layers = len(bert_layers) // 2 if config.text.fusion_layers is None else config.text.fusion_layers
@@ -78,7 +84,7 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
     lower = len(bert_layers) - fusion_layers
     return Encoders(
         image_encoder,
-        text_encoder=lower_layers(masked_lm, lower),
+        text_encoder=lower_layers(masked_lm, lower, config.text.frozen),
         fusion_encoder=fusion_encoder_from_bert(bert_layers[lower:], image_encoder.width, masked_lm.config),
         mlm_head=mlm_head_from(masked_lm),
         embed_dim=config.embed_dim,
@@ -88,6 +94,5 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
 def build_towers(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:
     """As `build_encoders`, without a fusion encoder: all layers of the text model are the text encoder's."""
     image_encoder = build_image_encoder(config.image)
-    masked_lm = load_masked_lm(config.text, vocab_size, pad_id)
-    text_encoder = lower_layers(masked_lm, len(masked_lm.base_model.encoder.layer))
+    text_encoder, _ = load_text_tower(config.text, vocab_size, pad_id)
     return Encoders(image_encoder, text_encoder, fusion_encoder=None, mlm_head=None, embed_dim=config.embed_dim)

@@ -135,17 +135,27 @@ class FusionLayer(nn.Module):
 
 
 class FusionEncoder(nn.Module):
-    """A stack of fusion layers. `config` is the text encoder's transformers config (sizes, dropout, activation)."""
+    """A stack of fusion layers. `config` is a BERT's transformers config (sizes, dropout, activation).
 
-    def __init__(self, layers: int, image_width: int, config: PreTrainedConfig):
+    `width` is that of its tokens. text_width: of the tokens that it is given, where it is another.
+    """
+
+    def __init__(self, layers: int, image_width: int, config: PreTrainedConfig, text_width: int | None = None):
         super().__init__()
         self.layers = nn.ModuleList(FusionLayer(image_width, config) for _ in range(layers))
+        self.config = config
         self.width: int = config.hidden_size
+        self.text_in = None if text_width in (None, self.width) else nn.Linear(text_width, self.width)
         self.activation_checkpointing = False
 
     def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
-        """Compute layers again in the backward pass? Attention stays as it is."""
+        """How the layers are run. activation_checkpointing: computed again in the backward pass. fused_attention: no
+        difference here, texts are too short for it."""
         self.activation_checkpointing = activation_checkpointing
+
+    def to_width(self, text: Tensor) -> Tensor:
+        """Tokens of the text encoder [..., text width] -> [..., width], as the first layer takes them."""
+        return text if self.text_in is None else self.text_in(text)
 
     def image_keys_values(self, image_tokens: Tensor, mask: Tensor | None = None) -> list[KeysValues]:
         """[I, N, image width] -> keys and values of each image for every layer. mask [I, N] (1 token, 0 padding)."""
@@ -161,10 +171,11 @@ class FusionEncoder(nn.Module):
     ) -> Tensor:
         """Fuse texts with one image each.
 
-        text [I * P + E, L, width], attention_mask [I * P + E, L] (1 token, 0 padding), images from `image_keys_values`
-        for I images: the first P texts look at image 0, the next P at image 1, ... others, of E images: each of the
-        last E texts looks at one of them. -> text's shape; token 0 is [CLS].
+        text [I * P + E, L, text width], attention_mask [I * P + E, L] (1 token, 0 padding), images of I images from
+        `image_keys_values`: the first P texts look at image 0, the next P at image 1, ... others, of E images: each of
+        the last E texts looks at one of them. -> [I * P + E, L, width]; token 0 is [CLS].
         """
+        text = self.to_width(text)
         mask = attention_mask.bool()[:, None, None, :]
         others = [None] * len(self.layers) if others is None else others
         for layer, image, other in zip(self.layers, images, others, strict=True):
@@ -177,9 +188,9 @@ class FusionEncoder(nn.Module):
     def read_texts(self, text: Tensor, attention_mask: Tensor) -> Tensor:
         """The first layer's self-attention, which no image has a part in: once per text, for `match`.
 
-        text [R, L, width], attention_mask [R, L] -> [R, L, width].
+        text [R, L, text width], attention_mask [R, L] -> [R, L, width].
         """
-        return self.layers[0].read_text(text, attention_mask.bool()[:, None, None, :])
+        return self.layers[0].read_text(self.to_width(text), attention_mask.bool()[:, None, None, :])
 
     def match(self, read: Tensor, attention_mask: Tensor, images: list[KeysValues]) -> Tensor:
         """forward(...)[:, 0], [R, width], of R = I * P texts, without what the last layer computes for other tokens.
@@ -214,17 +225,33 @@ BERT_LAYER_NAMES = {
 }
 
 
-def fusion_encoder_from_bert(bert_layers: nn.ModuleList, image_width: int, config: PreTrainedConfig) -> FusionEncoder:
-    """A fusion encoder whose layers start as `bert_layers`; cross-attention, which BERT lacks, starts random."""
-    fusion = FusionEncoder(len(bert_layers), image_width, config)
+def fusion_encoder_from_bert(
+    bert_layers: nn.ModuleList, image_width: int, config: PreTrainedConfig, text_width: int | None = None
+) -> FusionEncoder:
+    """A fusion encoder whose layers start as `bert_layers`; what BERT lacks, as cross-attention, starts random."""
+    fusion = FusionEncoder(len(bert_layers), image_width, config, text_width)
+    if fusion.text_in is not None:
+        start_random(fusion.text_in, config)
     for layer, bert_layer in zip(fusion.layers, bert_layers, strict=True):
-        for module in layer.cross_attention.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=config.initializer_range)
-                nn.init.zeros_(module.bias)
+        start_random(layer.cross_attention, config)
         weights = {}
         for name, tensor in bert_layer.state_dict().items():
             module_name, parameter_name = name.rsplit(".", 1)
             weights[f"{BERT_LAYER_NAMES[module_name]}.{parameter_name}"] = tensor
         layer.load_state_dict(weights, strict=False)
     return fusion
+
+
+def random_fusion_encoder(layers: int, image_width: int, config: PreTrainedConfig, text_width: int) -> FusionEncoder:
+    """A fusion encoder that starts as BERT's pre-training does."""
+    fusion = FusionEncoder(layers, image_width, config, text_width)
+    start_random(fusion, config)
+    return fusion
+
+
+def start_random(module: nn.Module, config: PreTrainedConfig) -> None:
+    """Linear layers within `module`, which may be one itself: normal weights, biases of 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=config.initializer_range)
+            nn.init.zeros_(part.bias)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 
@@ -44,4 +44,41 @@ def mlm_head_from(model: PreTrainedModel) -> MLMHead:
     head.dense.load_state_dict(dense.state_dict())
     head.norm.load_state_dict(norm.state_dict())
     head.bias.data.copy_(bias.data)
+    return head
+
+
+_OWN_HEADS = (
+    ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions"),
+    ("lm_head.dense", "lm_head.layer_norm", "lm_head"),
+    ("vocab_transform", "vocab_layer_norm", "vocab_projector"),
+    ("head.dense", "head.norm", "decoder"),
+)
+"""Where BERT, RoBERTa, DistilBERT and ModernBERT keep dense layer, norm and the bias of the vocabulary."""
+
+
+def mlm_head_on(config: PreTrainedConfig, model: PreTrainedModel) -> MLMHead:
+    """An MLM head for states of another width or origin than `model`'s, tied to the word embeddings of `model`.
+
+    config: the fusion encoder's. It starts with the weights of `model`'s own where these are of the same width, else
+    random.
+    """
+    embeddings = model.get_input_embeddings()
+    head = MLMHead(
+        config.hidden_size,
+        embeddings.embedding_dim,
+        embeddings.num_embeddings,
+        config.hidden_act,
+        config.layer_norm_eps,
+    )
+    nn.init.normal_(head.dense.weight, std=config.initializer_range)
+    nn.init.zeros_(head.dense.bias)
+    state, own = model.state_dict(), head.state_dict()
+    for dense, norm, vocabulary in _OWN_HEADS:
+        sources = {f"{dense}.weight": "dense.weight", f"{dense}.bias": "dense.bias", f"{vocabulary}.bias": "bias"}
+        sources |= {f"{norm}.weight": "norm.weight", f"{norm}.bias": "norm.bias"}
+        found = {ours: state[theirs] for theirs, ours in sources.items() if theirs in state}
+        fits = all(tensor.shape == own[name].shape for name, tensor in found.items())
+        if fits and {"dense.weight", "norm.weight"} <= found.keys():
+            head.load_state_dict(found, strict=False)  # ModernBERT's has no biases
+            head.norm.eps = model.get_submodule(norm).eps
     return head

@@ -33,23 +33,28 @@ class VQANetworks(nn.Module):
         self.decoder = decoder
 
     def read_questions(
-        self, image: Tensor, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor | None = None
+        self,
+        image: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        image_index: Tensor | None = None,
+        patch_drop: float = 0.0,
     ) -> list[KeysValues]:
         """Images [I, 3, H, W] and questions [Q, L] -> what each layer of the decoder sees of the questions.
 
         image_index [Q] in 0 .. I - 1: the image of each question; None: there are as many, in the same order.
         """
         text = self.text_encoder(input_ids, attention_mask)
-        keys_values = self.fusion_encoder.image_keys_values(self.image_encoder(image))
+        keys_values = self.fusion_encoder.image_keys_values(self.image_encoder(image, patch_drop))
         if image_index is not None:
             keys_values = [image.rows(image_index) for image in keys_values]
         fused = self.fusion_encoder(text, attention_mask, keys_values)
         return self.decoder.question_keys_values(fused, attention_mask)
 
-    def answer_logits(self, batch: Batch) -> Tensor:
+    def answer_logits(self, batch: Batch, patch_drop: float = 0.0) -> Tensor:
         """Vocabulary logits [M, vocabulary] at the target positions of the answers."""
         image, text, answers = (batch.inputs[name] for name in ("image", "text", "answer"))
-        questions = self.read_questions(image.view, text.ids, text.mask)
+        questions = self.read_questions(image.view, text.ids, text.mask, patch_drop=patch_drop)
         states, _ = self.decoder(answers.ids, questions, answers.question_index)
         return self.decoder.logits(states.flatten(0, 1).index_select(0, answers.target_positions))
 
@@ -84,7 +89,8 @@ class VQAStudent(nn.Module):
 
     def forward(self, batch: Batch, targets: AnswerTargets) -> Losses:
         """The loss of `batch`."""
-        logits, answers = self.networks.answer_logits(batch), batch.inputs["answer"]
+        logits = self.networks.answer_logits(batch, self.networks.image_encoder.student_drop)
+        answers = batch.inputs["answer"]
         weights = answers.weights[answers.target_positions // answers.ids.shape[1]]
         with torch.autocast(logits.device.type, enabled=False):  # the loss is fp32
             loss = answer_generation(

@@ -44,7 +44,9 @@ class CLIPStudent(nn.Module):
     def forward(self, batch: Batch, targets: NoTargets) -> Losses:
         """Both directions of `batch`. Samples that lack a modality are nobody's partner and nobody's negative."""
         encoders, texts = self.encoders, batch.inputs["text"]
-        image = encoders.project_image(encoders.image_encoder(batch.inputs["image"].view)[:, 0])
+        image_encoder = encoders.image_encoder
+        image_tokens = image_encoder(batch.inputs["image"].view, image_encoder.student_drop)
+        image = encoders.project_image(image_tokens[:, 0])
         text = encoders.project_text(encoders.text_encoder(texts.ids, texts.mask)[:, 0])
         with torch.autocast(image.device.type, enabled=False):
             each = {

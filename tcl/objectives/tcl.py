@@ -55,7 +55,7 @@ class TCLStudent(nn.Module):
         super().__init__()
         self.encoders = encoders
         self.objective = objective
-        self.itm_head = nn.Linear(encoders.text_encoder.width, 2)
+        self.itm_head = nn.Linear(encoders.fusion_encoder.width, 2)
         self.temperature = nn.Parameter(torch.tensor([objective.temperature]))  # DeepSpeed broadcasts no scalars
         self._freeze_what_no_loss_reads()
 
@@ -80,7 +80,8 @@ class TCLStudent(nn.Module):
     def forward(self, batch: Batch, targets: TCLTargets, negatives: Negatives | None = None) -> Losses:
         """All losses of `batch`. `negatives` replaces the draw of ITM negatives (to repeat a recorded step)."""
         encoders, objective, texts = self.encoders, self.objective, batch.inputs["text"]
-        image_tokens = encoders.image_encoder(batch.inputs["image"].view)
+        image_encoder = encoders.image_encoder
+        image_tokens = image_encoder(batch.inputs["image"].view, image_encoder.student_drop)
         text_tokens, masked_tokens = targets.text_tokens or encoders.encode_texts(
             texts, plain=objective.embeds, masked=objective.mlm_weight > 0
         )

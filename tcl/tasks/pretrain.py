@@ -114,7 +114,7 @@ def pair_task(
         objective.build_teacher(student, config.model, config.seed, named_ids),
         tokenizer,
         reader,
-        prepare=image_preparation(encoders.image_encoder, accelerator.device),
+        prepare=image_preparation(encoders.image_encoder),
         evaluate=evaluate,
         activation_bytes=objective.activation_bytes(student, config.objective, sizes),
         distillation=objective.distillation(config.objective),

@@ -215,7 +215,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         AnswerTeacher(networks, config.objective.momentum),
         tokenizer,
         QuestionReader(data, augment, tokenizer, config.answers.max_tokens),
-        prepare=image_preparation(networks.image_encoder, accelerator.device),
+        prepare=image_preparation(networks.image_encoder),
         evaluate=evaluate,
         activation_bytes=_activation_bytes(config, networks, bf16=accelerator.mixed_precision == "bf16"),
         distillation=config.objective,

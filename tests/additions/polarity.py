@@ -173,7 +173,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         NoTeacher(),
         tokenizer,
         reader,
-        prepare=image_preparation(encoders.image_encoder, accelerator.device),
+        prepare=image_preparation(encoders.image_encoder),
         evaluate=partial(_evaluate, tokenizer=tokenizer),
         activation_bytes=kept_bytes(layers, 0, 0, checkpointing=False, bf16=False),
         notices=notices,

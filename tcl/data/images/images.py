@@ -1,11 +1,11 @@
 """The images of a batch: as the loader gives them, and as encoders take them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from tcl.data.images.batched_operations import take_steps
-from tcl.data.images.normalise import normalise
 from tcl.data.images.view_step import Step
 
 
@@ -27,13 +27,11 @@ class Images:
         return str(tuple(self.view.shape))
 
 
-def prepare_images(images: Images, mean: Tensor, std: Tensor) -> Images:
-    """From uint8 with steps left to floats, on the device that they are on: the steps taken, then normalised.
-
-    mean and std [3], of pixels in 0..1.
-    """
+def prepare_images(images: Images, prepare: Callable[[Tensor], Tensor]) -> Images:
+    """From uint8 with steps left to what an encoder takes, on the device that they are on: the steps taken, then
+    `prepare`, that of the encoder."""
     other = images.other_view
     return Images(
-        normalise(take_steps(images.view, images.steps), mean, std),
-        None if other is None else normalise(take_steps(other, images.other_steps), mean, std),
+        prepare(take_steps(images.view, images.steps)),
+        None if other is None else prepare(take_steps(other, images.other_steps)),
     )
