@@ -41,7 +41,8 @@ def test_lines_of_a_txt_are_captions(tmp_path, end):
     write_tar(tmp_path / "0.tar", [("x.jpg", JPEG), ("x.txt", text.encode())])
     assert load(tmp_path / "0.tar").captions == expected
     batches = loader(config(str(tmp_path / "0.tar")), batch_size=60)
-    assert {TOKENIZER.decode(row[1:]).replace(" [PAD]", "") for row in next(batches).inputs["text"].ids} == set(expected)
+    texts = next(batches).inputs["text"]
+    assert {TOKENIZER.decode(row[1:]).replace(" [PAD]", "") for row in texts.ids} == set(expected)
 
 
 def test_one_null_among_captions_is_dropped_alone(tmp_path):
