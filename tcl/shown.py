@@ -1,6 +1,9 @@
-"""Names and texts from outside as a terminal may show them: on one line, and without a character that acts."""
+"""What a terminal shows: names and texts from outside on one line, without a character that acts."""
 
 import unicodedata
+
+QUIET_SECONDS = 2
+"""Progress bars of what takes less are never shown."""
 
 _ACTING = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 """Unicode's categories of control and format characters, surrogates, unassigned ones, line and paragraph separators."""

@@ -10,8 +10,7 @@ from tiny_pretrained import tiny_tcl
 from torch.nn import functional as F
 
 from tcl.errors import InputError
-from tcl.inference.heat_map import fusion_layer, grad_cam
-from tcl.inference.overlay import overlay
+from tcl.inference.heat_map import fusion_layer, grad_cam, overlay
 from tcl.models.fusion_encoder import Attention
 
 

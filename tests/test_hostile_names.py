@@ -132,7 +132,7 @@ def test_whatever_is_printed_goes_through_shown():
                 spelt = all(
                     text in own
                     or "shown(" in text
-                    or text.startswith(("template.format(", "json.dumps(", "f'tcl {__version__}"))
+                    or text.startswith(("shtab.complete(", "'complete ", "json.dumps(", "f'tcl {__version__}"))
                     for text in said
                 )
                 assert spelt or path.name in ("one_line.py", "command_line.py"), f"{path.name}: print({said})"

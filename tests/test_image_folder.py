@@ -11,7 +11,7 @@ import webdataset as wds
 from data_files import JPEG, noise
 
 from tcl.annotations import pack_row as packing
-from tcl.annotations.make_shards import Report, make_shards
+from tcl.annotations.make_shards import ShardsReport, make_shards
 from tcl.annotations.row import Row
 from tcl.data.images.image_format import extension_of
 
@@ -31,7 +31,7 @@ def images(tmp_path) -> Path:
     return folder
 
 
-def packed(images: Path, *names: str, **options) -> Report:
+def packed(images: Path, *names: str, **options) -> ShardsReport:
     rows = [Row(f"item {i}", name, {"captions": ["x"], "image": name}) for i, name in enumerate(names)]
     return make_shards(rows, images.parent / "out", images=images, workers=1, overwrite=True, **options)
 

@@ -6,7 +6,7 @@ from tiny import MODEL
 
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.run_folder import RunFacts
-from tcl.exports.conversion_report import Report
+from tcl.exports.conversion_report import ConversionReport
 from tcl.exports.model_card import CardText, model_card
 
 markdown_it = pytest.importorskip("markdown_it", reason="comes with transformers' command line")
@@ -114,5 +114,5 @@ def rendered(card: str):
 
 
 def test_lines_of_a_conversion_show_names_escaped():
-    report = Report("x", notices=["source: \x1b[2J has\nno head"])
+    report = ConversionReport("x", notices=["source: \x1b[2J has\nno head"])
     assert report.lines()[-1] == r"source: \x1b[2J has\nno head"

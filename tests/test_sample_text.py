@@ -9,9 +9,8 @@ from tcl.data.feed import batch_stream
 from tcl.data.sets.question_set import load_question_set
 from tcl.data.sets.retrieval_set import load_retrieval_set
 from tcl.data.shards.bad_sample import BadSample, reading
-from tcl.data.shards.list_shards import list_shards
+from tcl.data.shards.list_shards import list_shards, shard_labels
 from tcl.data.shards.read_shard import read_samples
-from tcl.data.shards.shard_ids import shard_labels
 from tcl.data.texts import sample_texts
 from tcl.data.texts.captions import MAX_CAPTION_CHARACTERS, clean_caption
 from tcl.data.texts.question import MANY_ANSWERS, MAX_ANSWERS, question_of
@@ -42,7 +41,8 @@ def test_lines_of_a_txt_are_captions(tmp_path, end):
     write_tar(tmp_path / "0.tar", [("x.jpg", JPEG), ("x.txt", text.encode())])
     assert load(tmp_path / "0.tar").captions == expected
     batches = loader(config(str(tmp_path / "0.tar")), batch_size=60)
-    assert {TOKENIZER.decode(row[1:]).replace(" [PAD]", "") for row in next(batches).input_ids} == set(expected)
+    texts = next(batches).inputs["text"]
+    assert {TOKENIZER.decode(row[1:]).replace(" [PAD]", "") for row in texts.ids} == set(expected)
 
 
 def test_one_null_among_captions_is_dropped_alone(tmp_path):
@@ -96,7 +96,7 @@ def test_ids_with_half_a_character_can_be_written_and_trained_on(tmp_path):
     assert found.image_ids[0] == found.caption_ids[0] == "\\ud83d caf\u00e9 \u2028"
     "".join(found.image_ids + found.caption_ids).encode()
     batches = loader(config(str(tmp_path / "0.tar"), shuffle_buffer=1), named_ids=True, batch_size=2)
-    assert len(set(next(batches).image_ids.tolist())) == 2 and batches.bad.total == {}
+    assert len(set(next(batches).ids.tolist())) == 2 and batches.bad.total == {}
 
 
 def test_questions_with_half_a_character(tmp_path):

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tcl.errors import InputError
-from tcl.evaluation.contractions import CONTRACTIONS
 from tcl.evaluation.vqa_accuracy import (
+    CONTRACTIONS,
     AnsweredQuestion,
     accuracy_report,
     exact_match,

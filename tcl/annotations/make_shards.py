@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tcl.annotations.pack_row import Packed, Skipped, pack_row
+from tcl.annotations.pack_row import Packed, SkippedRow, pack_row
 from tcl.annotations.row import Row
 from tcl.data.shards.shard_writer import ShardWriter
 from tcl.errors import InputError
@@ -28,7 +28,7 @@ ROWS_PER_TASK = 8
 
 
 @dataclass(frozen=True)
-class Report:
+class ShardsReport:
     """What became of the rows."""
 
     rows: int
@@ -38,7 +38,7 @@ class Report:
     """Dropped from rows that had others."""
     causes: dict[str, int]
     """Skipped rows by cause, most frequent first."""
-    skipped: list[Skipped]
+    skipped: list[SkippedRow]
 
 
 def make_shards(
@@ -54,7 +54,7 @@ def make_shards(
     max_image_bytes: int = 100_000_000,
     workers: int = 2,
     overwrite: bool = False,
-) -> Report:
+) -> ShardsReport:
     """Write the shards to the folder `out`, complete or not at all.
 
     images: folder that relative image paths start from. shard_size: samples per shard (default 1000), or shard_bytes:
@@ -109,7 +109,7 @@ def _check_out(out: Path, images: Path, overwrite: bool) -> None:
             raise InputError(f"out: {out} contains {kept}, which overwriting would delete; name another folder")
 
 
-def _write_shards(writer: ShardWriter, rows: Iterable[Row], pack: Callable, workers: int) -> Report:
+def _write_shards(writer: ShardWriter, rows: Iterable[Row], pack: Callable, workers: int) -> ShardsReport:
     skipped, count, blank = [], 0, 0
     with (
         writer,
@@ -120,7 +120,7 @@ def _write_shards(writer: ShardWriter, rows: Iterable[Row], pack: Callable, work
             for index, (row, packed) in enumerate(_in_order(pool, pack, rows, tasks=3 * workers)):
                 count += 1
                 bar.update()
-                if isinstance(packed, Skipped):
+                if isinstance(packed, SkippedRow):
                     skipped.append(packed)
                     bar.set_postfix(skipped=len(skipped), refresh=False)
                     continue
@@ -132,7 +132,7 @@ def _write_shards(writer: ShardWriter, rows: Iterable[Row], pack: Callable, work
         finally:
             pool.shutdown(cancel_futures=True)
     causes = Counter(row.cause for row in skipped)
-    return Report(count, count - len(skipped), len(writer.sizes), blank, dict(causes.most_common()), skipped)
+    return ShardsReport(count, count - len(skipped), len(writer.sizes), blank, dict(causes.most_common()), skipped)
 
 
 def _leave_signals_to_parent() -> None:
@@ -142,7 +142,7 @@ def _leave_signals_to_parent() -> None:
 
 def _in_order(
     pool: Executor, pack: Callable, rows: Iterable[Row], tasks: int
-) -> Iterator[tuple[Row, Packed | Skipped]]:
+) -> Iterator[tuple[Row, Packed | SkippedRow]]:
     """Rows as given, packed by the pool; at most `tasks` tasks are under way, so that memory stays flat."""
     rows, under_way = iter(rows), deque()
     while True:
@@ -154,7 +154,7 @@ def _in_order(
         yield from zip(some, future.result(), strict=True)
 
 
-def _pack_rows(pack: Callable, rows: list[Row]) -> list[Packed | Skipped]:
+def _pack_rows(pack: Callable, rows: list[Row]) -> list[Packed | SkippedRow]:
     return [pack(row) for row in rows]
 
 

@@ -24,7 +24,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedRow:
     """A row that became no sample."""
 
     where: str
@@ -34,7 +34,7 @@ class Skipped:
 
 def pack_row(
     row: Row, images: Path, max_side: int | None, quality: int, max_pixels: int, max_image_bytes: int
-) -> Packed | Skipped:
+) -> Packed | SkippedRow:
     """The contents of the row's sample, its image under the folder `images`; the options are those of make_shards."""
     try:
         with reading():
@@ -44,7 +44,7 @@ def pack_row(
             return Packed(*_pack_image(content, max_side, quality, max_pixels))
     except BadSample as cause:
         image = None if row.image is None else row.image[:_LONGEST_PATH]
-        return Skipped(row.where[:_LONGEST_PATH], image, str(cause))
+        return SkippedRow(row.where[:_LONGEST_PATH], image, str(cause))
 
 
 def _pack_image(content: bytes, max_side: int | None, quality: int, max_pixels: int) -> tuple[str, bytes]:

@@ -8,7 +8,9 @@ or, in a shell that runs: eval "$(tcl completion bash)".
 
 import argparse
 import importlib
-from types import ModuleType
+from collections.abc import Iterator
+
+import shtab
 
 from tcl.commands import COMMANDS
 from tcl.commands.one_line import DEBUG
@@ -18,92 +20,51 @@ from tcl.presets import preset_names
 
 PRESETS = {"pretrain": "pretrain", "finetune": "finetune", "evaluate": "finetune"}
 """Of which kind those of a command are."""
-
-BASH = """\
-_tcl() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} words=
-    if [ "$COMP_CWORD" -eq 1 ]; then
-        words="{commands}"
-    else
-        case "${{COMP_WORDS[1]}} ${{COMP_WORDS[COMP_CWORD - 1]}}" in
-{values}
-            *) [[ $word == -* ]] && case "${{COMP_WORDS[1]}}" in
-{options}
-            esac ;;
-        esac
-    fi
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
-}}
-complete -o default -F _tcl tcl
-"""
-
-ZSH = """\
-#compdef tcl
-_tcl() {{
-    local found=
-    if (( CURRENT == 2 )); then
-        found="{commands}"
-    else
-        case "${{words[2]}} ${{words[CURRENT - 1]}}" in
-{values}
-            *) [[ $PREFIX == -* ]] && case "${{words[2]}}" in
-{options}
-            esac ;;
-        esac
-    fi
-    if [[ -n $found ]]; then compadd -- ${{=found}}; else _files; fi
-}}
-if [[ $funcstack[1] == _tcl ]]; then _tcl; else compdef _tcl tcl; fi
-"""
+FILES = {"bash": "", "zsh": "_files"}
+"""What offers files where no values are known; in bash an option of `complete` does."""
 
 
 def parser() -> argparse.ArgumentParser:
     """What `tcl completion --help` lists."""
     options = command_parser("tcl completion", __doc__)
-    options.add_argument("shell", choices=("bash", "zsh"))
+    options.add_argument("shell", choices=tuple(FILES))
     return options
 
 
 def main(arguments: list[str]) -> None:
     """InputError: another shell."""
-    template, name = {"bash": (BASH, "words"), "zsh": (ZSH, "found")}[parser().parse_args(arguments).shell]
-    values, options = [], []
-    for command in COMMANDS:
-        options.append(f'                {command}) {name}="{" ".join(options_of(command))}" ;;')
-        values += [
-            f'            "{command} {before}") {name}="{" ".join(choices)}" ;;'
-            for before, choices in values_of(command).items()
-        ]
-    print(template.format(commands=" ".join(COMMANDS), values="\n".join(values), options="\n".join(options)), end="")
+    shell = parser().parse_args(arguments).shell
+    print(shtab.complete(_all_commands(), shell))
+    if shell == "bash":
+        print("complete -o default -F _shtab_tcl tcl")
 
 
-def options_of(command: str) -> list[str]:
-    """All that start with --."""
-    flags = getattr(_module(command), "FLAGS", ())
-    known = [option for action in _actions(command) for option in action.option_strings if option.startswith("--")]
-    return list(dict.fromkeys(["--help", DEBUG, *flags, *known]))
+def _all_commands() -> argparse.ArgumentParser:
+    """`tcl` with its commands and their options; it parses nothing."""
+    everything = argparse.ArgumentParser("tcl")
+    commands = everything.add_subparsers()
+    for name, does in COMMANDS.items():
+        command = commands.add_parser(name, help=does, add_help=False)
+        known: set[str] = set()
+        for action in _actions(name):
+            if known.isdisjoint(action.option_strings):
+                known.update(action.option_strings)
+                if not action.choices:
+                    action.complete = FILES
+                command._add_action(action)
+    return everything
 
 
-def values_of(command: str) -> dict[str, list[str]]:
-    """What may follow an option, or the command itself, where that can be listed."""
-    presets = {PRESET: preset_names(PRESETS[command])} if command in PRESETS else {}
-    return presets | {
-        before: [str(choice) for choice in action.choices]
-        for action in _actions(command)
-        if action.choices
-        for before in action.option_strings or [command]
-    }
+def _actions(name: str) -> Iterator[argparse.Action]:
+    """Those of training differ from task to task; what several tasks have comes as often."""
+    module = importlib.import_module(f"tcl.commands.{name}")
+    for flag in (DEBUG, *getattr(module, "FLAGS", ())):
+        presets = preset_names(PRESETS[name]) if flag == PRESET else None
+        yield argparse.Action([flag], flag, nargs=None if presets else 0, choices=presets)
+    if name in ("finetune", "evaluate"):
+        from tcl.tasks import task_names
 
-
-def _actions(command: str) -> list[argparse.Action]:
-    """Those of training differ from task to task."""
-    module = _module(command)
-    if command not in ("finetune", "evaluate"):
-        return module.parser()._actions
-    from tcl.tasks import task_names
-
-    return [action for task in task_names() for action in module.parser(task)._actions]
-
-
-def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"tcl.commands.{command}")
+        for task in task_names():
+            yield from module.parser(task)._actions
+    else:
+        yield from module.parser()._actions

@@ -14,7 +14,7 @@ from pathlib import Path
 from tcl.commands.parser import command_parser
 from tcl.config.model import ModelConfig
 from tcl.errors import InputError
-from tcl.exports.conversion_report import REPORT, Report
+from tcl.exports.conversion_report import REPORT, ConversionReport
 from tcl.plain_values import read_yaml
 from tcl.shown import say
 from tcl.typed_section import decode
@@ -63,7 +63,7 @@ def refuse_useless(options: argparse.Namespace) -> None:
             raise InputError(f"{name}: has no meaning with {direction}; accepted: {', '.join(sorted(heeded))}")
 
 
-def convert(options: argparse.Namespace) -> Report:
+def convert(options: argparse.Namespace) -> ConversionReport:
     """--from."""
     from tcl.exports.convert import import_published
     from tcl.exports.import_bert import import_bert

@@ -40,7 +40,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tcl.annotations.make_shards import Report, make_shards
+from tcl.annotations.make_shards import ShardsReport, make_shards
 from tcl.annotations.read_rows import IMAGE_NAME_HELP, STRUCTURES, read_rows
 from tcl.commands.parser import command_parser
 from tcl.errors import InputError
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> None:
         print_report(make_shards(read_rows(**reading), **options))
 
 
-def print_report(report: Report) -> None:
+def print_report(report: ShardsReport) -> None:
     """What was written, and how many rows were skipped for which cause."""
     say(f"{report.samples:,} samples in {report.shards:,} shards; skipped {len(report.skipped):,} rows")
     for cause, count in report.causes.items():

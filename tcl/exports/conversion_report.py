@@ -12,7 +12,7 @@ REPORT = "conversion.json"
 
 
 @dataclass
-class Report:
+class ConversionReport:
     """What became of every tensor of `source`."""
 
     source: str

@@ -16,7 +16,7 @@ from tcl.config.model import check_image_size
 from tcl.data.texts.tokenizer import load_tokenizer
 from tcl.encoders.image_positions import interpolate_positions
 from tcl.errors import InputError
-from tcl.exports.conversion_report import Report
+from tcl.exports.conversion_report import ConversionReport
 from tcl.exports.describe import build_student
 from tcl.exports.infer_sizes import Heads, count_decoder_layers, infer_model
 from tcl.exports.model_card import model_card
@@ -37,7 +37,7 @@ def import_published(
     image_size: int | None = None,
     heads: Heads | None = None,
     with_teacher: bool = False,
-) -> Report:
+) -> ConversionReport:
     """Write the published checkpoint `source` as an export into the folder `out`, with conversion.json.
 
     source: .pth, .safetensors, or a folder that transformers would name so, of one file or several with an index.
@@ -97,8 +97,8 @@ def export_published(source: str, out: Path, *, with_teacher: bool = False) -> i
     return len(state)
 
 
-def _report(source: str, weights: PublishedWeights, with_teacher: bool) -> Report:
-    report = Report(source, ignored=dict(weights.ignored), errors=dict(weights.errors))
+def _report(source: str, weights: PublishedWeights, with_teacher: bool) -> ConversionReport:
+    report = ConversionReport(source, ignored=dict(weights.ignored), errors=dict(weights.errors))
     report.mapped = {theirs: f"student.{ours}" for ours, theirs in weights.source.items()}
     for ours, theirs in weights.teacher_source.items():
         if with_teacher:

@@ -18,7 +18,7 @@ from tcl.checkpoints.run_folder import RunFacts
 from tcl.checkpoints.weights_file import find_weights, read_weights
 from tcl.config.model import ModelConfig
 from tcl.errors import InputError
-from tcl.exports.conversion_report import Report
+from tcl.exports.conversion_report import ConversionReport
 from tcl.exports.convert import misfits, tokenizer_of
 from tcl.exports.describe import build_student, self_contained
 from tcl.exports.model_card import model_card
@@ -33,7 +33,9 @@ _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNor
 """Of the first BERTs."""
 
 
-def import_bert(source: Path, out: Path, model: ModelConfig, *, tokenizer: str | None = None, seed: int = 0) -> Report:
+def import_bert(
+    source: Path, out: Path, model: ModelConfig, *, tokenizer: str | None = None, seed: int = 0
+) -> ConversionReport:
     """Write the BERT in the folder `source` as an export into the folder `out`, with conversion.json.
 
     model: image encoder, embed_dim and text.fusion_layers; the rest of its text section is replaced by the BERT's.
@@ -68,9 +70,9 @@ def import_bert(source: Path, out: Path, model: ModelConfig, *, tokenizer: str |
     return report
 
 
-def _map(source: Path, text_layers: int) -> tuple[PublishedWeights, Report]:
+def _map(source: Path, text_layers: int) -> tuple[PublishedWeights, ConversionReport]:
     """The published checkpoints hold a BERT as `text_encoder`, under the same names."""
-    report, state = Report(str(source)), {}
+    report, state = ConversionReport(str(source)), {}
     for name, tensor in _read(source).items():
         reason = next((why for prefix, why in _IGNORED.items() if name.startswith(prefix)), None)
         if reason is None:

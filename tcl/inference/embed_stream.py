@@ -9,13 +9,13 @@ import torch
 from tqdm import tqdm
 
 from tcl.data.images.read_images import ImageBatch
-from tcl.data.shards.skipped import Skipped
+from tcl.data.shards.bad_sample import Skipped
 from tcl.data.texts.read_texts import CleanText
 from tcl.data.texts.sample_texts import EMPTY_CAPTION
 from tcl.data.texts.tokenizer import tokenize
 from tcl.inference.embed import embed_images, embed_texts
 from tcl.inference.embedding_model import EmbeddingModel
-from tcl.progress import QUIET_SECONDS
+from tcl.shown import QUIET_SECONDS
 
 TEXTS_AT_A_TIME = 4096
 """Enough to sort them by length and fill whole forward passes."""

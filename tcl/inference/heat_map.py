@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
 from tcl.errors import InputError
-from tcl.inference.overlay import overlay
 from tcl.objectives.tcl import TCLStudent
+
+COLOURS = colormaps["inferno"]
+STRONGEST = 0.7
+"""Share of the colour where the map is highest; where it is 0 the image shows as it is."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +85,18 @@ def grad_cam(student: TCLStudent, image_tokens: Tensor, input_ids: Tensor, layer
         match = student.itm_head(text[:, 0])[0, 1]
         (gradient,) = torch.autograd.grad(match, probabilities)
     return (gradient.clamp(min=0) * probabilities.detach())[0].mean(dim=0)[:, 1:]
+
+
+def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
+    """An RGB image under heat [rows, columns] (>= 0), which covers it from edge to edge -> RGB of the image's size.
+
+    Colours go from 0 to the map's own maximum; a map of zeros leaves the image as it is.
+    """
+    highest = float(heat.max())
+    if highest == 0:
+        return image.copy()
+    smooth = Image.fromarray((heat / highest).astype(np.float32)).resize(image.size, Image.Resampling.BICUBIC)
+    share = np.asarray(smooth).clip(0, 1)[:, :, None]
+    coloured = COLOURS(share[:, :, 0])[:, :, :3] * 255
+    mixed = np.asarray(image) * (1 - STRONGEST * share) + coloured * STRONGEST * share
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))

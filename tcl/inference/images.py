@@ -22,7 +22,7 @@ from tcl.encoders.image_encoder import ImageEncoder
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, is_several, rgb_of
 from tcl.inference.hardware import Hardware
-from tcl.progress import QUIET_SECONDS
+from tcl.shown import QUIET_SECONDS
 
 Encoded = bytes | bytearray | memoryview
 """The content of an image file."""

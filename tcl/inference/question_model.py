@@ -15,7 +15,7 @@ from tcl.inference.images import ImageLike, list_images, read_pixels
 from tcl.inference.loaded_model import LoadedModel
 from tcl.inference.texts import list_texts, tokenize_texts
 from tcl.models.fusion_encoder import KeysValues
-from tcl.progress import QUIET_SECONDS
+from tcl.shown import QUIET_SECONDS
 from tcl.tasks.vqa import Answers, Eval
 
 Answer = Callable[[list[KeysValues]], list[str]]

@@ -18,7 +18,7 @@ SHOWN = ("i2t_r1", "t2i_r1", "rerank_i2t_r1", "rerank_t2i_r1")
 
 
 @dataclass
-class Report:
+class AgreementReport:
     """What was found of the graphs, by precision: fp32 and, where there is one, int8."""
 
     largest_differences: dict[str, dict[str, float]]
@@ -35,7 +35,7 @@ def report_onnx(pretrained: Pretrained, out: Path, *, int8: bool, data: Retrieva
     data: pairs on which recalls are compared, of rerank_k candidates. InputError: an fp32 output differs from torch by
     more than rounding.
     """
-    report = Report({}, {}, {} if data is None else {"torch": torch_recalls(pretrained, data, rerank_k)})
+    report = AgreementReport({}, {}, {} if data is None else {"torch": torch_recalls(pretrained, data, rerank_k)})
     for precision in ("fp32", "int8") if int8 else ("fp32",):
         towers = load_onnx(out, int8=precision == "int8")
         report.largest_differences[precision] = largest_differences(pretrained, towers)
@@ -55,7 +55,7 @@ def megabytes(folder: Path, *, int8: bool) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def print_report(report: Report, data: RetrievalSet | None, out: Path) -> None:
+def print_report(report: AgreementReport, data: RetrievalSet | None, out: Path) -> None:
     """A line for each precision, and a table of R@1."""
     for precision, differences in report.largest_differences.items():
         listed = ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())

@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tcl.models.encoders import Encoders
-from tcl.progress import QUIET_SECONDS
+from tcl.shown import QUIET_SECONDS
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl.progress import QUIET_SECONDS
+from tcl.shown import QUIET_SECONDS
 
 MatchPairs = Callable[[Tensor, Tensor], Tensor]
 """Images and texts [P] int64 each, of P pairs -> their scores [P].

@@ -19,11 +19,10 @@ from tcl.config.data import DataConfig
 from tcl.data.feed.worker_process import decoded, prepare_worker
 from tcl.data.images.decode_image import decode_image, image_bytes
 from tcl.data.images.image_format import IMAGE_EXTENSIONS, READ, described, format_of
-from tcl.data.shards.bad_sample import BadSample, reading
+from tcl.data.shards.bad_sample import BadSample, Skipped, reading
+from tcl.data.shards.list_shards import shard_labels
 from tcl.data.shards.read_shard import read_samples
 from tcl.data.shards.shard_bytes import NoRegularFileError, open_file
-from tcl.data.shards.shard_ids import shard_labels
-from tcl.data.shards.skipped import Skipped
 from tcl.data.texts.captions import spelt_out
 from tcl.errors import InputError
 

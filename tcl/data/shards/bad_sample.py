@@ -1,13 +1,21 @@
-"""What a reader raises for a sample that it cannot use, whatever was wrong with it."""
+"""What a reader raises for a sample that it cannot use, whatever was wrong with it, and what is told of it."""
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tcl.errors import InputError
 
 
 class BadSample(Exception):
     """A sample that cannot be used; str() is the cause, one of a few phrases to count by."""
+
+
+class Skipped(NamedTuple):
+    """What a command passes over, by name: an image or text that could not be used."""
+
+    id: str
+    cause: str
 
 
 @contextlib.contextmanager

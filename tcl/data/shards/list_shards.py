@@ -1,10 +1,12 @@
-"""Which shards a pattern names, and how many samples each holds."""
+"""Which shards a pattern names, what each is called, and how many samples it holds."""
 
 import contextlib
 import glob
 import json
 import os
 import stat
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlparse
@@ -15,6 +17,7 @@ from webdataset.gopen import gopen_schemes
 
 from tcl.config.data import DataConfig
 from tcl.data.shards.read_shard import beside, count_samples, is_remote, open_url, shard_name
+from tcl.data.texts.captions import spelt_out
 from tcl.errors import InputError
 
 MAX_COUNTS_BYTES = 2**26
@@ -118,6 +121,12 @@ def _what_it_is(path: str) -> str:
 def _as_path(path: str) -> str:
     """So that nothing takes it for a URL."""
     return os.path.join(os.curdir, path) if is_remote(path) else path
+
+
+def shard_labels(urls: Sequence[str]) -> dict[str, str]:
+    """The name of each shard, or its whole path or URL where another one has the same: no two share one."""
+    counts = Counter(map(shard_name, urls))
+    return {url: shard_name(url) if counts[shard_name(url)] == 1 else spelt_out(url) for url in urls}
 
 
 def shard_sizes(urls: list[str]) -> list[int]:

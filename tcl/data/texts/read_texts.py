@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcl.data.shards.bad_sample import BadSample, reading
+from tcl.data.shards.list_shards import shard_labels
 from tcl.data.shards.read_shard import read_samples
 from tcl.data.shards.shard_bytes import open_file
-from tcl.data.shards.shard_ids import shard_labels
 from tcl.data.texts.captions import clean_caption
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, MAX_TEXT_BYTES, clean_captions, text_of
 from tcl.errors import InputError
