@@ -16,7 +16,7 @@ class ImageEncoder(nn.Module):
 
     `width` is the token width, `grid` the (rows, columns) of patches, `mean` and `std` the normalisation (3 values
     each, for pixels in 0..1), by default what the network's own configuration asks for; `backbone` is that network
-    without its head.
+    without its head; `patch_drop` the share of the patches that a student in training asks to leave out.
     """
 
     backbone: nn.Module
@@ -29,6 +29,7 @@ class ImageEncoder(nn.Module):
         data_config = resolve_model_data_config(backbone)
         self.mean: tuple[float, ...] = config.mean or data_config["mean"]
         self.std: tuple[float, ...] = config.std or data_config["std"]
+        self.patch_drop = config.patch_drop
         self.frozen = False
         self._scale: tuple[Tensor, Tensor] | None = None
 
