@@ -280,7 +280,7 @@ def test_what_is_left_out_is_left_out_of_a_frozen_vit_and_of_one_that_is_compute
     config = ImageEncoderConfig("vit_tiny_patch16_224", image_size=64, overrides=TINY, patch_drop=0.5)
     encoder = build_image_encoder(config)
     encoder.configure_layers(activation_checkpointing=True, fused_attention=True)
-    tokens = encoder(torch.randn(2, 3, 64, 64), patch_drop=0.5)
+    tokens = encoder(torch.randn(2, 3, 64, 64), patch_drop=encoder.patch_drop)
     tokens.square().mean().backward()
     assert tokens.shape[1] == 9 and all(parameter.grad is not None for parameter in encoder.parameters())
     encoder.freeze_backbone()

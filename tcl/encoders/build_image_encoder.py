@@ -49,15 +49,17 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def _outline(config: ImageEncoderConfig, arguments: dict[str, Any]) -> tuple[dict[str, Any], Tensor, set[str]]:
-    """Build the network without memory, and run it. What to make the real one with, what it gives for one image (only
-    the shape), and the names of its parameters that take no part in the tokens."""
+def _outline(config: ImageEncoderConfig, arguments: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None, set[str]]:
+    """Build the network without memory, and run it. What to make the real one with, what features it gives for one
+    image (only the shape; None: it is a ViT), and the names of its parameters that take no part in the tokens."""
     backbone = _without_memory(config.name, arguments)
     if getattr(backbone, "cls_token", None) is not None and _is_vit(backbone):
         arguments = {"global_pool": "token"} | arguments
-        backbone = _without_memory(config.name, arguments)
+        if getattr(backbone, "global_pool", None) != arguments["global_pool"]:
+            backbone = _without_memory(config.name, arguments)
+    backbone.eval()
     image = torch.zeros(1, 3, config.image_size, config.image_size, device="meta")
-    example = backbone.eval().forward_features(image)
+    example = None if _is_vit(backbone) else backbone.forward_features(image)
     with torch.device("meta"):
         encoder = _around(backbone, config, example)
     parameters = {name: value for name, value in backbone.named_parameters() if value.requires_grad}
@@ -74,9 +76,9 @@ def _without_memory(name: str, arguments: dict[str, Any]) -> nn.Module:
         return create(name, arguments)
 
 
-def _around(backbone: nn.Module, config: ImageEncoderConfig, example: Tensor) -> ImageEncoder:
+def _around(backbone: nn.Module, config: ImageEncoderConfig, example: Tensor | None) -> ImageEncoder:
     """The encoder of the kind that `backbone` is. InputError: it has no such options."""
-    if not _is_vit(backbone):
+    if example is not None:
         encoder: ImageEncoder = GridEncoder(backbone, config, example)
     elif config.width is None:
         encoder = ViTEncoder(backbone, config)

@@ -16,7 +16,7 @@ class ImageEncoder(nn.Module):
 
     `width` is the token width, `grid` the (rows, columns) of patches, `mean` and `std` the normalisation (3 values
     each, for pixels in 0..1), by default what the network's own configuration asks for; `backbone` is that network
-    without its head.
+    without its head; `patch_drop` the share of the patches that a student in training asks to leave out.
     """
 
     backbone: nn.Module
