@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tcl.annotations.json_file import BadLine, read_json, read_json_lines
 from tcl.annotations.recognise import structure_of
-from tcl.annotations.row import NO_IMAGE_KEY, Row, id_key, is_id, objects_in
+from tcl.annotations.row import NO_IMAGE_KEY, Row, id_key, is_id, objects_in, without_duplicates
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, NOT_TEXT
 from tcl.errors import InputError
 
@@ -88,7 +88,7 @@ def coco_rows(path: Path) -> Iterator[Row]:
             yield _with_id(caption_row(f"image {i}", item), image.get("id"), NO_COCO_ID)
         yield from orphans
 
-    return _without_duplicates(rows())
+    return without_duplicates(rows(), "image_id", DUPLICATE_IMAGE)
 
 
 def _is_it(content: object) -> str:
@@ -123,7 +123,7 @@ def karpathy_rows(path: Path, split: str | None) -> Iterator[Row]:
             elif image["split"] in chosen:
                 yield _karpathy_row(f"image {i}", image)
 
-    return _without_duplicates(rows())
+    return without_duplicates(rows(), "image_id", DUPLICATE_IMAGE)
 
 
 def _karpathy_row(where: str, image: dict) -> Row:
@@ -141,15 +141,3 @@ def _with_id(row: Row, image_id: object, problem: str) -> Row:
     if not is_id(image_id):
         return Row(row.where, row.image, problem=problem)
     return row if row.problem is not None else replace(row, sample=row.sample | {"image_id": image_id})
-
-
-def _without_duplicates(rows: Iterator[Row]) -> Iterator[Row]:
-    """Of usable rows with one image id only the first stays usable."""
-    seen = set()
-    for row in rows:
-        key = id_key(row.sample.get("image_id"))
-        if row.problem is None and key in seen:
-            row = Row(row.where, row.image, problem=DUPLICATE_IMAGE)
-        elif row.problem is None:
-            seen.add(key)
-        yield row

@@ -25,12 +25,10 @@ def read_inside(folder: Path, name: str, max_bytes: int) -> bytes:
         path = resolve_inside(folder, name)
         # A pipe without a writer would block, and the last part may have become a link since it was resolved.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW) if _is_file(path) else None
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # a null character, half a surrogate
         raise BadSample(MISSING) from error
     except OSError as error:
         raise BadSample(UNREADABLE) from error
-    except ValueError as error:  # a null character, or half a surrogate pair
-        raise BadSample(MISSING) from error
     if file is None:
         raise BadSample(NOT_A_FILE)
     with open(file, "rb") as stream:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tcl.annotations.pack_row import Packed, SkippedRow, pack_row
 from tcl.annotations.row import Row
+from tcl.config.checks import require
 from tcl.data.shards.shard_writer import ShardWriter
 from tcl.errors import InputError
 
@@ -93,10 +94,8 @@ def _check_options(
     if shard_size is not None and shard_bytes is not None:
         raise InputError(f"shard_size: {shard_size} and shard_bytes: {shard_bytes} are both given; give one of them")
     for name, value in (counts | {"shard_size": shard_size, "shard_bytes": shard_bytes}).items():
-        if value is not None and value < 1:
-            raise InputError(f"{name}: {value} is not possible; accepted: an integer >= 1")
-    if not 1 <= quality <= 95:
-        raise InputError(f"quality: {quality} is not possible; accepted: 1 to 95")
+        require(value is None or value >= 1, name, value, "an integer >= 1")
+    require(1 <= quality <= 95, "quality", quality, "1 to 95")
 
 
 def _check_out(out: Path, images: Path, overwrite: bool) -> None:

@@ -1,9 +1,6 @@
 """The row of a question about an image, and the causes for which there is none."""
 
-from collections.abc import Iterator
-from dataclasses import replace
-
-from tcl.annotations.row import Row, id_key
+from tcl.annotations.row import Row, is_whole_id
 
 NO_IMAGE_ID = 'no "image_id"'
 NO_QUESTION_ID = 'no "question_id"'
@@ -35,7 +32,7 @@ def question_row(where: str, image: str, item: dict, answers: object, unanswered
 
 def _problem(item: dict, answers: object, unanswered: bool) -> str | None:
     question = item.get("question")
-    if item.get("question_id") is not None and not is_question_id(item["question_id"]):
+    if item.get("question_id") is not None and not is_whole_id(item["question_id"]):
         return NO_QUESTION_ID
     if not isinstance(question, str | None):
         return QUESTION_NOT_TEXT
@@ -53,11 +50,6 @@ def _problem(item: dict, answers: object, unanswered: bool) -> str | None:
     return None
 
 
-def is_question_id(value: object) -> bool:
-    """Whether an integer, or a text that is not empty."""
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and bool(value))
-
-
 def answers_of(given: object) -> object:
     """The texts of answers given as texts or as {"answer": text}, in their order, null as a blank one.
 
@@ -69,15 +61,3 @@ def answers_of(given: object) -> object:
     if told and all(isinstance(entry, dict) for entry in told):
         given = [None if entry is None else entry.get("answer") for entry in given]
     return ["" if text is None else text for text in given]
-
-
-def without_duplicates(rows: Iterator[Row]) -> Iterator[Row]:
-    """Of usable rows with one question_id only the first stays usable."""
-    seen = set()
-    for row in rows:
-        key = id_key(row.sample.get("question_id"))
-        if row.problem is None and key is not None and key in seen:
-            row = replace(row, problem=DUPLICATE_QUESTION)
-        elif row.problem is None:
-            seen.add(key)
-        yield row

@@ -44,11 +44,26 @@ def objects_in(content: object, name: str) -> list[dict] | None:
     return [item if isinstance(item, dict) else {} for item in found] if isinstance(found, list) else None
 
 
+def without_duplicates(rows: Iterable[Row], name: str, problem: str) -> Iterator[Row]:
+    """Of usable rows with one id in sample[name] only the first stays usable; the others have the `problem`."""
+    seen = set()
+    for row in rows:
+        key = id_key(row.sample.get(name)) if row.problem is None else None
+        if key in seen:
+            row = replace(row, problem=problem)
+        elif key is not None:
+            seen.add(key)
+        yield row
+
+
+def is_whole_id(value: object) -> bool:
+    """Whether an integer, or a text that is not empty."""
+    return isinstance(value, int | str) and not isinstance(value, bool) and value != ""
+
+
 def is_id(value: object) -> bool:
     """Whether a number, or a text that is not empty."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and bool(value))
+    return is_whole_id(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def id_key(value: object) -> str | None:

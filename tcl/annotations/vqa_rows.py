@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tcl.annotations.image_name import BY_ID, checked_template, image_path
 from tcl.annotations.json_file import BadLine, read_lines_or_json
-from tcl.annotations.question_row import answers_of, question_row, without_duplicates
+from tcl.annotations.question_row import DUPLICATE_QUESTION, answers_of, question_row
 from tcl.annotations.recognise import structure_of
-from tcl.annotations.row import NO_IMAGE_KEY, Row
+from tcl.annotations.row import NO_IMAGE_KEY, Row, without_duplicates
 from tcl.errors import InputError
 
 IMAGE_IDS = ("image_id", "imageId")
@@ -23,15 +23,16 @@ def vqa_rows(path: Path, image_name: str | None) -> Iterator[Row]:
     (GQA). A list or object in which nobody answers is a test split: "answers" is []. image_name: template of the path
     of an image that is named by its id, default BY_ID. InputError: a file of another structure, no template.
     """
-    template = checked_template(BY_ID if image_name is None else image_name)
+    template = checked_template(image_name, BY_ID)
     lines, content = read_lines_or_json(path, "vqa")
-    if lines is not None:
-        return without_duplicates(_row(where, item, template, unanswered=False) for where, item in lines)
-    items = _items(content)
+    items = _items(content) if lines is None else lines
     if items is None:
         raise InputError(f"annotations: {path} {_mistaken(content)}")
-    unanswered = not any(isinstance(item, dict) and any(item.get(name) for name in ANSWERS) for _, item in items)
-    return without_duplicates(_row(where, item, template, unanswered) for where, item in items)
+    unanswered = lines is None and not any(
+        isinstance(item, dict) and any(item.get(name) for name in ANSWERS) for _, item in items
+    )
+    rows = (_row(where, item, template, unanswered) for where, item in items)
+    return without_duplicates(rows, "question_id", DUPLICATE_QUESTION)
 
 
 def _items(content: object) -> list[tuple[str, object]] | None:

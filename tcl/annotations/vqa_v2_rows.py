@@ -11,12 +11,10 @@ from tcl.annotations.question_row import (
     NO_QUESTION_ID,
     TYPES,
     answers_of,
-    is_question_id,
     question_row,
-    without_duplicates,
 )
 from tcl.annotations.recognise import structure_of
-from tcl.annotations.row import Row, id_key, objects_in
+from tcl.annotations.row import Row, id_key, is_whole_id, objects_in, without_duplicates
 from tcl.errors import InputError
 
 NO_QA_ID = 'no "qa_id"'
@@ -31,7 +29,7 @@ def vqa_v2_rows(path: Path, answers: Path | None, image_name: str | None) -> Ite
     answers: the annotation file; without it, as for the test split, every question has "answers": []. image_name:
     template of the image path, default VQA_V2_IMAGE_NAME. InputError: files of another structure, no template.
     """
-    template = checked_template(VQA_V2_IMAGE_NAME if image_name is None else image_name)
+    template = checked_template(image_name, VQA_V2_IMAGE_NAME)
     content = read_json(path, "vqa_v2")
     questions = objects_in(content, "questions")
     if questions is None:
@@ -42,7 +40,7 @@ def vqa_v2_rows(path: Path, answers: Path | None, image_name: str | None) -> Ite
         raise InputError(f'answers: {answers} has no list "annotations"; give the VQA v2 file of annotations')
 
     def rows() -> Iterator[Row]:
-        asked = {id_key(q["question_id"]) for q in questions if is_question_id(q.get("question_id"))}
+        asked = {id_key(q["question_id"]) for q in questions if is_whole_id(q.get("question_id"))}
         annotation_of, unused = {}, []
         for i, annotation in enumerate(annotations):
             key = id_key(annotation.get("question_id"))
@@ -58,14 +56,14 @@ def vqa_v2_rows(path: Path, answers: Path | None, image_name: str | None) -> Ite
             image = _numbered(template, question.get("image_id"))
             if image is None:
                 yield Row(f"question {i}", None, problem=NO_IMAGE_ID)
-            elif not is_question_id(question.get("question_id")):
+            elif not is_whole_id(question.get("question_id")):
                 yield Row(f"question {i}", image, problem=NO_QUESTION_ID)
             else:
                 given = answers_of(annotation.get("answers")) if answers is not None else []
                 yield question_row(f"question {i}", image, question | types, given, unanswered=answers is None)
         yield from unused
 
-    return without_duplicates(rows())
+    return without_duplicates(rows(), "question_id", DUPLICATE_QUESTION)
 
 
 def vg_qa_rows(path: Path, image_name: str | None) -> Iterator[Row]:
@@ -73,7 +71,7 @@ def vg_qa_rows(path: Path, image_name: str | None) -> Iterator[Row]:
 
     image_name: template of the image path, default BY_ID. InputError: of another structure, no template.
     """
-    template = checked_template(BY_ID if image_name is None else image_name)
+    template = checked_template(image_name, BY_ID)
     images = read_json(path, "vg_qa")
     if not isinstance(images, list):
         raise InputError(
@@ -91,13 +89,13 @@ def vg_qa_rows(path: Path, image_name: str | None) -> Iterator[Row]:
                 where = f"image {i} qa {j}"
                 if name is None:
                     yield Row(where, None, problem=NO_IMAGE_ID)
-                elif not is_question_id(qa.get("qa_id")):
+                elif not is_whole_id(qa.get("qa_id")):
                     yield Row(where, name, problem=NO_QA_ID)
                 else:
                     item = {"question": qa.get("question"), "question_id": qa["qa_id"]}
                     yield question_row(where, name, item, [] if qa.get("answer") is None else [qa["answer"]])
 
-    return without_duplicates(rows())
+    return without_duplicates(rows(), "question_id", DUPLICATE_QUESTION)
 
 
 def _numbered(template: str, image_id: object) -> str | None:

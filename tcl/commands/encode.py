@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from tcl.commands.model_options import add_model_options, load_model
 from tcl.commands.parser import command_parser
+from tcl.config.checks import require
 from tcl.errors import InputError
 from tcl.shown import say
 
@@ -41,8 +42,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: impossible options, no model, no images or texts that can be used."""
     given = parser().parse_args(arguments)
-    if given.workers < 0:
-        raise InputError(f"workers: {given.workers} is not possible; accepted: 0 or more")
+    require(given.workers >= 0, "workers", given.workers, "0 or more")
     if given.captions and given.shards is None:
         raise InputError("captions: they are those of --shards; for a file of texts give --texts")
     from tcl.inference.embeddings_file import check_out, write_embeddings

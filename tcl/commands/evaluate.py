@@ -4,8 +4,6 @@
 <output_dir>/results. `--task vqa --help` lists every option of a task (retrieval or vqa).
 """
 
-import importlib
-
 from jsonargparse import ArgumentParser
 
 from tcl.commands import finetune
@@ -18,9 +16,7 @@ FLAGS = (DRY_RUN, PRESET)
 
 def parser(task: str) -> ArgumentParser:
     """What `--help` lists, less FLAGS, for one of tcl.tasks.task_names()."""
-    from tcl.config.command_line import config_parser
-
-    return config_parser(importlib.import_module(f"tcl.tasks.{task}").Config, f"tcl evaluate --task {task}")
+    return finetune.parser(task, "tcl evaluate")
 
 
 def main(arguments: list[str]) -> None:

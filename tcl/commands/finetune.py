@@ -5,8 +5,6 @@
 trains nothing, as `tcl evaluate` does; `--dry_run` prints what the run would be and reads one batch of every source.
 """
 
-import importlib
-
 from jsonargparse import ArgumentParser
 
 from tcl.commands.presets import PRESET, with_presets
@@ -17,11 +15,12 @@ FLAGS = (DRY_RUN, EVAL_ONLY, PRESET)
 """Taken beside the options of the parser."""
 
 
-def parser(task: str) -> ArgumentParser:
-    """What `--help` lists, less FLAGS, for one of tcl.tasks.task_names()."""
+def parser(task: str, command: str = "tcl finetune") -> ArgumentParser:
+    """What `--help` of this command lists, less FLAGS, for one of tcl.tasks.task_names()."""
     from tcl.config.command_line import config_parser
+    from tcl.tasks import task_named
 
-    return config_parser(importlib.import_module(f"tcl.tasks.{task}").Config, f"tcl finetune --task {task}")
+    return config_parser(task_named(task).Config, f"{command} --task {task}")
 
 
 def main(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from tcl.config.checks import require
 from tcl.data.images.decode_image import decode_image
 from tcl.errors import InputError
 from tcl.search.candidates import Ranked
@@ -100,8 +101,7 @@ def write_gallery(
     rank_metrics names them, perhaps with a prefix; other names have a line of their own. max_queries: per
     direction, >= 1. InputError: an impossible max_queries, a file that cannot be written.
     """
-    if max_queries < 1:
-        raise InputError(f"max_queries: {max_queries} is not possible; accepted: an integer >= 1")
+    require(max_queries >= 1, "max_queries", max_queries, "an integer >= 1")
     captions_of, images_of = defaultdict(list), defaultdict(list)
     for image, caption in sorted(relevant):
         captions_of[image].append(caption)

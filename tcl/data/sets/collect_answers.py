@@ -1,9 +1,11 @@
 """The commonest answers of VQA shards, as the closed list that config field answers.list names."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from tcl.config.checks import require
 from tcl.data.shards.bad_sample import BadSample, reading
 from tcl.data.shards.list_shards import list_shards
 from tcl.data.shards.read_shard import read_samples
@@ -17,8 +19,7 @@ def make_answer_list(shards: str, out: Path, size: int = 3128) -> str:
     An answer counts once for each annotator who gave it. Says how many of the given answers they cover. InputError: an
     impossible size, no answers, an `out` that cannot be written.
     """
-    if size < 1:
-        raise InputError(f"size: {size} is not possible; accepted: an integer >= 1")
+    require(size >= 1, "size", size, "an integer >= 1")
     counts = Counter(_answers(shards))
     if not counts:
         raise InputError(f"shards: {shards!r} holds no answers; samples need KEY.json with a question and its answers")
@@ -35,11 +36,6 @@ def make_answer_list(shards: str, out: Path, size: int = 3128) -> str:
 def _answers(pattern: str) -> Iterator[str]:
     for url in list_shards(pattern):
         for sample in read_samples(url):
-            if sample.problem is not None:
-                continue
-            try:
-                with reading():
-                    asked = question_of(sample.fields, sample.key, max_words=50)
-            except BadSample:
-                continue
-            yield from (" ".join(answer.lower().split()) for answer in asked.answers)
+            with contextlib.suppress(BadSample), reading():
+                asked = question_of(sample.usable(), sample.key, max_words=50)
+                yield from (" ".join(answer.lower().split()) for answer in asked.answers)

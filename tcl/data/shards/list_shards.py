@@ -71,12 +71,9 @@ def _split_existing(pattern: str) -> tuple[str, str]:
     if os.path.lexists(pattern):
         cut = len(pattern)
     else:
-        cut = next((i + 1 for i in _slashes(pattern) if os.path.isdir(pattern[: i + 1])), 0)
+        ends = [i + 1 for i, character in enumerate(pattern) if character in (os.sep, os.altsep)]
+        cut = next((end for end in reversed(ends) if os.path.isdir(pattern[:end])), 0)
     return pattern[:cut], pattern[cut:]
-
-
-def _slashes(pattern: str) -> list[int]:
-    return [i for i in range(len(pattern) - 1, -1, -1) if pattern[i] in (os.sep, os.altsep)]
 
 
 def _expand(folder: str, part: str, pattern: str) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertTokenizer
 
+from tcl.config.checks import require
 from tcl.data.shards.bad_sample import BadSample, reading
 from tcl.data.shards.list_shards import list_shards
 from tcl.data.shards.read_shard import read_samples
@@ -53,13 +54,9 @@ def train_tokenizer(
     captions, questions and answers to learn from, >= 1. max_words: words kept of a caption or question, >= 1.
     InputError: no text found, an impossible value, an `out` that is no tokenizer or cannot be written.
     """
-    for name, value, least in (
-        ("vocab_size", vocab_size, 100),
-        ("max_texts", max_texts, 1),
-        ("max_words", max_words, 1),
-    ):
-        if value < least:
-            raise InputError(f"{name}: {value} is not possible; accepted: an integer >= {least}")
+    require(vocab_size >= 100, "vocab_size", vocab_size, "an integer >= 100")
+    require(max_texts >= 1, "max_texts", max_texts, "an integer >= 1")
+    require(max_words >= 1, "max_words", max_words, "an integer >= 1")
     if out.exists() and not _is_a_tokenizer(out):
         raise InputError(f"out: {out} exists and is not a tokenizer alone; remove it or name another folder")
     texts = list(islice(read_texts(shards, max_words), max_texts))
