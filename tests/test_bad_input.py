@@ -291,7 +291,7 @@ def test_one_of_several_captions_is_drawn_per_visit(tmp_path):
     entries = [("x.jpg", JPEG), ("x.json", json.dumps({"captions": captions}).encode())]
     write_tar(tmp_path / "0.tar", entries)
     batches = loader(config(str(tmp_path / "0.tar")), batch_size=30)
-    drawn = Counter(TOKENIZER.decode(row[1:]) for row in next(batches).input_ids)
+    drawn = Counter(TOKENIZER.decode(row[1:]) for row in next(batches).inputs["text"].ids)
     assert set(drawn) == set(captions)
 
 
