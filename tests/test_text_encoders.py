@@ -16,6 +16,7 @@ from tcl.encoders.dropout import Dropout
 from tcl.encoders.text_encoder import check_length, longest_text
 from tcl.errors import InputError
 from tcl.exports.describe import build_student
+from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import Encoders, build_encoders
@@ -89,7 +90,7 @@ def test_a_step_gives_every_trainable_parameter_a_gradient(name, width):
     student, teacher = tiny_models(model=with_tower(name, width))
     batch, before = random_batch(4), copy.deepcopy(student.state_dict())
     optimiser = torch.optim.SGD(student.parameters(), lr=0.1)
-    student(batch, teacher(batch, student.temperature.detach(), 0.4)).total(student.objective).backward()
+    student(batch, teacher(batch, {"temperature": student.temperature.detach()}, 0.4)).total.backward()
     assert [name for name, p in student.named_parameters() if p.requires_grad and p.grad is None] == []
     optimiser.step()
     still = [name for name, tensor in student.state_dict().items() if tensor.equal(before[name])]
@@ -195,9 +196,9 @@ def test_a_frozen_text_encoder_is_never_trained(model):
         tower = copied.encoders.text_encoder
         assert copied.training and tower.training and not any(module.training for module in tower.bert.modules())
         assert not any(p.requires_grad for p in tower.parameters()) and tower.frozen_parts == [tower.bert]
-    first, second = (encoder(batch.input_ids, batch.attention_mask) for _ in range(2))
+    first, second = (encoder(batch.inputs["text"].ids, batch.inputs["text"].mask) for _ in range(2))
     assert first.equal(second) and not first.requires_grad
-    student(batch, teacher(batch, student.temperature.detach(), 0.4)).total(student.objective).backward()
+    student(batch, teacher(batch, {"temperature": student.temperature.detach()}, 0.4)).total.backward()
     assert [name for name, p in student.named_parameters() if p.requires_grad and p.grad is None] == []
     torch.optim.SGD(student.parameters(), lr=0.1).step()
     after = student.state_dict()
@@ -287,7 +288,7 @@ def test_an_export_gives_back_all_of_it(name, width, kind, tmp_path):
         model.text.overrides = {**model.text.overrides, **rope, "layer_types": 3 * ["sliding_attention"]}
     torch.manual_seed(5)
     student = build_student(ExportConfig(kind, model), TOKENIZER)
-    save_pretrained(Pretrained(student, TOKENIZER, kind, model, 20, 10), tmp_path / "export")
+    save_pretrained(Pretrained(student, TOKENIZER, kind_named(kind, "here"), model, 20, 10), tmp_path / "export")
     loaded = load_pretrained(str(tmp_path / "export"))
     ours, theirs = student.state_dict(), loaded.student.state_dict()
     assert ours.keys() == theirs.keys() and all(ours[key].equal(theirs[key]) for key in ours)
@@ -309,7 +310,7 @@ def test_an_export_needs_neither_the_text_encoder_s_folder_nor_the_bert_s(tmp_pa
     model.text = replace(model.text, name=str(tmp_path / "mpnet"), overrides={"vocab_size": len(TOKENIZER)})
     model.image = replace(model.image, mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1))
     student = build_student(ExportConfig("tcl", model), TOKENIZER)
-    save_pretrained(Pretrained(student, TOKENIZER, "tcl", model, 20, 10), tmp_path / "export")
+    save_pretrained(Pretrained(student, TOKENIZER, kind_named("tcl", "here"), model, 20, 10), tmp_path / "export")
     for folder in ("bert", "mpnet"):
         (tmp_path / folder / "config.json").unlink()
     loaded = load_pretrained(str(tmp_path / "export"))

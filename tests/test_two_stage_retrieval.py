@@ -100,7 +100,7 @@ def test_metrics_by_hand():
 def model_with(fusion_layers: int) -> TCLStudent:
     torch.manual_seed(4)
     text = TextEncoderConfig(overrides=MODEL.text.overrides, fusion_layers=fusion_layers)
-    encoders = build_encoders(ModelConfig(MODEL.image, text, 8, 2), VOCABULARY, pad_id=0)
+    encoders = build_encoders(ModelConfig(MODEL.image, text, embed_dim=8, lmi_regions=2), VOCABULARY, pad_id=0)
     return TCLStudent(encoders, ObjectiveConfig(queue_size=4)).eval()
 
 
@@ -134,15 +134,13 @@ def test_both_directions_equal_the_plain_loop_over_queries():
     """The benchmark's other side."""
     student = model_with(2)
     accelerator, k = Accelerator(cpu=True), 3
-    images, texts = random_batch(5, seed=6), random_batch(13, seed=7)
+    images, texts = random_batch(5, seed=6).inputs["image"], random_batch(13, seed=7).inputs["text"]
     encoders = student.encoders
-    image_tokens = encoders.image_encoder(images.image)
-    text_tokens = encoders.text_encoder(texts.input_ids, texts.attention_mask)
-    features, states = read_texts(
-        encoders, texts.input_ids, texts.attention_mask, pass_tokens=20, autocast=accelerator.autocast
-    )
+    image_tokens = encoders.image_encoder(images.view)
+    text_tokens = encoders.text_encoder(texts.ids, texts.mask)
+    features, states = read_texts(encoders, texts.ids, texts.mask, pass_tokens=20, autocast=accelerator.autocast)
     similarity = encoders.project_image(image_tokens[:, 0]) @ features.T
-    i2t, t2i = rerank_query_by_query(student, image_tokens, text_tokens, texts.attention_mask, similarity, k)
+    i2t, t2i = rerank_query_by_query(student, image_tokens, text_tokens, texts.mask, similarity, k)
 
     class Kept:
         def encode(self, indices):
@@ -164,7 +162,7 @@ def test_passes_hold_every_text_once_and_stay_within_their_tokens(pass_tokens):
 
 
 def evaluate(student, data, rescore=(None, None), **options):
-    ids, mask = (t for t in (random_batch(len(data.captions), seed=8).input_ids, None))
+    ids, mask = (t for t in (random_batch(len(data.captions), seed=8).inputs["text"].ids, None))
     mask = (ids != 0).long()
     mask[:, 0] = 1
     return retrieval.evaluate_retrieval(
@@ -183,7 +181,7 @@ def evaluate(student, data, rescore=(None, None), **options):
 @torch.no_grad()
 def features_of(student, data) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of the images and captions of `evaluate`, by the plain forward pass."""
-    ids = random_batch(len(data.captions), seed=8).input_ids
+    ids = random_batch(len(data.captions), seed=8).inputs["text"].ids
     mask = (ids != 0).long()
     mask[:, 0] = 1
     transform = eval_transform(32, (0.5,) * 3, (0.5,) * 3)

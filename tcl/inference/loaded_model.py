@@ -2,7 +2,7 @@
 
 import importlib
 from pathlib import Path
-from typing import Self
+from typing import TypeVar
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -12,6 +12,8 @@ from tcl.errors import InputError
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.inference.hardware import Precision, find_hardware
 from tcl.objectives.kind import Kind
+
+Model = TypeVar("Model", bound="LoadedModel")
 
 
 class LoadedModel(ModelHubMixin):
@@ -48,14 +50,14 @@ class LoadedModel(ModelHubMixin):
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[Model],
         source: str | Path,
         *,
         revision: str | None = None,
         device: str | torch.device | None = None,
         precision: Precision = "auto",
         batch_size: int = 32,
-    ) -> Self:
+    ) -> Model:
         """Load a run's output_dir, one of its checkpoints, an exported folder or a hub id, as the class for its kind.
 
         revision: branch, tag or commit on the hub. device: cpu, cuda, cuda:N; None: a GPU where there is one.
@@ -72,7 +74,7 @@ class LoadedModel(ModelHubMixin):
         """For the mixin's save_pretrained and push_to_hub."""
         save_pretrained(self.pretrained, save_directory)
 
-    def to(self, device: str | torch.device | None) -> Self:
+    def to(self: Model, device: str | torch.device | None) -> Model:
         """Move to a device, as in `from_pretrained`; returns itself."""
         self.hardware = find_hardware(device, self.precision)
         self.student.to(self.hardware.device)
