@@ -116,6 +116,8 @@ def typed(value: Any, hint: Any, place: str) -> Any:
 def _fits(value: Any, hint: Any) -> bool:
     """Is `value` of the type `hint`, but for what is inside of it? A boolean is no number."""
     origin = typing.get_origin(hint)
+    if hint is Any:
+        return not isinstance(value, dict)
     if hint is types.NoneType:
         return value is None
     if origin is Literal:
@@ -127,19 +129,14 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, origin or hint)
 
 
-def _plain(value: Any, place: str, sections: int = 2) -> Any:
-    """A value whose type is for others to say: number, text, boolean, null, a list of them, or a section of such.
-
-    sections: how many within each other.
-    """
+def _plain(value: Any, place: str) -> Any:
+    """A value whose type is for others to say: number, text, boolean, null, or a list of them."""
     if isinstance(value, (list, tuple)):
         for item in value:
             if isinstance(item, (list, tuple)):
                 raise refusal(value, Any, place)
-            _plain(item, place, sections=0)
+            _plain(item, place)
         return list(value)
-    if isinstance(value, dict) and sections > 0:
-        return {name: _plain(item, f"{place}.{_short_name(name)}", sections - 1) for name, item in value.items()}
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float, str)):

@@ -15,11 +15,13 @@ from tcl.config.model import FusionConfig, ModelConfig, TextEncoderConfig, check
 from tcl.encoders.dropout import Dropout
 from tcl.encoders.text_encoder import check_length, longest_text
 from tcl.errors import InputError
+from tcl.exports.convert import export_published
 from tcl.exports.describe import build_student
 from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import Encoders, build_encoders
+from tcl.typed_section import decode
 
 PAD = 1
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -298,6 +300,15 @@ def test_an_export_gives_back_all_of_it(name, width, kind, tmp_path):
     assert first.equal(second) and first.shape == (2, 15, width)
 
 
+def test_what_the_published_code_does_not_have_is_not_exported_for_it(tmp_path):
+    model = replace(MODEL, fusion=FusionConfig(layers=2, heads=4))
+    model.image = replace(model.image, mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1))
+    student = build_student(ExportConfig("tcl", model), TOKENIZER)
+    save_pretrained(Pretrained(student, TOKENIZER, "tcl", model, 20, 10), tmp_path / "export")
+    with pytest.raises(InputError, match=r"^to: the fusion encoder has 2 layers of its own"):
+        export_published(str(tmp_path / "export"), tmp_path / "x.pth")
+
+
 def fused(networks, images, ids, mask) -> torch.Tensor:
     keys_values = networks.fusion_encoder.image_keys_values(networks.image_encoder(images))
     return networks.fusion_encoder(networks.text_encoder(ids, mask), mask, keys_values)
@@ -388,6 +399,20 @@ def test_fusion_sizes_that_cannot_be(fusion, message):
     with pytest.raises(InputError, match=rf"^{message}") as refused:
         check_model(replace(MODEL, fusion=fusion))
     assert "\n" not in str(refused.value)
+
+
+def test_sections_within_the_overrides_of_texts():
+    """rope_parameters of ModernBERT; not deeper, and not of images."""
+    rope = {"full_attention": {"rope_type": "default", "rope_theta": 7.0}}
+    config = decode(ModelConfig, {"text": {"overrides": {"rope_parameters": rope}}}, "x", {})
+    assert config.text.overrides == {"rope_parameters": rope}
+    for said in (
+        {"text": {"overrides": {"rope_parameters": {"full_attention": {"rope_theta": {"a": 1}}}}}},
+        {"text": {"overrides": {"sizes": [{"a": 1}]}}},
+        {"image": {"overrides": {"sizes": {"a": 1}}}},
+    ):
+        with pytest.raises(InputError, match=r"^x: model\.\w+\.overrides\.\S+ is .*accepted: a number, a text, true"):
+            decode(ModelConfig, said, "x", {}, "model.")
 
 
 def test_layers_are_given_away_or_kept():

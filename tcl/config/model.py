@@ -60,7 +60,7 @@ class TextEncoderConfig:
     frozen: bool = field(default=False, metadata=AS_BEFORE)
     """Embeddings and layers that read text are never trained: they need no gradients, no optimiser state and no copy
     for the teacher, and run without dropout."""
-    overrides: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any | dict[str, Any | dict[str, Any]]] = field(default_factory=dict)
     """Arguments for the transformers config, e.g. {hidden_size: 192, num_hidden_layers: 8}. vocab_size is taken from
     the tokenizer unless the weights are pre-trained."""
 

@@ -87,6 +87,11 @@ def export_published(source: str, out: Path, *, with_teacher: bool = False) -> i
     pretrained = load_pretrained(source, with_teacher=with_teacher)
     if pretrained.student.averaged.text_encoder.bert.config.model_type != "bert":
         raise InputError(f"to: the text encoder is a {pretrained.model.text.name}; the published code knows BERT only")
+    if pretrained.model.fusion.layers is not None:
+        raise InputError(
+            f"to: the fusion encoder has {pretrained.model.fusion.layers} layers of its own; the published code knows "
+            f"the upper layers of a BERT only"
+        )
     student = {k: t for k, t in pretrained.student.state_dict().items() if not k.startswith(pretrained.lacks)}
     state = to_published(student, pretrained.teacher or {})
     try:
