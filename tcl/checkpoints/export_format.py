@@ -173,7 +173,7 @@ def check_self_contained(model: ModelConfig, place: Path) -> None:
             f"{place}: model.text.name {model.text.name!r} is no model type of transformers, and hub ids and paths in "
             f"this file are not followed; set it to bert, roberta, ... with its sizes in model.text.overrides"
         )
-    _check_text_arguments(model.text, whole=model.fusion.layers is not None, place=place)
+    _check_text_arguments(model.text, place)
 
 
 def text_sizes(config: PreTrainedConfig, *, whole: bool) -> dict[str, Any]:
@@ -219,13 +219,11 @@ def _check_image_arguments(overrides: dict[str, Any], place: Path) -> None:
             raise InputError(f"{place}: model.image.overrides.{name} {value!r} is not accepted; sizes and rates are")
 
 
-def _check_text_arguments(text: TextEncoderConfig, *, whole: bool, place: Path) -> None:
-    if whole:
-        accepted = [name for name in _own_fields(CONFIG_MAPPING[text.name]) if not _NO_SIZES.search(name)]
-    else:
-        accepted = list(BERT_SIZES)
+def _check_text_arguments(text: TextEncoderConfig, place: Path) -> None:
+    own = [name for name in _own_fields(CONFIG_MAPPING[text.name]) if not _NO_SIZES.search(name)]
+    accepted = [*BERT_SIZES, *(name for name in own if name not in BERT_SIZES)]
     for name, value in text.overrides.items():
-        if name not in accepted or not (_is_size(name, value) if whole else _is_plain(value)):
+        if name not in accepted or not _is_size(name, value):
             raise InputError(
                 f"{place}: model.text.overrides.{name} {value!r} is not accepted; accepted: {', '.join(accepted)}"
             )
