@@ -280,7 +280,7 @@ def test_the_model_of_the_run_is_the_default_and_another_resolution_is_interpola
 def test_dry_run(data, tmp_path, capsys):
     dry_run(*vqa(data, tmp_path / "run"))
     printed = capsys.readouterr().out
-    assert "144 samples; first batch: images (16, 3, 32, 32)" in printed and "memory per device" in printed
+    assert "144 samples; first batch: image (16, 3, 32, 32), text of " in printed and "memory per device" in printed
     assert not (tmp_path / "run").exists()
 
 

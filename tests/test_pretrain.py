@@ -185,7 +185,7 @@ def test_dry_run_prints_the_world_and_reads_every_source(arguments, tmp_path, ca
     printed = capsys.readouterr().out
     assert "world: 1 process(es) on cpu, fp32, one process; global batch 16 = 16 x 1 passes x 1 processes" in printed
     assert "memory per device (estimate): " in printed and "0.1M trained, 0.1M teacher, 0.0M frozen" in printed
-    assert "192 samples; first batch: images (16, 3, 32, 32)" in printed
+    assert "192 samples; first batch: image (16, 3, 32, 32), text of " in printed
     assert not (tmp_path / "run").exists()
 
 

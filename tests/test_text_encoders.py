@@ -304,7 +304,7 @@ def test_what_the_published_code_does_not_have_is_not_exported_for_it(tmp_path):
     model = replace(MODEL, fusion=FusionConfig(layers=2, heads=4))
     model.image = replace(model.image, mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.1))
     student = build_student(ExportConfig("tcl", model), TOKENIZER)
-    save_pretrained(Pretrained(student, TOKENIZER, "tcl", model, 20, 10), tmp_path / "export")
+    save_pretrained(Pretrained(student, TOKENIZER, kind_named("tcl", "here"), model, 20, 10), tmp_path / "export")
     with pytest.raises(InputError, match=r"^to: the fusion encoder has 2 layers of its own"):
         export_published(str(tmp_path / "export"), tmp_path / "x.pth")
 

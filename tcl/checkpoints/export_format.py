@@ -46,8 +46,8 @@ BERT_SIZES = (
 )
 """What of a transformers config makes the networks where layers of BERT are shared out between text and fusion encoder,
 and all that such an export may set."""
-_NO_SIZES = re.compile(r"config|path|file|backbone|pretrained|implementation|name|auto")
-"""In the name of a field that may lead elsewhere."""
+_NO_SIZES = re.compile(r"config|path|file|backbone|pretrained|implementation|name|auto|decoder|cross_attention")
+"""In the name of a field that may lead elsewhere, or make another network than one that reads texts."""
 
 
 @dataclass

@@ -15,10 +15,10 @@ from tcl.tasks import task_named, task_names
 from tcl.typed_section import decode
 
 
-def kind_named(name: str, place: str) -> Kind:
+def kind_named(name: object, place: str) -> Kind:
     """InputError, which begins with `place`: nothing declares a kind of that name."""
     kinds = {kind.name: kind for kind in _declared()}
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         accepted = ", ".join(sorted(kinds))
         raise InputError(f"{place}: kind {name!r} is none that this version of tcl knows; accepted: {accepted}")
     return kinds[name]
