@@ -39,6 +39,14 @@ class ImageEncoder(nn.Module):
         patch_drop: share of the patches, 0 <= p < 1, that is left out, other ones of each image; the rest comes in any
         order.
         """
+        return self.tokens(self.features(image, patch_drop))
+
+    def features(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
+        """What the backbone gives, without gradient where it is frozen: then student and teacher can share it."""
+        raise NotImplementedError
+
+    def tokens(self, features: Tensor) -> Tensor:
+        """`features` -> the tokens of `forward`."""
         raise NotImplementedError
 
     @property

@@ -55,6 +55,15 @@ class TextEncoder(nn.Module):
         return self.bert.get_input_embeddings()
 
     @property
+    def embedding_matrix(self) -> Tensor:
+        """[vocabulary, embedding width], the weight of `word_embeddings`."""
+        words = self.word_embeddings
+        if words.weight.ndim == 2:
+            return words.weight
+        # The teacher asks for those of a frozen encoder, which ZeRO 3 puts together only while the module runs.
+        return words(torch.arange(words.num_embeddings, device=words.weight.device))
+
+    @property
     def layers(self) -> list[nn.Module]:
         """The modules of the repeated stack, lowest first."""
         stacks = [module for module in self.bert.modules() if isinstance(module, nn.ModuleList)]

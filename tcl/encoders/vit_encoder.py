@@ -32,20 +32,23 @@ class ViTEncoder(ImageEncoder):
         """The ViT."""
         return self.vit
 
-    def forward(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
-        """[B, 3, H, W] -> [B, 1 + patches, width], as `ImageEncoder` says.
+    def features(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
+        """All tokens of the ViT. InputError: patch_drop with positions that are relative to other patches."""
+        with self._gradients():
+            return self._encode(image, patch_drop)
 
-        Register and distillation tokens, where a ViT has them, are left out. InputError: patch_drop with positions
-        that are relative to other patches.
+    def tokens(self, features: Tensor) -> Tensor:
+        """[B, 1 + patches, width], as `ImageEncoder` says.
+
+        Register and distillation tokens, where a ViT has them, are left out.
         """
         with self._gradients():
-            tokens = self._encode(image, patch_drop)
             if not self.has_class_token:
-                patches = self._norm(tokens[:, self.vit.num_prefix_tokens :])
-                return torch.cat([self._pool(tokens, patches)[:, None], patches], dim=1)
+                patches = self._norm(features[:, self.vit.num_prefix_tokens :])
+                return torch.cat([self._pool(features, patches)[:, None], patches], dim=1)
             if self.vit.num_prefix_tokens > 1:
-                tokens = torch.cat([tokens[:, :1], tokens[:, self.vit.num_prefix_tokens :]], dim=1)
-            return self._norm(tokens)
+                features = torch.cat([features[:, :1], features[:, self.vit.num_prefix_tokens :]], dim=1)
+            return self._norm(features)
 
     def _encode(self, image: Tensor, patch_drop: float) -> Tensor:
         if patch_drop == 0:

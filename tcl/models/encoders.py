@@ -60,7 +60,7 @@ class Encoders(nn.Module):
         fused [B, L, width], positions [M] (flat index b * L + l) -> [M, vocabulary].
         """
         states = fused.flatten(0, 1).index_select(0, positions)
-        return self.mlm_head(states, self.text_encoder.word_embeddings.weight)
+        return self.mlm_head(states, self.text_encoder.embedding_matrix)
 
 
 def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:

@@ -33,28 +33,29 @@ class VQANetworks(nn.Module):
         self.decoder = decoder
 
     def read_questions(
-        self,
-        image: Tensor,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        image_index: Tensor | None = None,
-        patch_drop: float = 0.0,
+        self, image: Tensor, input_ids: Tensor, attention_mask: Tensor, image_index: Tensor | None = None
     ) -> list[KeysValues]:
         """Images [I, 3, H, W] and questions [Q, L] -> what each layer of the decoder sees of the questions.
 
         image_index [Q] in 0 .. I - 1: the image of each question; None: there are as many, in the same order.
         """
         text = self.text_encoder(input_ids, attention_mask)
-        keys_values = self.fusion_encoder.image_keys_values(self.image_encoder(image, patch_drop))
+        return self.fuse(text, self.image_encoder.features(image), attention_mask, image_index)
+
+    def fuse(
+        self, text: Tensor, image_features: Tensor, attention_mask: Tensor, image_index: Tensor | None = None
+    ) -> list[KeysValues]:
+        """As `read_questions`, of questions as tokens [Q, L, width] and `ImageEncoder.features` of the images."""
+        keys_values = self.fusion_encoder.image_keys_values(self.image_encoder.tokens(image_features))
         if image_index is not None:
             keys_values = [image.rows(image_index) for image in keys_values]
         fused = self.fusion_encoder(text, attention_mask, keys_values)
         return self.decoder.question_keys_values(fused, attention_mask)
 
-    def answer_logits(self, batch: Batch, patch_drop: float = 0.0) -> Tensor:
-        """Vocabulary logits [M, vocabulary] at the target positions of the answers."""
-        image, text, answers = (batch.inputs[name] for name in ("image", "text", "answer"))
-        questions = self.read_questions(image.view, text.ids, text.mask, patch_drop=patch_drop)
+    def answer_logits(self, batch: Batch, text: Tensor, image_features: Tensor) -> Tensor:
+        """Vocabulary logits [M, vocabulary] at the target positions of the answers; arguments as of `fuse`."""
+        answers = batch.inputs["answer"]
+        questions = self.fuse(text, image_features, batch.inputs["text"].mask)
         states, _ = self.decoder(answers.ids, questions, answers.question_index)
         return self.decoder.logits(states.flatten(0, 1).index_select(0, answers.target_positions))
 
@@ -67,6 +68,10 @@ class AnswerTargets:
     """The teacher's vocabulary distribution [M, V] at the target positions; None where alpha is 0."""
     alpha: float
     """Share of the soft targets, 0 to 1."""
+    text: Tensor | None = None
+    """Tokens of the questions by a text encoder that is frozen, and gives the student the same."""
+    image_features: Tensor | None = None
+    """Of an image encoder that is frozen, and gives the student the same."""
 
     def to_enqueue(self, B: int) -> dict[str, Tensor]:
         """VQA has no queue."""
@@ -89,8 +94,12 @@ class VQAStudent(nn.Module):
 
     def forward(self, batch: Batch, targets: AnswerTargets) -> Losses:
         """The loss of `batch`."""
-        logits = self.networks.answer_logits(batch, self.networks.image_encoder.student_drop)
-        answers = batch.inputs["answer"]
+        networks, question, answers = self.networks, batch.inputs["text"], batch.inputs["answer"]
+        text = networks.text_encoder(question.ids, question.mask) if targets.text is None else targets.text
+        features = targets.image_features
+        if features is None:
+            features = networks.image_encoder.features(batch.inputs["image"].view, networks.image_encoder.student_drop)
+        logits = networks.answer_logits(batch, text, features)
         weights = answers.weights[answers.target_positions // answers.ids.shape[1]]
         with torch.autocast(logits.device.type, enabled=False):  # the loss is fp32
             loss = answer_generation(
@@ -120,7 +129,18 @@ class AnswerTeacher(nn.Module):
         """Soft labels for `batch`, none where alpha (0 to 1) is 0."""
         if alpha == 0:
             return AnswerTargets(None, alpha)
-        return AnswerTargets(self.networks.answer_logits(batch).float().softmax(dim=-1), alpha)
+        networks, question = self.networks, batch.inputs["text"]
+        text = networks.text_encoder(question.ids, question.mask)
+        features = networks.image_encoder.features(batch.inputs["image"].view)
+        logits = networks.answer_logits(batch, text, features)
+        image_encoder = networks.image_encoder
+        sees_the_same = image_encoder.frozen_parts and image_encoder.patch_drop == 0
+        return AnswerTargets(
+            logits.float().softmax(dim=-1),
+            alpha,
+            text if networks.text_encoder.frozen_parts else None,
+            features if sees_the_same else None,
+        )
 
     def enqueue(self, rows: dict[str, Tensor]) -> None:
         """VQA has no queue."""
