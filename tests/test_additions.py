@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from additions.heard import Sounds
+from additions.heard import Student as heard_student
+from additions.heard import Teacher as heard_teacher
 from data_files import JPEG, write_tar
 from safetensors.torch import load_file, save_file
 from small_run import rows, small_run
@@ -16,12 +21,17 @@ from small_run import rows, small_run
 from tcl import load_model, objectives, tasks
 from tcl.commands.main import run
 from tcl.commands.task_options import parse_finetune, parse_pretrain
+from tcl.config.optim import OptimConfig
+from tcl.data.batch import Batch, to_device
+from tcl.data.images.images import Images
 from tcl.errors import InputError
 from tcl.exports.pretrained import load_pretrained, save_pretrained
 from tcl.inference.loaded_model import LoadedModel
 from tcl.tasks.pretrain import build
+from tcl.training.engine import PlainEngine
 from tcl.training.evaluate import evaluate_only
 from tcl.training.run import train
+from tcl.training.step import train_step
 
 ADDITIONS = str(Path(__file__).parent / "additions")
 
@@ -162,3 +172,41 @@ def test_only_what_losses_learn_may_be_missing(added, tmp_path):
     save_file(weights | {"encoders.extra": torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"encoders\.extra has no place here"):
         load_pretrained(str(tmp_path / "export"))
+
+
+def heard(present: list[bool]) -> Batch:
+    """A batch of images of 2 x 2 pixels and sounds."""
+    generator = torch.Generator().manual_seed(0)
+    images = Images(torch.randn(len(present), 3, 2, 2, generator=generator))
+    sounds = Sounds(torch.randn(len(present), 5, generator=generator))
+    inputs = {"image": images, "sound": sounds}
+    return Batch([str(i) for i in range(len(present))], inputs, present={"sound": torch.tensor(present)})
+
+
+def test_the_trainer_takes_a_modality_that_it_does_not_know_and_batches_that_lack_it():
+    """Queues get what is there; what stands for absent sounds changes nothing, to the bit."""
+    results = []
+    for noise in (0.0, 7.0):
+        torch.manual_seed(0)
+        student = heard_student()
+        teacher = heard_teacher(student.networks, queue_size=8)
+        before = {name: queue.features.clone() for name, queue in teacher.queues.items()}
+        engine = PlainEngine(Accelerator(cpu=True), student, OptimConfig())
+        batch = heard([True, False, True, True])
+        batch.inputs["sound"].wave[1] += noise
+        first = teacher(batch, {}, 0.0).features
+        result = train_step(engine, teacher, [batch], step=0, seed=0, learning_rate=1e-2, alpha=0.0)
+        assert result.finite and set(result.losses.each) == {"image_to_sound", "sound_to_image"}
+        assert teacher.queues["image"].features[:4].equal(first["image"])
+        assert teacher.queues["sound"].features[:3].equal(first["sound"][[0, 2, 3]])
+        assert teacher.queues["sound"].features[3:].equal(before["sound"][3:]) and teacher.queues["sound"].pointer == 3
+        results.append([*student.parameters(), result.losses.total])
+    assert all(a.equal(b) for a, b in zip(*results, strict=True))
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_batch_of_another_modality_moves_and_is_described_as_any():
+    batch = heard([True, True])
+    assert batch.describe() == "image (2, 3, 2, 2), sound of 5 numbers"
+    moved = to_device(batch, "meta")
+    assert moved.inputs["sound"].wave.device.type == moved.present["sound"].device.type == "meta"

@@ -7,8 +7,8 @@ from PIL import Image
 
 from tcl.commands.main import run
 from tcl.errors import InputError
-from tcl.training import curves
-from tcl.training.curves import plot_run, read_rows
+from tcl.runs import curves
+from tcl.runs.curves import plot_run, read_rows
 
 ROWS = [
     {"step": 10, "loss": 3.0, "i2t": 2.0, "itm": 0.7, "itm_accuracy": 0.6, "itm_prior": 0.667},

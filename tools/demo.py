@@ -19,8 +19,8 @@ from tcl.data.sets.question_set import load_question_set
 from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_baseline
+from tcl.runs.curves import loss_names, plot_run, read_rows
 from tcl.shown import shown
-from tcl.training.curves import LOSSES, plot_run, read_rows
 from tools.make_demo_data import make_demo_data
 
 PRETRAIN, FINETUNE = Path("configs/pretrain/demo.yaml"), Path("configs/finetune/demo_vqa.yaml")
@@ -80,7 +80,7 @@ def print_table(rows: list[dict]) -> None:
                 before, after = (row[f"{prefix}{name}_r{k}"] for row in (evaluations[0], evaluations[-1]))
                 print(f"  {direction}, {kind:10s} R@{k:<2d}         {before:6.1f} % {after:6.1f} %")
     print(f"loss (first and last {steps[0]['step']} steps)              start      end")
-    for name in (*LOSSES, "loss"):
+    for name in (*loss_names(rows), "loss"):
         print(f"  {'total' if name == 'loss' else name:34s} {steps[0][name]:8.3f} {steps[-1][name]:8.3f}")
     print(f"  {'ITM accuracy (prior 0.667)':34s} {steps[0]['itm_accuracy']:8.3f} {steps[-1]['itm_accuracy']:8.3f}")
 

@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: no run there, nothing to draw yet, an OUT that cannot be written."""
     given = parser().parse_args(arguments)
-    from tcl.training.curves import plot_run, read_rows
+    from tcl.runs.curves import plot_run, read_rows
 
     say(str(plot_run(given.run, given.out)))
     damaged = read_rows(given.run)[1]

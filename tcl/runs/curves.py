@@ -9,8 +9,11 @@ from matplotlib.figure import Figure
 from tcl.errors import InputError
 from tcl.runs.metrics_file import read_metrics
 
-LOSSES = ("i2t", "t2i", "imc_image", "imc_text", "lmi_image", "lmi_text", "itm", "mlm")
-"""Of pre-training."""
+NO_LOSSES = (
+    *("step", "epoch", "loss", "grad_norm", "temperature", "bias"),
+    *("learning_rate", "samples_per_second", "data_wait", "eta_seconds"),
+)
+"""What else rows of steps hold, beside accuracies and what these are without learning."""
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -32,7 +35,7 @@ def read_rows(run: Path) -> tuple[list[dict], int]:
 
 
 def plot_run(run: Path, out: Path | None = None) -> Path:
-    """Losses, ITM accuracy beside its prior, and recalls or accuracy against the step; returns the picture's path.
+    """Losses, accuracies beside their priors, and evaluations against the step; returns the picture's path.
 
     out: RUN/curves.png where not given. InputError: as `read_rows`, another suffix than SUFFIXES, an `out` that
     cannot be written.
@@ -42,21 +45,23 @@ def plot_run(run: Path, out: Path | None = None) -> Path:
         raise InputError(f"out: {out} ends in {out.suffix or 'nothing'}; accepted: {', '.join(SUFFIXES)}")
     rows, _ = read_rows(run)
     figure = Figure(figsize=(15, 4.5))
-    losses, itm, score = figure.subplots(1, 3)
-    for name in (*LOSSES, "answer"):
+    losses, told, score = figure.subplots(1, 3)
+    for name in loss_names(rows):
         _draw(losses, rows, name)
     losses.set(title="losses", xlabel="step", yscale="log" if losses.lines else "linear")
-    _draw(itm, rows, "itm_accuracy", "ITM accuracy")
-    prior = [row["itm_prior"] for row in _with(rows, "itm_prior")]
-    if prior:
-        itm.axhline(prior[0], color="gray", linestyle="--", label='always "no match"')
-    itm.set(title="image-text matching", xlabel="step")
+    for name in _names_of_steps(rows):
+        if name.endswith("accuracy"):
+            _draw(told, rows, name, name.replace("itm_accuracy", "ITM accuracy"))
+        elif name.endswith("_prior"):
+            prior = _with(rows, name)[0][name]
+            told.axhline(prior, color="gray", linestyle="--", label=f"{name.removesuffix('_prior')}, nothing learned")
+    told.set(title="told right in training", xlabel="step")
     for name in ("i2t_r1", "t2i_r1", "i2t_r10", "t2i_r10"):
         _draw(score, rows, f"eval_{name}", name, "--", marker=".")
         _draw(score, rows, f"eval_rerank_{name}", f"{name} re-ranked", "-", marker=".")
     _draw(score, rows, "eval_accuracy", "accuracy", "-", marker=".")
     score.set(title="evaluation, %", xlabel="step")
-    for axes in (losses, itm, score):
+    for axes in (losses, told, score):
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
@@ -66,6 +71,19 @@ def plot_run(run: Path, out: Path | None = None) -> Path:
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error.strerror}); name another file") from error
     return out
+
+
+def loss_names(rows: list[dict]) -> list[str]:
+    """Each loss of a run, less their total."""
+    no_losses = ("accuracy", "_prior")
+    return [name for name in _names_of_steps(rows) if name not in NO_LOSSES and not name.endswith(no_losses)]
+
+
+def _names_of_steps(rows: list[dict]) -> list[str]:
+    """The numbers that rows of steps hold, in their order."""
+    steps = [row for row in rows if "loss" in row]
+    names = dict.fromkeys(name for row in steps for name in row)
+    return [name for name in names if _with(steps, name)]
 
 
 def _is_number(value: object) -> bool:
