@@ -11,7 +11,8 @@ from tcl.data.images.images import Images
 from tcl.data.texts.masking import MaskedText
 from tcl.data.texts.texts import Texts
 from tcl.models.encoders import build_encoders
-from tcl.objectives.tcl import Negatives, TCLStudent
+from tcl.objectives.hard_negatives import Negatives
+from tcl.objectives.tcl import TCLStudent
 from tcl.objectives.tcl_teacher import TCLTeacher
 
 VOCABULARY, TOKENS, MASKED, ALPHA = 30522, 25, 4, 0.4

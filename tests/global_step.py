@@ -17,7 +17,7 @@ from tcl.data.images.images import Images
 from tcl.data.texts.masking import MaskedText
 from tcl.data.texts.texts import Texts
 from tcl.models.global_batch import pad_to_longest
-from tcl.objectives.tcl import Negatives, draw_batch_negatives
+from tcl.objectives.hard_negatives import Negatives, draw_batch_negatives
 
 B, L = 4, 7
 OBJECTIVE = ObjectiveConfig(queue_size=12, global_negatives=True)

@@ -19,8 +19,7 @@ from tcl.data.batch import Batch
 from tcl.data.texts.answer_tokens import AnswerTokens
 from tcl.models.encoders import build_encoders
 from tcl.models.momentum import frozen_parts
-from tcl.objectives.answering import AnswerTeacher, VQAStudent
-from tcl.tasks.vqa import build_networks
+from tcl.objectives.answering import AnswerTeacher, VQAStudent, build_networks
 from tcl.training.full_weights import full_weights
 
 

@@ -23,7 +23,8 @@ from tcl.data.texts.texts import Texts
 from tcl.errors import InputError
 from tcl.losses.itm import image_text_matching, matching_labels, negative_weights
 from tcl.models.encoders import build_encoders
-from tcl.objectives.tcl import Negatives, TCLStudent
+from tcl.objectives.hard_negatives import Negatives
+from tcl.objectives.tcl import TCLStudent
 from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.training.full_weights import full_weights
 

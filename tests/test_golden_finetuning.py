@@ -29,7 +29,8 @@ from tcl.evaluation.retrieval import evaluate_retrieval
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
 from tcl.objectives.answering import AnswerTargets, AnswerTeacher, VQANetworks, VQAStudent
-from tcl.objectives.tcl import Negatives, TCLStudent
+from tcl.objectives.hard_negatives import Negatives
+from tcl.objectives.tcl import TCLStudent
 from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.training.full_weights import full_weights
 

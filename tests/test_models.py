@@ -14,7 +14,7 @@ from tcl.encoders.dropout import Dropout
 from tcl.errors import InputError
 from tcl.models.encoders import build_encoders
 from tcl.models.queue import FeatureQueue
-from tcl.objectives.tcl import draw_batch_negatives
+from tcl.objectives.hard_negatives import draw_batch_negatives
 from tcl.training.full_weights import full_weights
 
 

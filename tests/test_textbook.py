@@ -10,7 +10,7 @@ from benchmarks.textbook.pretraining import TextbookTCL, build_textbook_optimize
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.optim import OptimConfig
 from tcl.config.tcl_objective import ObjectiveConfig
-from tcl.objectives.tcl import Negatives
+from tcl.objectives.hard_negatives import Negatives
 from tcl.training.full_weights import full_weights
 from tcl.training.optim import build_optimizer
 

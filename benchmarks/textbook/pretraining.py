@@ -15,7 +15,8 @@ from benchmarks.textbook.losses import cross_modal, intra_modal, local_global, m
 from tcl.data.batch import Batch
 from tcl.models.encoders import Encoders
 from tcl.models.fusion_encoder import BERT_LAYER_NAMES
-from tcl.objectives.tcl import Negatives, TCLStudent
+from tcl.objectives.hard_negatives import Negatives
+from tcl.objectives.tcl import TCLStudent
 from tcl.objectives.tcl_teacher import TCLTeacher
 
 

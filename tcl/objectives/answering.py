@@ -10,7 +10,16 @@ from tcl.data.batch import Batch
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder
 from tcl.losses.answer import answer_generation
-from tcl.models.answer_decoder import AnswerDecoder
+from tcl.models.activation_memory import (
+    fusion_layers,
+    image_layers,
+    kept_bytes,
+    keys_values,
+    text_layers,
+    tokens_of_image,
+)
+from tcl.models.answer_decoder import AnswerDecoder, answer_decoder_from
+from tcl.models.encoders import Encoders
 from tcl.models.fusion_encoder import FusionEncoder, KeysValues
 from tcl.models.momentum import follow, momentum_copy
 from tcl.objectives.objective import Losses
@@ -58,6 +67,12 @@ class VQANetworks(nn.Module):
         questions = self.fuse(text, image_features, batch.inputs["text"].mask)
         states, _ = self.decoder(answers.ids, questions, answers.question_index)
         return self.decoder.logits(states.flatten(0, 1).index_select(0, answers.target_positions))
+
+
+def build_networks(encoders: Encoders, decoder_layers: int | None) -> VQANetworks:
+    """Those of `encoders` that VQA needs, and a decoder of decoder_layers that starts from the fusion encoder's."""
+    decoder = answer_decoder_from(encoders, decoder_layers)
+    return VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
 
 
 @dataclass
@@ -144,3 +159,23 @@ class AnswerTeacher(nn.Module):
 
     def enqueue(self, rows: dict[str, Tensor]) -> None:
         """VQA has no queue."""
+
+
+def question_activation_bytes(
+    networks: VQANetworks,
+    *,
+    batch_size: int,
+    question_tokens: int,
+    answer_tokens: int,
+    checkpointing: bool,
+    bf16: bool,
+) -> float:
+    """What the student's forward pass keeps, per device: batch_size questions of the longest, two answers to each."""
+    questions, answers = batch_size * question_tokens, 2 * batch_size * answer_tokens
+    fusion, decoder = networks.fusion_encoder, networks.decoder
+    layers = image_layers(networks.image_encoder, batch_size) + text_layers(networks.text_encoder, questions)
+    layers += fusion_layers(fusion, questions)
+    vocabulary = answers * networks.text_encoder.word_embeddings.num_embeddings
+    of_images = keys_values(fusion, batch_size * tokens_of_image(networks.image_encoder))
+    kept = kept_bytes(layers, of_images, vocabulary, checkpointing=checkpointing, bf16=bf16)
+    return kept + kept_bytes(fusion_layers(decoder, answers), 0, 0, checkpointing=False, bf16=bf16)

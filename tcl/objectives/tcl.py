@@ -1,7 +1,5 @@
 """The student: the online networks and the five losses of a training step (TCL, Yang et al., CVPR 2022)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -12,31 +10,17 @@ from tcl.data.batch import Batch
 from tcl.losses.cma import cross_modal_alignment
 from tcl.losses.contrast import TEMPERATURE
 from tcl.losses.imc import intra_modal_contrast
-from tcl.losses.itm import ACCURACY_PRIOR, draw_negatives, image_text_matching, matching_labels, negative_weights
+from tcl.losses.itm import ACCURACY_PRIOR, image_text_matching, matching_labels
 from tcl.losses.lmi import local_mutual_information
 from tcl.losses.mlm import masked_language_modelling
 from tcl.models.encoders import Encoders, build_encoders
 from tcl.models.global_batch import fetch_rows
+from tcl.objectives.hard_negatives import Negatives, draw_batch_negatives
 from tcl.objectives.kind import CardText, Kind
 from tcl.objectives.objective import Losses, weighted
 from tcl.objectives.pair_objective import PairObjective
 from tcl.objectives.tcl_memory import pair_activation_bytes
 from tcl.objectives.tcl_teacher import TCLTargets, TCLTeacher
-
-
-@dataclass
-class Negatives:
-    """The draw of hard negatives in a batch, each [B]; `valid_*` bool is False where a row had none to draw.
-
-    An index is that of a row of the first part of `TCLTargets.candidates`: in the batch of this process, or of all.
-    """
-
-    images: Tensor
-    """For each text, the index of an image that is not its own."""
-    texts: Tensor
-    """For each image, the index of a text that is not its own."""
-    valid_images: Tensor
-    valid_texts: Tensor
 
 
 def loss_weights(objective: ObjectiveConfig) -> dict[str, float]:
@@ -164,22 +148,6 @@ class TCLStudent(nn.Module):
         of_own, of_negative_images = fused[:-B].unflatten(0, (B, len(texts))), fused[-B:]
         pairs = torch.cat([of_own[:, 0, 0], of_negative_images[:, 0], of_own[:, 1, 0]])
         return pairs, of_own[:, 2] if len(masked_tokens) else masked_tokens
-
-
-@torch.no_grad()
-def draw_batch_negatives(
-    i2t_logits: Tensor, t2i_logits: Tensor, first: int = 0, ids: Tensor | None = None
-) -> Negatives:
-    """Hard negatives for B samples among the C of the batch, logits [B, C]; sample b itself is column first + b.
-
-    ids [C]: samples with equal ones are never each other's negatives.
-    """
-    B, C = i2t_logits.shape
-    ids = torch.arange(C, device=i2t_logits.device) if ids is None else ids
-    allowed = ids[first : first + B, None] != ids[None, :]
-    texts, valid_texts = draw_negatives(negative_weights(i2t_logits, allowed))
-    images, valid_images = draw_negatives(negative_weights(t2i_logits, allowed))
-    return Negatives(images, texts, valid_images, valid_texts)
 
 
 def build_student(model: ModelConfig, objective: ObjectiveConfig, tokenizer: PreTrainedTokenizerBase) -> TCLStudent:

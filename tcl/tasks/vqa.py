@@ -37,18 +37,9 @@ from tcl.evaluation.vqa_accuracy import (
     vqa_accuracy,
     write_submission,
 )
-from tcl.models.activation_memory import (
-    fusion_layers,
-    image_layers,
-    kept_bytes,
-    keys_values,
-    text_layers,
-    tokens_of_image,
-)
-from tcl.models.answer_decoder import answer_decoder_from
-from tcl.models.encoders import Encoders, build_encoders
+from tcl.models.encoders import build_encoders
 from tcl.models.preparation import image_preparation
-from tcl.objectives.answering import AnswerTeacher, VQANetworks, VQAStudent
+from tcl.objectives.answering import AnswerTeacher, VQAStudent, build_networks, question_activation_bytes
 from tcl.objectives.kind import CardText, Kind
 from tcl.tasks.task import Evaluation, Task
 
@@ -63,12 +54,6 @@ class Parts:
     def check(self, place: str) -> None:
         """InputError: fewer than one."""
         check_at_least(1, {f"{place}: decoder_layers": self.decoder_layers})
-
-
-def build_networks(encoders: Encoders, decoder_layers: int | None) -> VQANetworks:
-    """Those of `encoders` that VQA needs, and a decoder of decoder_layers that starts from the fusion encoder's."""
-    decoder = answer_decoder_from(encoders, decoder_layers)
-    return VQANetworks(encoders.image_encoder, encoders.text_encoder, encoders.fusion_encoder, decoder)
 
 
 def build_student(model: ModelConfig, parts: Parts, tokenizer: PreTrainedTokenizerBase) -> VQAStudent:
@@ -217,24 +202,18 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         QuestionReader(data, augment, tokenizer, config.answers.max_tokens),
         prepare=image_preparation(networks.image_encoder),
         evaluate=evaluate,
-        activation_bytes=_activation_bytes(config, networks, bf16=accelerator.mixed_precision == "bf16"),
+        activation_bytes=question_activation_bytes(
+            networks,
+            batch_size=config.train.batch_size,
+            question_tokens=data.max_tokens,
+            answer_tokens=config.answers.max_tokens,
+            checkpointing=config.train.activation_checkpointing,
+            bf16=accelerator.mixed_precision == "bf16",
+        ),
         distillation=config.objective,
         notices=notices,
         answers=candidates,
     )
-
-
-def _activation_bytes(config: Config, networks: VQANetworks, *, bf16: bool) -> float:
-    """What the student's forward pass over a batch of questions keeps, with two answers each, per device."""
-    B, checkpointing = config.train.batch_size, config.train.activation_checkpointing
-    fusion, decoder = networks.fusion_encoder, networks.decoder
-    question_tokens, answer_tokens = B * config.data.max_tokens, 2 * B * config.answers.max_tokens
-    layers = image_layers(networks.image_encoder, B) + text_layers(networks.text_encoder, question_tokens)
-    layers += fusion_layers(fusion, question_tokens)
-    vocabulary = answer_tokens * networks.text_encoder.word_embeddings.num_embeddings
-    of_images = keys_values(fusion, B * tokens_of_image(networks.image_encoder))
-    kept = kept_bytes(layers, of_images, vocabulary, checkpointing=checkpointing, bf16=bf16)
-    return kept + kept_bytes(fusion_layers(decoder, answer_tokens), 0, 0, checkpointing=False, bf16=bf16)
 
 
 def _closed_list(answers: Answers) -> list[str]:
