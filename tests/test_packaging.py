@@ -31,7 +31,8 @@ def test_presets_become_config_files_in_their_places():
 @pytest.mark.parametrize("name", ["nowhere", "../pretrain/demo", "demo.yaml", "*", "__init__"])
 def test_a_name_is_no_path(name):
     with pytest.raises(
-        InputError, match=r"^preset: there is no preset .*accepted: demo, easy_vqa, flickr8k_cpu, tcl_4m$"
+        InputError,
+        match=r"^preset: there is no preset .*accepted: albef_4m, demo, easy_vqa, flickr8k_cpu, siglip_4m, tcl_4m$",
     ):
         with_presets("pretrain", ["--preset", name])
 

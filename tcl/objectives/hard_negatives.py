@@ -1,4 +1,4 @@
-"""The draw of hard negatives for image-text matching, by the contrastive similarities of a batch (ALBEF section 3.2)."""
+"""The draw of hard negatives for image-text matching, by the contrastive similarities of a batch (ALBEF, 3.2)."""
 
 from dataclasses import dataclass
 
