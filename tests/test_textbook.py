@@ -57,7 +57,7 @@ def test_three_steps_of_the_textbook_are_three_of_ours():
         theirs = textbook(batch, ALPHA, negatives)
         textbook_step(textbook, their_optimizer, theirs, OPTIM.clip_grad_norm)
         for name, value in theirs.items():
-            torch.testing.assert_close(getattr(losses, name).squeeze(), value.squeeze(), rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(losses.each[name].squeeze(), value.squeeze(), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(textbook.image_queue.T, teacher.image_queue.features, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(textbook.text_queue.T, teacher.text_queue.features, rtol=1e-3, atol=1e-4)
     ours = student.encoders.text_encoder.bert.state_dict()
