@@ -1,6 +1,7 @@
 """Image encoders of every kind: their tokens against timm's own, what is trained, frozen, left out, and refused."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import timm
@@ -15,6 +16,7 @@ from tcl.encoders.grid_encoder import GridEncoder
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.vit_encoder import ViTEncoder
 from tcl.errors import InputError
+from tcl.models.activation_memory import image_layers
 from tcl.models.encoders import build_encoders
 from tcl.training.full_weights import full_weights
 
@@ -365,3 +367,37 @@ def test_encoders_of_all_kinds_fit_the_fusion_encoder():
             encoders.text_encoder(ids, mask), mask, encoders.fusion_encoder.image_keys_values(tokens)
         )
         assert fused.shape == (2, 6, 16)
+
+
+@pytest.mark.parametrize(("name", "overrides"), [("resnet10t", {}), ("convnext_atto", {"depths": [1, 1, 1, 1]})])
+def test_what_a_grid_keeps_of_an_image_is_measured(name, overrides):
+    """Against the tensors that a real pass over more images keeps, each storage once, weights left out."""
+    encoder = build_image_encoder(ImageEncoderConfig(name=name, image_size=64, overrides=overrides))
+    totals = []
+    for images in (2, 5):
+        kept = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, kept=kept: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t
+        ):
+            encoder.eval()(torch.randn(images, 3, 64, 64)).sum().backward()
+        totals.append(sum(tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in kept.values()))
+    # An image that is given needs no gradient, but the first layer keeps it.
+    assert encoder.kept_elements == pytest.approx((totals[1] - totals[0]) / 3, rel=0.02)
+    frozen = build_image_encoder(ImageEncoderConfig(name=name, image_size=64, overrides=overrides, frozen=True))
+    assert image_layers(encoder, 4) == [(1, 4 * encoder.kept_elements, 1)] and image_layers(frozen, 4) == []
+
+
+def test_a_student_leaves_patches_out_while_it_trains_and_the_teacher_none():
+    image = replace(MODEL.image, patch_drop=0.5)
+    student, teacher = tiny_models(model=replace(MODEL, image=image))
+    seen = {"student": [], "teacher": []}
+    for name, module in (("student", student), ("teacher", teacher)):
+        block = module.encoders.image_encoder.vit.blocks[0]
+        block.register_forward_hook(lambda _, inputs, __, name=name: seen[name].append(inputs[0].shape[1]))
+    batch = random_batch(3)
+    losses = student(batch, teacher(batch, {"temperature": student.temperature.detach()}, 0.4))
+    losses.total.backward()
+    assert seen == {"student": [1 + 2], "teacher": [1 + 4]} and torch.isfinite(losses.total)
+    assert [name for name, p in student.named_parameters() if p.requires_grad and p.grad is None] == []
+    student.eval()(batch, teacher(batch, {"temperature": student.temperature.detach()}, 0.0))
+    assert seen["student"][-1] == 1 + 4

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from tcl.config.model import ImageEncoderConfig
 from tcl.encoders.bounded_memory import bounded_memory
@@ -30,7 +31,7 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     hub: AbstractContextManager = hub_or_cache(config.name) if config.pretrained is True else nullcontext()
     try:
         with hub:
-            arguments, example, unused = _outline(config, arguments)
+            arguments, example, unused, kept = _outline(config, arguments)
             backbone = load(config.name, arguments, unused) if config.pretrained else create(config.name, arguments)
     except InputError:
         raise
@@ -40,6 +41,7 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
             f"{' '.join(str(error).split())}; name a network of timm, e.g. vit_base_patch16_224, and sizes that fit it"
         ) from error
     encoder = _around(backbone, config, example)
+    encoder.kept_elements = kept
     for name in unused:  # DDP waits for the gradient of every trainable parameter
         encoder.backbone.get_parameter(name).requires_grad_(False)
     if config.frozen:
@@ -49,9 +51,12 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def _outline(config: ImageEncoderConfig, arguments: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None, set[str]]:
+def _outline(
+    config: ImageEncoderConfig, arguments: dict[str, Any]
+) -> tuple[dict[str, Any], Tensor | None, set[str], int | None]:
     """Build the network without memory, and run it. What to make the real one with, what features it gives for one
-    image (only the shape; None: it is a ViT), and the names of its parameters that take no part in the tokens."""
+    image (only the shape; None: it is a ViT), the names of its parameters that take no part in the tokens, and, unless
+    it is a ViT, `ImageEncoder.kept_elements`."""
     backbone = _without_memory(config.name, arguments)
     if getattr(backbone, "cls_token", None) is not None and _is_vit(backbone):
         arguments = {"global_pool": "token"} | arguments
@@ -68,7 +73,26 @@ def _outline(config: ImageEncoderConfig, arguments: dict[str, Any]) -> tuple[dic
         raise ValueError(f"it gives {tokens.shape[1]} tokens for an image, not 1 + {rows} x {columns}")
     gradients = torch.autograd.grad(tokens.sum(), list(parameters.values()), allow_unused=True)
     unused = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
-    return arguments, example, unused
+    return arguments, example, unused, None if example is None else _kept(encoder, image)
+
+
+def _kept(encoder: ImageEncoder, image: Tensor) -> int:
+    """Elements that are kept for the backward pass for each image more."""
+    kept: list[dict[int, int]] = []
+    for images in (image, image.repeat(2, 1, 1, 1)):
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            storage = tensor.untyped_storage()  # what two operations keep is there once
+            sizes[StorageWeakRef(storage).cdata] = storage.nbytes() // tensor.element_size()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            tokens = encoder(images)  # held, and with it all that is kept, until the next
+        kept.append(sizes)
+        del tokens
+    one, two = (sum(sizes.values()) for sizes in kept)
+    return two - one
 
 
 def _without_memory(name: str, arguments: dict[str, Any]) -> nn.Module:

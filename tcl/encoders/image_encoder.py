@@ -31,6 +31,8 @@ class ImageEncoder(nn.Module):
         self.std: tuple[float, ...] = config.std or data_config["std"]
         self.patch_drop = config.patch_drop
         self.frozen = False
+        self.kept_elements: int | None = None
+        """Of an image, for the backward pass, where that was measured; None: transformer layers keep what they keep."""
         self._scale: tuple[Tensor, Tensor] | None = None
 
     def forward(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:

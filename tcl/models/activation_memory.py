@@ -16,13 +16,17 @@ Layers = list[tuple[int, float, int]]
 
 
 def image_layers(encoder: ImageEncoder, images: int) -> Layers:
-    """Those that encode `images`."""
+    """Those that encode `images`; a frozen network keeps nothing."""
+    if encoder.frozen:
+        return []
+    if encoder.kept_elements is not None:
+        return [(1, images * encoder.kept_elements, 1)]
     return [(len(encoder.layers), images * tokens_of_image(encoder) * encoder.width, SAVED_PER_TOKEN)]
 
 
 def text_layers(encoder: TextEncoder, tokens: int) -> Layers:
-    """Those that encode texts of `tokens` in all, padding included."""
-    return [(len(encoder.layers), tokens * encoder.width, SAVED_PER_TOKEN)]
+    """Those that encode texts of `tokens` in all, padding included; a frozen model keeps nothing."""
+    return [] if encoder.frozen else [(len(encoder.layers), tokens * encoder.width, SAVED_PER_TOKEN)]
 
 
 def fusion_layers(fusion: nn.Module, tokens: int) -> Layers:
@@ -43,7 +47,9 @@ def keys_values(fusion: nn.Module, source_tokens: int) -> float:
 def kept_bytes(layers: Layers, keys_values: float, logits: float, *, checkpointing: bool, bf16: bool) -> float:
     """Bytes at the end of the forward pass; logits: elements of all of them, which are fp32."""
     if checkpointing:  # each layer's input, and one layer as it is computed again
-        saved = sum(count * size for count, size, _ in layers) + max(size * kept for _, size, kept in layers)
+        saved = sum(count * size for count, size, _ in layers) + max(
+            (size * kept for _, size, kept in layers), default=0
+        )
     else:
         saved = sum(count * size * kept for count, size, kept in layers)
     return (2 if bf16 else 4) * (saved + keys_values) + 4 * 3 * logits  # logits, their softmax, its gradient
