@@ -30,8 +30,10 @@ from tcl.runs.together import raise_together
 from tcl.training.engine import Engine
 from tcl.training.full_weights import (
     MOMENTS,
+    agree_on_buffers,
     full_moments,
     full_weight,
+    saved_buffers,
     set_full_moments,
     set_full_weight,
     set_steps_taken,
@@ -76,6 +78,7 @@ def save_checkpoint(
     InputError on all processes: it cannot be written.
     """
     loaders = gather_object([loader.to_json()])
+    agree_on_buffers(engine.student)
     writes = accelerator.is_main_process
     tensors = {
         "student.safetensors": _on_cpu(_student_weights(engine), writes),
@@ -176,14 +179,17 @@ def load_checkpoint(path: Path, engine: Engine, teacher: nn.Module) -> None:
     weights, moments = (_tensors(path / name) for name in ("student.safetensors", "optimizer.safetensors"))
     progress = read_progress(path)
     parameters = dict(engine.student.named_parameters())
+    buffers = saved_buffers(engine.student)
     shapes = {name: getattr(parameter, "ds_shape", parameter.shape) for name, parameter in parameters.items()}
-    _require_same_shapes(path, weights, shapes)
+    _require_same_shapes(path, weights, shapes | {name: buffer.shape for name, buffer in buffers.items()})
     trained = {name: shapes[name] for name, parameter in parameters.items() if parameter.requires_grad}
     _require_same_shapes(path, moments, {f"{name}.{key}": shape for name, shape in trained.items() for key in MOMENTS})
     for name, parameter in parameters.items():
         set_full_weight(parameter, weights[name].to(parameter.device))
         if parameter.requires_grad:
             set_full_moments(engine.optimizer, parameter, {key: moments[f"{name}.{key}"] for key in MOMENTS})
+    for name, buffer in buffers.items():
+        buffer.copy_(weights[name])
     set_steps_taken(engine.optimizer, progress.steps_taken)
     _load_teacher(teacher, path / "teacher.safetensors")
 
@@ -212,7 +218,9 @@ def _load_teacher(teacher: nn.Module, path: Path) -> None:
 
 
 def _student_weights(engine: Engine) -> Iterator[tuple[str, Tensor]]:
-    return ((name, full_weight(parameter)) for name, parameter in engine.student.named_parameters())
+    for name, parameter in engine.student.named_parameters():
+        yield name, full_weight(parameter)
+    yield from saved_buffers(engine.student).items()
 
 
 def _moments(engine: Engine) -> Iterator[tuple[str, Tensor]]:

@@ -14,7 +14,7 @@ from tcl.config.optim import OptimConfig
 from tcl.data.batch import Batch, inputs_to
 from tcl.losses.learned import LossParameter
 from tcl.objectives.objective import Losses, Student, Targets
-from tcl.training.full_weights import adamw_of, full_weight, set_full_weight, start_moments
+from tcl.training.full_weights import adamw_of, agree_on_buffers, full_weight, set_full_weight, start_moments
 from tcl.training.optim import build_optimizer
 
 
@@ -57,6 +57,7 @@ class PlainEngine:
 
     def whole_student(self) -> Student:
         """A module with the student's weights that any process can call alone, for evaluation."""
+        agree_on_buffers(self.student)
         return self.student
 
     def clamp_loss_parameters(self) -> dict[str, Tensor]:
@@ -111,6 +112,9 @@ class ZeroEngine:
         whole = copy.deepcopy(self._initial).to(self.device)
         for own, parameter in zip(whole.parameters(), self.student.parameters(), strict=True):
             own.copy_(full_weight(parameter))
+        agree_on_buffers(self.student)
+        for own, buffer in zip(whole.buffers(), self.student.buffers(), strict=True):
+            own.copy_(buffer)
         return whole
 
     def clamp_loss_parameters(self) -> dict[str, Tensor]:

@@ -62,6 +62,23 @@ def set_full_weight(parameter: nn.Parameter, value: Tensor) -> None:
         utils.safe_set_full_fp32_param(parameter, value.float())
 
 
+def saved_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """What of its state is no parameter, by name: running statistics of batch norms. Every process has all of it."""
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return {name: value for name, value in module.state_dict().items() if name not in parameters}
+
+
+@torch.no_grad()
+def agree_on_buffers(module: nn.Module) -> None:
+    """The mean over the processes of what batch norms saw, each of its own batches; nothing where there are none."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    for buffer in saved_buffers(module).values():
+        if buffer.is_floating_point():
+            distributed.all_reduce(buffer)
+            buffer.div_(distributed.get_world_size())
+
+
 def adamw_of(optimizer: torch.optim.Optimizer) -> torch.optim.AdamW:
     """The AdamW inside DeepSpeed's sharded optimiser, or `optimizer` itself."""
     while not isinstance(optimizer, torch.optim.AdamW):

@@ -1,0 +1,53 @@
+"""Image encoders with batch norms: what these saw is saved, resumed, exported, and the same for all processes."""
+
+import pytest
+import torch
+from data_files import write_shards
+from launching import launch
+from safetensors.torch import load_file
+from small_run import small_run
+from small_run import train as train_small
+
+from tcl import load_model
+from tcl.exports.pretrained import load_pretrained, save_pretrained
+
+RESNET = ["--model.image.name=resnet10t", "--model.image.overrides={}", "--model.image.width=16"]
+
+
+def options(folder) -> list[str]:
+    given = [one for one in small_run(folder) if "image.overrides" not in one]
+    return [*given, *RESNET, "--train.steps=4", "--model.image.image_size=64"]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_run_is_loaded_exported_and_resumed(tmp_path, frozen):
+    common = [*options(tmp_path), f"--model.image.frozen={str(frozen).lower()}"]
+    whole = train_small(common, tmp_path / "whole", "--train.save_every=2")
+    weights = load_file(whole / "student.safetensors")
+    seen = "encoders.image_encoder.backbone.bn1.running_var"
+    assert weights[seen].equal(torch.ones_like(weights[seen])) == frozen
+    loaded = load_pretrained(str(whole))
+    assert all(tensor.equal(weights[name]) for name, tensor in loaded.student.state_dict().items())
+    save_pretrained(loaded, tmp_path / "export")
+    assert load_model(tmp_path / "export", device="cpu").student.state_dict()[seen].equal(weights[seen])
+
+    earlier = tmp_path / "whole" / "checkpoints" / "step_00000002"
+    again = train_small(common, tmp_path / "again", f"--train.resume={earlier}")
+    for name in ("student", "teacher"):
+        ours, theirs = load_file(again / f"{name}.safetensors"), load_file(whole / f"{name}.safetensors")
+        assert ours.keys() == theirs.keys() and all(ours[one].equal(theirs[one]) for one in ours)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", [None, "zero2", "zero3"])
+def test_two_processes_evaluate_and_save_the_same(tmp_path, sharding):
+    more = [f"--train.deepspeed={sharding}"] if sharding else []
+    val = f"--data.val={write_shards(tmp_path / 'val', [6])}"
+    arguments = [*options(tmp_path), *more, val, "--eval.rerank_k=2", f"--output_dir={tmp_path / 'run'}"]
+    done = launch("pretrain.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    done = launch("pretrain.py", *arguments, "--train.steps=5", "--train.resume=auto")
+    assert done.returncode == 0, done.stderr
+    weights = load_file(tmp_path / "run" / "checkpoints" / "step_00000005" / "student.safetensors")
+    seen = weights["encoders.image_encoder.backbone.bn1.running_mean"]
+    assert torch.isfinite(seen).all() and seen.abs().max() > 0
