@@ -197,5 +197,7 @@ def test_it_is_exported_opened_searched_and_encoded(tmp_path, capsys):
     for wrong, right in ((TCL, "TwoTowers"), (TCLForVQA, "TwoTowers")):
         with pytest.raises(InputError, match=rf"^a clip model is no {wrong.__name__}; load it with {right}$"):
             wrong.from_pretrained(tmp_path / "export")
+    with pytest.raises(InputError, match=r"^to: a clip model; the published code knows pre-training, "):
+        run(["convert", "--to", "tcl", str(tmp_path / "export"), str(tmp_path / "clip.pth")])
     with pytest.raises(InputError, match=r"^source: a clip model"):
         run(["onnx", str(tmp_path / "export"), str(tmp_path / "onnx")])
