@@ -86,7 +86,7 @@ def export_published(source: str, out: Path, *, with_teacher: bool = False) -> i
     """
     pretrained = load_pretrained(source, with_teacher=with_teacher)
     if pretrained.kind not in (TCL, VQA):
-        raise InputError(f"to: a {pretrained.kind.name} model; the published code knows pre-training, retrieval and VQA")
+        raise InputError(f"to: a {pretrained.kind.name} model; the published code knows pre-training, retrieval, VQA")
     if pretrained.student.averaged.text_encoder.bert.config.model_type != "bert":
         raise InputError(f"to: the text encoder is a {pretrained.model.text.name}; the published code knows BERT only")
     if pretrained.model.fusion.layers is not None:
