@@ -155,12 +155,17 @@ def test_short_form_and_section_agree_and_others_are_refused(tmp_path):
     for wrong, message in (
         (["--objective=albef"], r"^objective: 'albef' is not possible; accepted: clip, tcl$"),
         (["--objective=clip", "--objective.lmi_weight=1"], r"lmi_weight"),
+        (["--objective"], r"^config: --objective needs a value"),
+        (["--objective", "clip", "tcl"], r"^config: --objective\.name takes one value"),
+        (["--objective={name: 3}"], r"^objective\.name is 3"),
         (["--objective=clip", "--objective.bias=1000"], r"^objective\.bias: 1000.* -100 to 100$"),
         (["--objective=clip", "--objective.temperature=2"], r"^objective\.temperature: 2.* 0\.001 to 0\.5$"),
         (["--objective=clip", "--train.batch_size=1"], r"^train\.batch_size: 1 .*at least 2"),
     ):
         with pytest.raises(InputError, match=message):
             parse_pretrain([*given, *wrong])
+    with pytest.raises(InputError, match=r"^objective.* 'clip'"):
+        parse_finetune(["--task=vqa", "--objective=clip"])
 
 
 def test_retrieval_is_fine_tuned_from_it_by_the_same_objective(tmp_path):

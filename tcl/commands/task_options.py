@@ -15,8 +15,7 @@ from tcl.tasks.task import BuildTask, RunConfig
 def parse_pretrain(arguments: list[str]) -> pretrain.Config:
     """The configuration of `tcl pretrain`, of the objective that it names (`--objective clip`); see `parse_config`."""
     command = "tcl pretrain"
-    options = _without_short_forms(read_options(_without_help(arguments), command))
-    kind = _with_objective(pretrain.Config, options)
+    kind, options = _with_objective(pretrain.Config, read_options(_without_help(arguments), command))
     help_if_asked(arguments, kind, command)
     return resolve(given_by(options, kind, command), kind, pretrain.check)
 
@@ -28,13 +27,13 @@ def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig
     as `parse_config`.
     """
     command = f"tcl {'finetune' if trains else 'evaluate'}"
-    options = _without_short_forms(read_options(_without_help(arguments), command))
+    options = read_options(_without_help(arguments), command)
     task = _last_said("task", options)
     if task not in task_names():
         accepted = ", ".join(task_names())
         raise InputError(f"task: {task!r} is not possible; accepted: {accepted}, in the file of --config or as --task")
     module = task_named(task)
-    kind = _with_objective(module.Config, options)
+    kind, options = _with_objective(module.Config, options)
     program = f"{command} --task {task}"
     help_if_asked(arguments, kind, program)
     given = given_by(options, kind, program)
@@ -53,28 +52,28 @@ def _without_help(arguments: list[str]) -> list[str]:
     return [argument for argument in arguments if argument not in ("-h", "--help")]
 
 
-def _without_short_forms(options: list[Option]) -> list[Option]:
-    """`objective: clip`, in a file or on the command line, is short for that name in the section."""
-    return [_spelt_out(one) for one in options]
+def _with_objective(kind: type, options: list[Option]) -> tuple[type, list[Option]]:
+    """`kind`, a Config of tcl.tasks, with the section of the objective that is named, where it has a choice of them.
+
+    There `objective: clip`, in a file or on the command line, is short for that name in the section.
+    """
+    default = kind().objective
+    if not hasattr(default, "name"):
+        return kind, options
+    options = [_spelt_out(one) for one in options]
+    chosen = objective_named(_last_said("objective.name", options) or default.name).Config
+    if isinstance(default, chosen):
+        return kind, options
+    section = [("objective", chosen, field(default_factory=chosen))]
+    return make_dataclass(kind.__name__, section, bases=(kind,), namespace={"__doc__": kind.__doc__}), options
 
 
 def _spelt_out(one: Option) -> Option:
     if not isinstance(one, Given):
-        return ("objective.name", one[1]) if one[0] == "objective" and not one[1][0].startswith("{") else one
+        is_name = one[0] == "objective" and one[1] and not one[1][0].startswith("{")
+        return ("objective.name", one[1]) if is_name else one
     name = one.said.get("objective")
     return one._replace(said=one.said | {"objective": {"name": name}}) if isinstance(name, str) else one
-
-
-def _with_objective(kind: type, options: list[Option]) -> type:
-    """`kind`, a Config of tcl.tasks, with the section of the objective that is named, where it has a choice of them."""
-    default = kind().objective
-    if not hasattr(default, "name"):
-        return kind
-    chosen = objective_named(_last_said("objective.name", options) or default.name).Config
-    if isinstance(default, chosen):
-        return kind
-    section = [("objective", chosen, field(default_factory=chosen))]
-    return make_dataclass(kind.__name__, section, bases=(kind,), namespace={"__doc__": kind.__doc__})
 
 
 def _last_said(name: str, options: list[Option]) -> object:
