@@ -38,7 +38,7 @@ from tcl.data.feed.pair_reader import PairReader
 from tcl.data.images.augment import Augment, View, draw_view
 from tcl.data.images.batched_operations import take_steps
 from tcl.data.images.decode_image import decode_image
-from tcl.data.images.images import prepare_images
+from tcl.data.images.image_views import prepare_images
 from tcl.data.images.normalise import normalise
 from tcl.data.images.view_step import Step
 from tcl.data.shards.read_shard import read_samples

@@ -7,9 +7,9 @@ import torch
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
-from tcl.data.images.images import Images
+from tcl.data.images.image_views import Images
 from tcl.data.texts.masking import MaskedText
-from tcl.data.texts.texts import Texts
+from tcl.data.texts.text_tokens import Texts
 from tcl.models.encoders import build_encoders
 from tcl.objectives.hard_negatives import Negatives
 from tcl.objectives.tcl import TCLStudent

@@ -22,8 +22,8 @@ from benchmarks.pretraining_models import model_of_width
 from benchmarks.sides import Side, Sides
 from benchmarks.textbook.retrieval import rerank_query_by_query
 from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.evaluation.evaluate_retrieval import match_candidates
 from tcl.evaluation.recall import rank_metrics
-from tcl.evaluation.retrieval import match_candidates
 from tcl.models.encoders import build_encoders
 from tcl.objectives.tcl import TCLStudent
 from tcl.precision import mixed_precision

@@ -6,9 +6,9 @@ from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig
 from tcl.data.batch import Batch
-from tcl.data.images.images import Images
+from tcl.data.images.image_views import Images
 from tcl.data.texts.masking import MaskedText
-from tcl.data.texts.texts import Texts
+from tcl.data.texts.text_tokens import Texts
 from tcl.models.encoders import build_encoders
 from tcl.objectives.tcl import TCLStudent
 from tcl.objectives.tcl_teacher import TCLTeacher

@@ -4,7 +4,7 @@
 import importlib
 
 _MODULES = {
-    "TCL": "tcl.inference.model",
+    "TCL": "tcl.inference.tcl_model",
     "TwoTowers": "tcl.inference.two_towers",
     "TCLForVQA": "tcl.inference.question_model",
     "load_model": "tcl.inference.loaded_model",

@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tcl.config.clip_objective import CLIPObjectiveConfig
 from tcl.data.batch import Batch
-from tcl.data.images.images import Images
-from tcl.data.texts.texts import Texts
+from tcl.data.images.image_views import Images
+from tcl.data.texts.text_tokens import Texts
 from tcl.models.encoders import build_towers
 from tcl.models.no_teacher import NoTargets
 from tcl.objectives.clip import CLIPStudent

@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
-from tcl.data.images.images import Images
+from tcl.data.images.image_views import Images
 from tcl.data.texts.masking import MaskedText
-from tcl.data.texts.texts import Texts
+from tcl.data.texts.text_tokens import Texts
 from tcl.models.global_batch import pad_to_longest
 from tcl.objectives.hard_negatives import Negatives, draw_batch_negatives
 

@@ -23,13 +23,14 @@ from tcl.commands.main import run
 from tcl.commands.task_options import parse_finetune, parse_pretrain
 from tcl.config.optim import OptimConfig
 from tcl.data.batch import Batch, to_device
-from tcl.data.images.images import Images
+from tcl.data.images.image_views import Images
+from tcl.declared import declared, names_declared
 from tcl.errors import InputError
 from tcl.exports.pretrained import load_pretrained, save_pretrained
 from tcl.inference.loaded_model import LoadedModel
 from tcl.tasks.pretrain import build
 from tcl.training.engine import PlainEngine
-from tcl.training.evaluate import evaluate_only
+from tcl.training.evaluate_only import evaluate_only
 from tcl.training.run import train
 from tcl.training.step import train_step
 
@@ -210,3 +211,15 @@ def test_a_batch_of_another_modality_moves_and_is_described_as_any():
     assert batch.describe() == "image (2, 3, 2, 2), sound of 5 numbers"
     moved = to_device(batch, "meta")
     assert moved.inputs["sound"].wave.device.type == moved.present["sound"].device.type == "meta"
+
+
+def test_objectives_and_kinds_are_called_as_their_files(added):
+    """That is how they are found."""
+    for folder, attribute in ((objectives, "OBJECTIVE"), (objectives, "KIND"), (tasks, "KIND")):
+        names = names_declared(folder, attribute)
+        assert names
+        for name in names:
+            found = declared(folder, attribute, name)
+            assert name == (found.Config().name if attribute == "OBJECTIVE" else found.name)
+    for name in ("os", "../tcl", "kind", "__init__", None, {"a": 1}):
+        assert declared(objectives, "KIND", name) is None

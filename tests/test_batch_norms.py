@@ -40,7 +40,7 @@ def test_a_run_is_loaded_exported_and_resumed(tmp_path, frozen):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", [None, "zero2", "zero3"])
-def test_two_processes_evaluate_and_save_the_same(tmp_path, sharding):
+def test_two_processes_evaluate_save_and_go_on(tmp_path, sharding):
     more = [f"--train.deepspeed={sharding}"] if sharding else []
     val = f"--data.val={write_shards(tmp_path / 'val', [6])}"
     arguments = [*options(tmp_path), *more, val, "--eval.rerank_k=2", f"--output_dir={tmp_path / 'run'}"]
@@ -51,3 +51,12 @@ def test_two_processes_evaluate_and_save_the_same(tmp_path, sharding):
     weights = load_file(tmp_path / "run" / "checkpoints" / "step_00000005" / "student.safetensors")
     seen = weights["encoders.image_encoder.backbone.bn1.running_mean"]
     assert torch.isfinite(seen).all() and seen.abs().max() > 0
+
+
+def test_processes_agree_on_the_mean_of_what_they_saw(tmp_path):
+    done = launch("tests/buffers_step.py", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert found["running_mean"].tolist() == [0.5] * 3 and found["running_var"].tolist() == [5.0] * 3
+        assert found["num_batches_tracked"] == 5

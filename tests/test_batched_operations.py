@@ -13,7 +13,7 @@ from tcl.config.data import AugmentConfig
 from tcl.data.images import image_operations as op
 from tcl.data.images.augment import Augment, draw_view
 from tcl.data.images.batched_operations import OPERATIONS, take_steps
-from tcl.data.images.images import Images, prepare_images
+from tcl.data.images.image_views import Images, prepare_images
 from tcl.data.images.view_step import Step
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

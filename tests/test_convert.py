@@ -23,7 +23,7 @@ from tcl.checkpoints.initial import PUBLISHED_MEAN, PUBLISHED_STD
 from tcl.commands.convert import main
 from tcl.errors import InputError
 from tcl.evaluation.answering import AnswerList, rank_answers
-from tcl.exports.convert import export_published, import_published
+from tcl.exports.convert_published import export_published, import_published
 from tcl.exports.describe import build_student
 from tcl.exports.import_bert import import_bert
 from tcl.exports.infer_sizes import Heads

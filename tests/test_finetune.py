@@ -21,7 +21,7 @@ from tcl.errors import InputError
 from tcl.exports.pretrained import load_pretrained, save_pretrained
 from tcl.tasks.pretrain import build as build_pretraining
 from tcl.training.dry_run import dry_run
-from tcl.training.evaluate import evaluate_only
+from tcl.training.evaluate_only import evaluate_only
 from tcl.training.run import train
 
 ROOT = Path(__file__).parents[1]

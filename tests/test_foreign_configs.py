@@ -37,7 +37,8 @@ import json, sys, warnings
 warnings.simplefilter("ignore")
 from tcl.commands.main import run
 from tcl.commands.one_line import end_with_one_line
-import tcl.exports.pretrained, tcl.training.evaluate, tcl.exports.convert, tcl.tasks.vqa, tcl.tasks.retrieval
+import tcl.exports.pretrained, tcl.exports.convert_published
+import tcl.tasks.vqa, tcl.tasks.retrieval, tcl.training.evaluate_only
 
 jobs, marker = json.load(open(sys.argv[1])), sys.argv[2]
 done = []

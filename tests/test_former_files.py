@@ -18,7 +18,7 @@ from tcl.commands.task_options import parse_finetune, parse_pretrain
 from tcl.exports.pretrained import load_pretrained, save_pretrained
 from tcl.inference.loaded_model import LoadedModel
 from tcl.tasks.pretrain import build
-from tcl.training.evaluate import evaluate_only
+from tcl.training.evaluate_only import evaluate_only
 from tcl.training.run import train
 
 PIXELS = [np.random.default_rng(i).integers(0, 256, (40, 30, 3), dtype=np.uint8) for i in range(3)]

@@ -17,9 +17,9 @@ from tcl.checkpoints.published import count_text_layers, from_published
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
-from tcl.data.images.images import Images
+from tcl.data.images.image_views import Images
 from tcl.data.texts.masking import MaskedText
-from tcl.data.texts.texts import Texts
+from tcl.data.texts.text_tokens import Texts
 from tcl.errors import InputError
 from tcl.losses.itm import image_text_matching, matching_labels, negative_weights
 from tcl.models.encoders import build_encoders

@@ -19,17 +19,17 @@ from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
-from tcl.data.images.images import Images
+from tcl.data.images.image_views import Images
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.data.texts.answer_tokens import AnswerTokens
-from tcl.data.texts.texts import Texts
+from tcl.data.texts.text_tokens import Texts
 from tcl.evaluation import decoded_images
 from tcl.evaluation.answering import AnswerList, rank_answers
-from tcl.evaluation.retrieval import evaluate_retrieval
+from tcl.evaluation.evaluate_retrieval import evaluate_retrieval
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
-from tcl.objectives.answering import AnswerTargets, AnswerTeacher, VQANetworks, VQAStudent
 from tcl.objectives.hard_negatives import Negatives
+from tcl.objectives.question_answering import AnswerTargets, AnswerTeacher, VQANetworks, VQAStudent
 from tcl.objectives.tcl import TCLStudent
 from tcl.objectives.tcl_teacher import TCLTeacher
 from tcl.training.full_weights import full_weights

@@ -16,7 +16,7 @@ from transformers import RobertaTokenizerFast
 from tcl import TCL
 from tcl.data.images.augment import eval_transform
 from tcl.data.texts.captions import clean_caption
-from tcl.data.texts.tokenizer import tokenize
+from tcl.data.texts.tokenize import tokenize
 from tcl.errors import InputError
 from tcl.inference.fill_mask import tokenize_masked
 

@@ -13,7 +13,7 @@ from tcl.config.optim import OptimConfig
 from tcl.errors import Preempted
 from tcl.runs.length import Length
 from tcl.training import run
-from tcl.training.optim import learning_rate, soft_target_share
+from tcl.training.optimiser import learning_rate, soft_target_share
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from tcl.config.data import SourceConfig
 from tcl.data.batch import Batch, inputs_to, map_tensors, to_device
 from tcl.data.feed.bad_samples import BadSamples
 from tcl.data.feed.loader_state import LoaderState
-from tcl.data.images.images import prepare_images
+from tcl.data.images.image_views import prepare_images
 from tcl.data.images.normalise import normalise
 from tcl.data.shards import read_shard
 from tcl.errors import InputError

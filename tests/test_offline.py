@@ -10,7 +10,7 @@ from huggingface_hub import constants
 
 from tcl import hub_access
 from tcl.config.model import ImageEncoderConfig, TextEncoderConfig
-from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.data.texts.tokenize import load_tokenizer
 from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.text_encoder import load_masked_lm
 from tcl.errors import InputError

@@ -10,7 +10,7 @@ from tcl.config.optim import OptimConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.objectives.tcl import TCLStudent
 from tcl.training.engine import PlainEngine
-from tcl.training.optim import build_optimizer, learning_rate, soft_target_share
+from tcl.training.optimiser import build_optimizer, learning_rate, soft_target_share
 from tcl.training.step import train_step
 
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast, RobertaTokenizerFast
 
 from tcl.data.texts.captions import clean_caption
 from tcl.data.texts.masking import mask_tokens
-from tcl.data.texts.tokenizer import join_tokens, load_tokenizer, tokenize
+from tcl.data.texts.tokenize import join_tokens, load_tokenizer, tokenize
 from tcl.errors import InputError
 
 

@@ -15,7 +15,7 @@ from tcl.config.model import FusionConfig, ModelConfig, TextEncoderConfig, check
 from tcl.encoders.dropout import Dropout
 from tcl.encoders.text_encoder import check_length, longest_text
 from tcl.errors import InputError
-from tcl.exports.convert import export_published
+from tcl.exports.convert_published import export_published
 from tcl.exports.describe import build_student
 from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained

@@ -12,7 +12,7 @@ from tcl.config.optim import OptimConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.objectives.hard_negatives import Negatives
 from tcl.training.full_weights import full_weights
-from tcl.training.optim import build_optimizer
+from tcl.training.optimiser import build_optimizer
 
 MODEL = ModelConfig(
     image=ImageEncoderConfig("vit_tiny_patch16_224", image_size=32, overrides={"embed_dim": 16, "num_heads": 2}),

@@ -6,7 +6,7 @@ import pytest
 from data_files import JPEG, write_tar
 from transformers import AutoTokenizer
 
-from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.data.texts.tokenize import load_tokenizer
 from tcl.data.texts.vocabulary import SPECIAL_TOKENS, learn_vocabulary, train_tokenizer
 from tcl.errors import InputError
 

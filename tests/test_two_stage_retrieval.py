@@ -25,13 +25,13 @@ from tcl.config.retrieval_eval import EvalConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
-from tcl.evaluation import retrieval
+from tcl.evaluation import evaluate_retrieval as retrieval
 from tcl.evaluation.recall import rank_metrics
 from tcl.models.encoders import build_encoders
 from tcl.objectives.tcl import TCLStudent
 from tcl.search.candidates import rank_again, rank_by_embedding, relevance
-from tcl.search.embed import split_by_tokens
 from tcl.search.match_pairs import image_logits, read_texts
+from tcl.search.text_passes import split_by_tokens
 
 
 @pytest.fixture(autouse=True)

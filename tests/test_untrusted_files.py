@@ -14,11 +14,11 @@ from transformers import BertConfig
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.checkpoints.initial import initial_weights
 from tcl.config.model import ImageEncoderConfig, TextEncoderConfig
-from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.data.texts.tokenize import load_tokenizer
 from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.text_encoder import load_masked_lm
 from tcl.errors import InputError
-from tcl.exports.convert import import_published
+from tcl.exports.convert_published import import_published
 from tcl.exports.describe import build_student
 from tcl.exports.import_bert import import_bert
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained

@@ -8,7 +8,7 @@ from tiny_pretrained import tiny_vqa
 
 from tcl import TCLForVQA
 from tcl.data.texts.captions import clean_caption
-from tcl.data.texts.tokenizer import tokenize
+from tcl.data.texts.tokenize import tokenize
 from tcl.errors import InputError
 from tcl.evaluation.answering import generate_answers
 

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 from tcl import TCL
-from tcl.data.texts.tokenizer import words_of
+from tcl.data.texts.tokenize import words_of
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = ["a red dog runs on the mat"] * 3 + ["dogs running", "東京 ä"]

@@ -11,7 +11,7 @@ from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders
-from tcl.objectives.answering import VQANetworks, VQAStudent
+from tcl.objectives.question_answering import VQANetworks, VQAStudent
 from tcl.objectives.tcl import TCLStudent
 
 PLAIN = {"device": "cpu", "precision": "fp32"}

@@ -46,9 +46,9 @@ class PublishedWeights:
     """A published checkpoint under our names."""
 
     student: dict[str, Tensor] = field(default_factory=dict)
-    """State of `tcl.objectives.tcl.TCLStudent`, or of `tcl.objectives.answering.VQAStudent`."""
+    """State of `tcl.objectives.tcl.TCLStudent`, or of `tcl.objectives.question_answering.VQAStudent`."""
     teacher: dict[str, Tensor] = field(default_factory=dict)
-    """State of `tcl.models.momentum.Momentum`, or of `tcl.objectives.answering.AnswerTeacher`."""
+    """State of `tcl.models.momentum.Momentum`, or of `tcl.objectives.question_answering.AnswerTeacher`."""
     source: dict[str, str] = field(default_factory=dict)
     """Our student name -> published name."""
     teacher_source: dict[str, str] = field(default_factory=dict)

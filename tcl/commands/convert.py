@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     refuse_useless(options)
     if options.write:
-        from tcl.exports.convert import export_published
+        from tcl.exports.convert_published import export_published
 
         count = export_published(options.source, options.out, with_teacher=options.with_teacher)
         say(f"{options.out}: {count:,} tensors under the published names")
@@ -65,7 +65,7 @@ def refuse_useless(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> ConversionReport:
     """--from."""
-    from tcl.exports.convert import import_published
+    from tcl.exports.convert_published import import_published
     from tcl.exports.import_bert import import_bert
     from tcl.exports.infer_sizes import Heads
 

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
     if given.out.suffix.lower() != ".png":
         raise InputError(f"out: {given.out} is no PNG; give a name that ends in .png")
-    from tcl.inference.model import TCL
+    from tcl.inference.tcl_model import TCL
 
     heat = load_model(TCL, given).explain(given.image, given.text, layer=given.layer)
     heat.save(given.out, given.word)

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     if DRY_RUN in arguments:
         from tcl.training.dry_run import dry_run as command
     elif EVAL_ONLY in arguments:
-        from tcl.training.evaluate import evaluate_only as command
+        from tcl.training.evaluate_only import evaluate_only as command
     else:
         from tcl.training.run import train as command
     command(config, build)

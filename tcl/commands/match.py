@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: no model, images or texts that cannot be used."""
     given = parser().parse_args(arguments)
-    from tcl.inference.model import TCL
+    from tcl.inference.tcl_model import TCL
 
     grid = load_model(TCL, given).match_grid(given.images, given.texts).tolist()
     pairs = [

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
     from tcl.config.checks import check_at_least
     from tcl.data.sets.retrieval_set import load_retrieval_set
-    from tcl.evaluation.retrieval import cut_rerank_k
+    from tcl.evaluation.evaluate_retrieval import cut_rerank_k
     from tcl.exports.pretrained import load_pretrained
     from tcl.onnx.agreement_report import report_onnx
     from tcl.onnx.export_graphs import export_onnx

@@ -13,7 +13,12 @@ from tcl.tasks.task import BuildTask, RunConfig
 
 
 def parse_pretrain(arguments: list[str]) -> pretrain.Config:
-    """The configuration of `tcl pretrain`, of the objective that it names (`--objective clip`); see `parse_config`."""
+    """`--config file.yaml --train.steps 100 ...`, of which later ones win -> the checked configuration.
+
+    Its section `objective` is that of the one that is named (`--objective clip`). --help prints all and exits.
+
+    InputError: an unknown key, a wrong type, an impossible value.
+    """
     command = "tcl pretrain"
     kind, options = _with_objective(pretrain.Config, read_options(_without_help(arguments), command))
     help_if_asked(arguments, kind, command)
@@ -24,7 +29,7 @@ def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig
     """`--config file.yaml --init run ...` -> the checked configuration of its task, and what builds the task.
 
     trains: data to train on are needed, as they are not for an evaluation. InputError: no task, or an unknown one, and
-    as `parse_config`.
+    as `parse_pretrain`.
     """
     command = f"tcl {'finetune' if trains else 'evaluate'}"
     options = read_options(_without_help(arguments), command)

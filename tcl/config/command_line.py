@@ -36,16 +36,6 @@ class Given(NamedTuple):
     """Plain values by field, in sections as the configuration's."""
 
 
-def parse_config(arguments: list[str], kind: type[Config], check: Callable[[Config], None], program: str) -> Config:
-    """Command line (`--config file.yaml --train.steps 100 ...`, later ones win) -> a checked configuration.
-
-    program: whose --help messages name. --help prints it and exits. InputError: an unknown key, a wrong type, or a
-    value that `check` refuses.
-    """
-    help_if_asked(arguments, kind, program)
-    return resolve(given_by(read_options(arguments, program), kind, program), kind, check)
-
-
 def help_if_asked(arguments: list[str], kind: type, program: str) -> None:
     """--help lists every field of `kind` and exits with status 0."""
     if {"-h", "--help"} & set(arguments):

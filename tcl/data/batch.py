@@ -18,7 +18,7 @@ class Batch:
     """'<shard name>/<sample key>' of each sample, for tests and messages."""
     inputs: dict[str, Any]
     """By the name of the modality, a dataclass of tensors with a row for each sample, which has a method describe():
-    `tcl.data.images.images.Images`, `tcl.data.texts.texts.Texts`."""
+    `tcl.data.images.image_views.Images`, `tcl.data.texts.text_tokens.Texts`."""
     ids: Tensor | None = None
     """[B] int64 >= 0: samples with equal ids show the same thing, and each other's partners are right for them. None:
     every sample is taken for itself."""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tcl.data.sets.question_set import QuestionSet
 from tcl.evaluation.decoded_images import decoded_batches
 from tcl.models.fusion_encoder import KeysValues
-from tcl.objectives.answering import VQANetworks
+from tcl.objectives.question_answering import VQANetworks
 
 
 @torch.no_grad()

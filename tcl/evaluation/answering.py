@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tcl.data.texts.tokenizer import join_tokens
+from tcl.data.texts.tokenize import join_tokens
 from tcl.models.answer_decoder import AnswerDecoder
 from tcl.models.fusion_encoder import KeysValues
-from tcl.search.embed import split_by_tokens
+from tcl.search.text_passes import split_by_tokens
 
 
 @dataclass

@@ -17,7 +17,8 @@ from tcl.objectives.kind import Kind
 def build_student(config: ExportConfig, tokenizer: PreTrainedTokenizerBase, place: str = "source") -> nn.Module:
     """The student of `config`, random, in eval mode. InputError, beginning with `place`: an unknown kind, names or
     sizes that cannot be built."""
-    student = kind_named(config.kind, place).build(config.model, parts_of(config, place), tokenizer)
+    kind = kind_named(config.kind, place)
+    student = kind.build(config.model, parts_of(kind, config, place), tokenizer)
     check_length(config.max_tokens, student.averaged.text_encoder.bert.config, f"{place}: max_tokens")
     return student.eval()
 

@@ -19,7 +19,7 @@ from tcl.checkpoints.weights_file import find_weights, read_weights
 from tcl.config.model import ModelConfig
 from tcl.errors import InputError
 from tcl.exports.conversion_report import ConversionReport
-from tcl.exports.convert import misfits, tokenizer_of
+from tcl.exports.convert_published import misfits, tokenizer_of
 from tcl.exports.describe import build_student, self_contained
 from tcl.exports.model_card import model_card
 from tcl.exports.pretrained import Pretrained, save_pretrained

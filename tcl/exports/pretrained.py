@@ -33,7 +33,7 @@ from tcl.checkpoints.manifest import MANIFEST
 from tcl.checkpoints.run_folder import facts_of_run, run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_weights, write_weights
 from tcl.config.model import ModelConfig
-from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.data.texts.tokenize import load_tokenizer
 from tcl.errors import InputError
 from tcl.exports.describe import build_student, describe
 from tcl.exports.kinds import kind_named

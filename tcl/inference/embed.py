@@ -12,7 +12,7 @@ from tcl.config.retrieval_eval import EvalConfig
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import ImageLike
 from tcl.models.encoders import Encoders
-from tcl.search.embed import embed_texts as embed_in_passes
+from tcl.search.text_passes import embed_texts as embed_in_passes
 
 PASS_TOKENS = EvalConfig.pass_tokens
 """Text tokens in one forward pass, padding included: bounds its memory."""

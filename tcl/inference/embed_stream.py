@@ -12,7 +12,7 @@ from tcl.data.images.read_images import ImageBatch
 from tcl.data.shards.bad_sample import Skipped
 from tcl.data.texts.read_texts import CleanText
 from tcl.data.texts.sample_texts import EMPTY_CAPTION
-from tcl.data.texts.tokenizer import tokenize
+from tcl.data.texts.tokenize import tokenize
 from tcl.inference.embed import embed_images, embed_texts
 from tcl.inference.embedding_model import EmbeddingModel
 from tcl.shown import QUIET_SECONDS

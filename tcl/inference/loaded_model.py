@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from huggingface_hub import ModelHubMixin
 
+from tcl.config.checks import require
 from tcl.data.images.augment import eval_transform
 from tcl.errors import InputError
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
@@ -38,8 +39,7 @@ class LoadedModel(ModelHubMixin):
             raise InputError(
                 f"a {pretrained.kind.name} model is no {type(self).__name__}; load it with {opened_by.__name__}"
             )
-        if batch_size < 1:
-            raise InputError(f"batch_size: {batch_size} is not possible; accepted: 1 or more")
+        require(batch_size >= 1, "batch_size", batch_size, "1 or more")
         self.pretrained = pretrained
         self.precision = precision
         self.batch_size = batch_size

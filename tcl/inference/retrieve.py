@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tcl.config.checks import require
 from tcl.errors import InputError
 from tcl.inference.embed import Embedded
 from tcl.search.pair_scores import MatchImages, image_by_image, match_once, pairs_of_images, pairs_of_texts
@@ -36,8 +37,7 @@ def check_search(query: Embedded, corpus: Embedded, k: int, candidates: int) -> 
         )
     if not 1 <= k <= len(corpus.items):
         raise InputError(f"k: {k}, of a corpus of {len(corpus.items):,}; accepted: 1 to {len(corpus.items)}")
-    if candidates < 1:
-        raise InputError(f"candidates: {candidates} is not possible; accepted: 1 or more")
+    require(candidates >= 1, "candidates", candidates, "1 or more")
 
 
 def retrieve(

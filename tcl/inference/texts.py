@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tcl.data.texts.captions import clean_caption
-from tcl.data.texts.tokenizer import tokenize
+from tcl.data.texts.tokenize import tokenize
 from tcl.errors import InputError
 
 MAX_WORDS = 1000
@@ -37,7 +37,7 @@ def list_texts(texts: str | Iterable[str], name: str = "texts") -> list[str]:
 def tokenize_texts(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_words: int, max_tokens: int, name: str = "texts"
 ) -> tuple[Tensor, Tensor]:
-    """Listed texts -> ids and mask [T, L], as tcl.data.texts.tokenizer.tokenize, on the host.
+    """Listed texts -> ids and mask [T, L], as tcl.data.texts.tokenize.tokenize, on the host.
 
     What is beyond max_words or max_tokens is not read; a UserWarning says how many texts that concerns. InputError: a
     text without any token, such as one of characters that have no width.

@@ -5,14 +5,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcl.config.model import ModelConfig
-from tcl.data.texts.texts import Texts
+from tcl.data.texts.text_tokens import Texts
 from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
 from tcl.encoders.text_tower import load_text_tower
 from tcl.errors import InputError
 from tcl.models.fusion_encoder import FusionEncoder, fusion_encoder_from_bert
-from tcl.models.mlm_head import MLMHead, mlm_head_from, mlm_head_on
+from tcl.models.mlm_head import MLMHead, mlm_head_on
 from tcl.models.own_fusion import build_own_fusion
 
 
@@ -86,7 +86,7 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
         image_encoder,
         text_encoder=lower_layers(masked_lm, lower, config.text.frozen),
         fusion_encoder=fusion_encoder_from_bert(bert_layers[lower:], image_encoder.width, masked_lm.config),
-        mlm_head=mlm_head_from(masked_lm),
+        mlm_head=mlm_head_on(masked_lm.config, masked_lm),
         embed_dim=config.embed_dim,
     )
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tcl.data.batch import Batch
 from tcl.data.texts.masking import MaskedText
-from tcl.data.texts.texts import Texts
+from tcl.data.texts.text_tokens import Texts
 
 
 def world() -> tuple[int, int]:

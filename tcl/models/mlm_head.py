@@ -22,31 +22,6 @@ class MLMHead(nn.Module):
         return F.linear(self.norm(self.activation(self.dense(states))), word_embeddings, self.bias)
 
 
-def mlm_head_from(model: PreTrainedModel) -> MLMHead:
-    """An MLM head with the weights of `model`'s own, where it has BERT's or RoBERTa's form; else random."""
-    embeddings, config = model.get_input_embeddings(), model.config
-    head = MLMHead(
-        config.hidden_size,
-        embeddings.embedding_dim,
-        embeddings.num_embeddings,
-        config.hidden_act,
-        config.layer_norm_eps,
-    )
-    if hasattr(model, "cls"):
-        theirs = model.cls.predictions
-        dense, norm, bias = theirs.transform.dense, theirs.transform.LayerNorm, theirs.bias
-    elif hasattr(model, "lm_head"):
-        dense, norm, bias = model.lm_head.dense, model.lm_head.layer_norm, model.lm_head.bias
-    else:
-        nn.init.normal_(head.dense.weight, std=config.initializer_range)
-        nn.init.zeros_(head.dense.bias)
-        return head
-    head.dense.load_state_dict(dense.state_dict())
-    head.norm.load_state_dict(norm.state_dict())
-    head.bias.data.copy_(bias.data)
-    return head
-
-
 _OWN_HEADS = (
     ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions"),
     ("lm_head.dense", "lm_head.layer_norm", "lm_head"),
@@ -57,10 +32,9 @@ _OWN_HEADS = (
 
 
 def mlm_head_on(config: PreTrainedConfig, model: PreTrainedModel) -> MLMHead:
-    """An MLM head for states of another width or origin than `model`'s, tied to the word embeddings of `model`.
+    """An MLM head for the states of a fusion encoder, of `config`, tied to the word embeddings of `model`.
 
-    config: the fusion encoder's. It starts with the weights of `model`'s own where these are of the same width, else
-    random.
+    It starts with the weights of `model`'s own where these are of the same width, else random.
     """
     embeddings = model.get_input_embeddings()
     head = MLMHead(
@@ -70,7 +44,6 @@ def mlm_head_on(config: PreTrainedConfig, model: PreTrainedModel) -> MLMHead:
         config.hidden_act,
         config.layer_norm_eps,
     )
-    nn.init.normal_(head.dense.weight, std=config.initializer_range)
     nn.init.zeros_(head.dense.bias)
     state, own = model.state_dict(), head.state_dict()
     for dense, norm, vocabulary in _OWN_HEADS:
@@ -81,4 +54,6 @@ def mlm_head_on(config: PreTrainedConfig, model: PreTrainedModel) -> MLMHead:
         if fits and {"dense.weight", "norm.weight"} <= found.keys():
             head.load_state_dict(found, strict=False)  # ModernBERT's has no biases
             head.norm.eps = model.get_submodule(norm).eps
+            return head
+    nn.init.normal_(head.dense.weight, std=config.initializer_range)
     return head

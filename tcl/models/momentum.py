@@ -37,7 +37,9 @@ class Shared(nn.Module):
 
 def frozen_parts(networks: nn.Module) -> list[nn.Module]:
     """What the encoders among `networks` say is never trained."""
-    return [part for module in networks.modules() for part in getattr(module, "frozen_parts", ())]
+    # Asked of the classes: for a module that lacks it, nn.Module looks in many places, and this is asked at each step.
+    encoders = [module for module in networks.modules() if hasattr(type(module), "frozen_parts")]
+    return [part for encoder in encoders for part in encoder.frozen_parts]
 
 
 def momentum_copy(networks: Networks) -> Networks:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tcl.data.batch import Batch
-from tcl.data.images.images import prepare_images
+from tcl.data.images.image_views import prepare_images
 from tcl.encoders.image_encoder import ImageEncoder
 
 

@@ -48,29 +48,35 @@ class CLIPStudent(nn.Module):
         image_tokens = image_encoder(batch.inputs["image"].view, image_encoder.student_drop)
         image = encoders.project_image(image_tokens[:, 0])
         text = encoders.project_text(encoders.text_encoder(texts.ids, texts.mask)[:, 0])
+        right, counts = self._pairs(batch, image.device)
         with torch.autocast(image.device.type, enabled=False):
             each = {
-                "i2t": self._contrast(image, text, batch),
-                "t2i": self._contrast(text, image, batch),
+                "i2t": self._contrast(image, text, right, counts),
+                "t2i": self._contrast(text, image, right, counts),
             }
         return weighted(each, {"i2t": 0.5, "t2i": 0.5})
 
-    def _contrast(self, features: Tensor, partners: Tensor, batch: Batch) -> Tensor:
-        """Features [B, D] find their partners [B, D] of the other modality."""
-        B, device, objective = len(batch), features.device, self.objective
+    def _pairs(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Which of C candidates is right for each sample, bool [B, C], and which lack no modality, bool [C].
+
+        The same for both directions. C = B, or all processes' B with objective.global_negatives.
+        """
+        B = len(batch)
         whole = torch.ones(B, dtype=torch.bool, device=device)
         for there in batch.present.values():
             whole = whole & there
-        ids = torch.arange(B, device=device) if batch.ids is None else batch.ids
-        right = ids[:, None] == ids[None, :]
-        counts = whole
-        if objective.global_negatives:
-            rank, _ = world()
-            everyone = rank * B + ids if batch.ids is None else ids
-            right = everyone[:, None] == gather_rows(everyone)[None, :]
-            partners, counts = gather_rows_with_gradient(partners), gather_rows(whole)
-        right = right & whole[:, None]
-        if objective.loss == "sigmoid":
+        rank = world()[0] if self.objective.global_negatives else 0
+        ids = rank * B + torch.arange(B, device=device) if batch.ids is None else batch.ids
+        candidate_ids, counts = ids, whole
+        if self.objective.global_negatives:
+            candidate_ids, counts = gather_rows(ids), gather_rows(whole)
+        return (ids[:, None] == candidate_ids[None, :]) & whole[:, None], counts
+
+    def _contrast(self, features: Tensor, partners: Tensor, right: Tensor, counts: Tensor) -> Tensor:
+        """Features [B, D] find their partners [B, D] of the other modality."""
+        if self.objective.global_negatives:
+            partners = gather_rows_with_gradient(partners)
+        if self.objective.loss == "sigmoid":
             return pair_sigmoid(features, partners, right, counts, self.temperature, self.bias)
         return pair_softmax(features, partners, right, counts, self.temperature)
 

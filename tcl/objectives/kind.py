@@ -38,7 +38,7 @@ class Kind:
     """How students of one kind are described, built again, and opened."""
 
     name: str
-    """In config.json, as `kind`."""
+    """That of the file which declares it; in config.json, `kind`."""
     build: Callable[[ModelConfig, Any, PreTrainedTokenizerBase], nn.Module]
     """(model, parts, tokenizer) -> a Student of that description with random weights. InputError: it cannot be."""
     card: CardText

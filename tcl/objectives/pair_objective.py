@@ -1,7 +1,5 @@
 """How a file of tcl.objectives declares an objective for image-text pairs, and how one is found by its name."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ from tcl import objectives
 from tcl.config.distillation import Distillation
 from tcl.config.model import ModelConfig
 from tcl.config.train import TrainConfig
+from tcl.declared import declared, names_declared
 from tcl.errors import InputError
 from tcl.objectives.kind import Kind
 
@@ -59,13 +58,8 @@ class PairObjective:
 
 def objective_named(name: object) -> PairObjective:
     """The objective of the file tcl/objectives/NAME.py. InputError: there is none."""
-    names = [module.name for module in pkgutil.iter_modules(objectives.__path__)]
-    found = _declared(name) if name in names else None
+    found = declared(objectives, "OBJECTIVE", name)
     if found is None:
-        accepted = ", ".join(sorted(name for name in names if _declared(name)))
+        accepted = ", ".join(names_declared(objectives, "OBJECTIVE"))
         raise InputError(f"objective: {name!r} is not possible; accepted: {accepted}")
     return found
-
-
-def _declared(name: str) -> PairObjective | None:
-    return getattr(importlib.import_module(f"{objectives.__name__}.{name}"), "OBJECTIVE", None)

@@ -158,7 +158,7 @@ def build_student(model: ModelConfig, objective: ObjectiveConfig, tokenizer: Pre
 KIND = Kind(
     name="tcl",
     build=lambda model, parts, tokenizer: build_student(model, ObjectiveConfig(), tokenizer),
-    opened_by="tcl.inference.model:TCL",
+    opened_by="tcl.inference.tcl_model:TCL",
     card=CardText(
         what="Image and text encoders with a shared embedding space, and a fusion encoder that re-ranks pairs.",
         use="from tcl import TCL\n\nmodel = TCL.from_pretrained(folder_or_hub_id)",

@@ -125,16 +125,13 @@ class TCLTeacher(nn.Module):
     ) -> None:
         """Fill in what losses compare features with."""
         objective, encoders, mask = self.objective, self.encoders, batch.inputs[TEXT].mask
-        if objective.lmi_weight > 0:
-            image, text = encoders.project_image(image_tokens), encoders.project_text(text_tokens)
+        compares_parts = objective.lmi_weight > 0
+        read = slice(None) if compares_parts else slice(1)
+        image, text = encoders.project_image(image_tokens[:, read]), encoders.project_text(text_tokens[:, read])
+        batch_wide = {IMAGE: image[:, 0], TEXT: text[:, 0]}
+        if compares_parts:
             regions = pool_regions(image[:, 1:], encoders.image_encoder.grid, self.lmi_regions)
-            batch_wide = {IMAGE: image[:, 0], TEXT: text[:, 0]}
             batch_wide |= {"regions": regions, "words": text[:, 1:], "words_mask": mask[:, 1:]}
-        else:
-            batch_wide = {
-                IMAGE: encoders.project_image(image_tokens[:, 0]),
-                TEXT: encoders.project_text(text_tokens[:, 0]),
-            }
         own = {name: batch_wide[name] for name in (IMAGE, TEXT)}
         if batch.ids is not None:
             batch_wide["ids"] = batch.ids
@@ -142,7 +139,7 @@ class TCLTeacher(nn.Module):
             batch_wide = {name: gather_rows(rows) for name, rows in batch_wide.items()}
             targets.first = world()[0] * len(batch)
         targets.batch_ids = batch_wide.get("ids")
-        if objective.lmi_weight > 0:
+        if compares_parts:
             targets.local_features = {IMAGE: batch_wide["regions"], TEXT: batch_wide["words"]}
             targets.text_locals_mask = batch_wide["words_mask"]
         queues = {IMAGE: self.image_queue.features, TEXT: self.text_queue.features} if objective.remembers else {}

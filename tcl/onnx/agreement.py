@@ -11,8 +11,8 @@ from tcl.config.data import DataConfig
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
-from tcl.data.texts.tokenizer import tokenize
-from tcl.evaluation.retrieval import evaluate_retrieval
+from tcl.data.texts.tokenize import tokenize
+from tcl.evaluation.evaluate_retrieval import evaluate_retrieval
 from tcl.exports.pretrained import Pretrained
 from tcl.onnx.graphs import graphs_of
 from tcl.onnx.towers import OnnxTowers

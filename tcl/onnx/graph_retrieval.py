@@ -1,4 +1,4 @@
-"""Two-stage retrieval in onnxruntime, on the CPU: the ranking of tcl.evaluation.retrieval, every pair on its own."""
+"""Two-stage retrieval in onnxruntime, on the CPU: the ranking of tcl.search, with pairs scored by the graphs."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,9 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 from tcl.config.data import DataConfig
 from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
-from tcl.data.texts.tokenizer import tokenize
+from tcl.data.texts.tokenize import tokenize
 from tcl.evaluation.decoded_images import decoded_batches
-from tcl.evaluation.retrieval import RetrievalResult, retrieval_result
+from tcl.evaluation.evaluate_retrieval import RetrievalResult, retrieval_result
 from tcl.onnx.towers import OnnxTowers
 from tcl.search.pair_scores import image_by_image, match_once, pairs_of_images, pairs_of_texts
 from tcl.search.rescore import Rescore

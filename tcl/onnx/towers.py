@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.export_format import ExportConfig, read_config
-from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.data.texts.tokenize import load_tokenizer
 from tcl.errors import InputError
 from tcl.onnx.export_graphs import GRAPHS, check_onnx, graph_file
 from tcl.onnx.optional_package import import_optional

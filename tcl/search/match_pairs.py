@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tcl.models.encoders import Encoders
 from tcl.models.fusion_encoder import FusionEncoder
-from tcl.search.embed import split_by_tokens
+from tcl.search.text_passes import split_by_tokens
 
 
 class TextStates:

@@ -18,11 +18,12 @@ from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.pair_reader import PairReader
 from tcl.data.images.augment import Augment, eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
+from tcl.data.shards.bad_sample import counted
 from tcl.data.shards.list_shards import check_shards
-from tcl.data.texts.tokenizer import load_tokenizer, tokenize
+from tcl.data.texts.tokenize import load_tokenizer, tokenize
 from tcl.encoders.text_encoder import check_length
+from tcl.evaluation.evaluate_retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
-from tcl.evaluation.retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
 from tcl.models.preparation import image_preparation
 from tcl.objectives.pair_objective import PairSizes, objective_named
 from tcl.tasks.task import Evaluation, RunConfig, Task
@@ -90,8 +91,7 @@ def pair_task(
         notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
         evaluate = partial(_evaluate, pairs=pairs, config=config, rerank_k=rerank_k, tokenizer=tokenizer)
         if pairs.bad:
-            skipped = ", ".join(f"{count} {cause}" for cause, count in pairs.bad.most_common())
-            notices.append(f"data.val: skipped {skipped}")
+            notices.append(f"data.val: skipped {counted(pairs.bad)}")
     sizes = PairSizes(
         config.train.batch_size,
         data.max_tokens,

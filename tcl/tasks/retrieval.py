@@ -1,6 +1,6 @@
 """Image-text retrieval: the alignment losses and ITM, fine-tuned with all pairs of an image as positives.
 
-Two-stage evaluation (tcl.evaluation.retrieval) on data.val: with --eval_only also zero-shot, of a pre-trained model.
+Two-stage evaluation (tcl.evaluation.evaluate_retrieval) on data.val: with --eval_only also zero-shot.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from tcl.config.retrieval_eval import EvalConfig, check_eval
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.shards.list_shards import check_shards
-from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.data.texts.tokenize import load_tokenizer
 from tcl.objectives.pair_objective import objective_named
 from tcl.tasks.pretrain import pair_task
 from tcl.tasks.task import Task

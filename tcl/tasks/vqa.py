@@ -22,10 +22,11 @@ from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.question_reader import QuestionReader
 from tcl.data.images.augment import Augment, eval_transform
 from tcl.data.sets.question_set import QuestionSet, load_question_set
+from tcl.data.shards.bad_sample import counted
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.answer_list import read_answer_list
 from tcl.data.texts.question import tokenize_answers
-from tcl.data.texts.tokenizer import load_tokenizer, tokenize
+from tcl.data.texts.tokenize import load_tokenizer, tokenize
 from tcl.encoders.text_encoder import check_length
 from tcl.errors import InputError
 from tcl.evaluation.answer_questions import answer_questions
@@ -39,8 +40,8 @@ from tcl.evaluation.vqa_accuracy import (
 )
 from tcl.models.encoders import build_encoders
 from tcl.models.preparation import image_preparation
-from tcl.objectives.answering import AnswerTeacher, VQAStudent, build_networks, question_activation_bytes
 from tcl.objectives.kind import CardText, Kind
+from tcl.objectives.question_answering import AnswerTeacher, VQAStudent, build_networks, question_activation_bytes
 from tcl.tasks.task import Evaluation, Task
 
 
@@ -178,21 +179,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     candidates = _closed_list(config.answers) if config.answers.list is not None else None
     evaluate = None
     if data.val is not None:
-        questions = load_question_set(
-            data.val,
-            max_questions=config.eval.max_questions,
-            max_words=data.max_words,
-            max_pixels=data.max_pixels,
-            max_sample_bytes=data.max_sample_bytes,
-        )
-        if questions.bad:
-            skipped = ", ".join(f"{count} {cause}" for cause, count in questions.bad.most_common())
-            notices.append(f"data.val: skipped {skipped}")
-        if candidates is not None:
-            notices.append(_missing_from_list(questions, candidates))
-            if config.answers.rank_k > len(candidates):
-                asked = f"answers.rank_k: {config.answers.rank_k:,}"
-                notices.append(f"{asked}, but answers.list holds {len(candidates):,}; all of them are ranked")
+        questions, told = _questions(config, candidates)
+        notices += told
         evaluate = partial(_evaluate, config=config, questions=questions, candidates=candidates, tokenizer=tokenizer)
     return Task(
         KIND,
@@ -214,6 +202,25 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         notices=notices,
         answers=candidates,
     )
+
+
+def _questions(config: Config, candidates: list[str] | None) -> tuple[QuestionSet, list[str]]:
+    """Those of data.val, and what is to be said of them and of the closed list. InputError: no usable question."""
+    data = config.data
+    questions = load_question_set(
+        data.val,
+        max_questions=config.eval.max_questions,
+        max_words=data.max_words,
+        max_pixels=data.max_pixels,
+        max_sample_bytes=data.max_sample_bytes,
+    )
+    told = [f"data.val: skipped {counted(questions.bad)}"] if questions.bad else []
+    if candidates is not None:
+        told.append(_missing_from_list(questions, candidates))
+        if config.answers.rank_k > len(candidates):
+            asked = f"answers.rank_k: {config.answers.rank_k:,}"
+            told.append(f"{asked}, but answers.list holds {len(candidates):,}; all of them are ranked")
+    return questions, told
 
 
 def _closed_list(answers: Answers) -> list[str]:

@@ -15,7 +15,7 @@ from tcl.data.batch import Batch, inputs_to
 from tcl.losses.learned import LossParameter
 from tcl.objectives.objective import Losses, Student, Targets
 from tcl.training.full_weights import adamw_of, agree_on_buffers, full_weight, set_full_weight, start_moments
-from tcl.training.optim import build_optimizer
+from tcl.training.optimiser import build_optimizer
 
 
 class PlainEngine:

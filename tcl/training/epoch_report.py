@@ -5,6 +5,7 @@ from collections import Counter
 from accelerate.utils import gather_object
 
 from tcl.data.feed.loader import TrainLoader
+from tcl.data.shards.bad_sample import counted
 from tcl.training.monitor import Monitor
 
 
@@ -21,11 +22,7 @@ def report_epoch(monitor: Monitor, loader: TrainLoader, step: int, epoch: int) -
     newest = begun if seen[begun] == loader.samples else max(begun - 1, 0)
     monitor.say(
         f"epoch {epoch} done; pass {newest + 1} over the data: {seen[newest]:,} distinct samples of "
-        f"{loader.samples:,} seen; not usable: {_counts(bad)}"
+        f"{loader.samples:,} seen; not usable: {counted(bad)}"
     )
     row = {"step": step, "pass": newest + 1, "samples_seen": seen[newest]}
     monitor.write(row | {f"bad/{cause}": count for cause, count in bad.items()})
-
-
-def _counts(bad: Counter[str]) -> str:
-    return ", ".join(f"{count} {cause}" for cause, count in bad.most_common()) or "none"

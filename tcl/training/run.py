@@ -30,12 +30,12 @@ from tcl.training.checkpoint import finish_saving, load_checkpoint, save_checkpo
 from tcl.training.describe_run import describe_run
 from tcl.training.engine import Engine, build_engine
 from tcl.training.epoch_report import report_epoch
-from tcl.training.evaluate import save_evaluation
+from tcl.training.evaluate_only import save_evaluation
 from tcl.training.host_memory import keep_freed_memory
 from tcl.training.layers import prepare_layers
 from tcl.training.monitor import Monitor
 from tcl.training.open_loader import open_loader
-from tcl.training.optim import learning_rate, soft_target_share
+from tcl.training.optimiser import learning_rate, soft_target_share
 from tcl.training.resume import Start, check_changes, find_start
 from tcl.training.step import train_step
 

@@ -25,7 +25,7 @@ from tcl.data.feed.pair_reader import Pair, PairReader
 from tcl.data.images.augment import Augment
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.texts.sample_texts import json_of
-from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.data.texts.tokenize import load_tokenizer
 from tcl.losses.learned import LossParameter
 from tcl.models.activation_memory import fusion_layers, image_layers, kept_bytes, text_layers
 from tcl.models.encoders import Encoders, build_encoders

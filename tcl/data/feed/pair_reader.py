@@ -12,12 +12,12 @@ from tcl.config.data import DataConfig
 from tcl.data.batch import Batch
 from tcl.data.images.augment import Augment, View
 from tcl.data.images.decode_image import decode_image, image_bytes
-from tcl.data.images.images import Images
+from tcl.data.images.image_views import Images
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.texts.masking import MaskedText, mask_tokens
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, clean_captions, json_of
-from tcl.data.texts.texts import Texts
-from tcl.data.texts.tokenizer import tokenize
+from tcl.data.texts.text_tokens import Texts
+from tcl.data.texts.tokenize import tokenize
 
 
 @dataclass

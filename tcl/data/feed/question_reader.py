@@ -11,12 +11,12 @@ from tcl.config.data import DataConfig
 from tcl.data.batch import Batch
 from tcl.data.images.augment import Augment, View
 from tcl.data.images.decode_image import decode_image, image_bytes
-from tcl.data.images.images import Images
+from tcl.data.images.image_views import Images
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.texts.answer_tokens import AnswerTokens
 from tcl.data.texts.question import Asked, question_of, tokenize_answers
-from tcl.data.texts.texts import Texts
-from tcl.data.texts.tokenizer import tokenize
+from tcl.data.texts.text_tokens import Texts
+from tcl.data.texts.tokenize import tokenize
 
 NO_ANSWERS = "missing answers"
 

@@ -1,6 +1,7 @@
 """What a reader raises for a sample that it cannot use, whatever was wrong with it, and what is told of it."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -28,3 +29,8 @@ def reading() -> Iterator[None]:
         raise
     except Exception as error:
         raise BadSample(f"{type(error).__name__} while reading") from error
+
+
+def counted(bad: Counter[str]) -> str:
+    """How many samples could not be used, by cause, commonest first: "3 empty caption, 1 no image"; or "none"."""
+    return ", ".join(f"{count} {cause}" for cause, count in bad.most_common()) or "none"

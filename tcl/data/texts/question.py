@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.texts.captions import MAX_CAPTION_CHARACTERS, clean_caption, encodable, spelt_out
 from tcl.data.texts.sample_texts import json_of
-from tcl.data.texts.tokenizer import tokenize
+from tcl.data.texts.tokenize import tokenize
 
 NO_QUESTION = "missing question"
 ANSWERS_NOT_TEXT = "answers are not a list of texts"

@@ -13,7 +13,7 @@ from tcl.checkpoints.published import PublishedWeights, map_published, to_publis
 from tcl.checkpoints.run_folder import RunFacts
 from tcl.checkpoints.weights_file import find_weights, read_weights
 from tcl.config.model import check_image_size
-from tcl.data.texts.tokenizer import load_tokenizer
+from tcl.data.texts.tokenize import load_tokenizer
 from tcl.encoders.image_positions import interpolate_positions
 from tcl.errors import InputError
 from tcl.exports.conversion_report import ConversionReport

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tcl.data.texts.tokenizer import words_of
+from tcl.data.texts.tokenize import words_of
 from tcl.errors import InputError
 from tcl.inference.embed import Embedded
 from tcl.inference.embedding_model import EmbeddingModel

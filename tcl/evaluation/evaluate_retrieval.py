@@ -18,10 +18,10 @@ from tcl.evaluation.decoded_images import decoded_batches
 from tcl.evaluation.recall import rank_metrics
 from tcl.objectives.tcl import TCLStudent
 from tcl.search.candidates import Ranked
-from tcl.search.embed import embed_texts
 from tcl.search.match_pairs import TextStates, image_logits, read_texts
 from tcl.search.pair_scores import match_once, pairs_of_images, pairs_of_texts
 from tcl.search.rescore import Rescore
+from tcl.search.text_passes import embed_texts
 from tcl.search.two_stage import Found, MatchCandidates, both_directions, search
 
 LISTED = 10
