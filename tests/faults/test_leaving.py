@@ -50,6 +50,8 @@ def leave(*arguments: str) -> tuple[int, str, list[int]]:
         try:
             # Their ends of the pipes are closed by the last of all processes: the commands of workers, too.
             _, said = process.communicate(timeout=SOON)
+            # They are killed on purpose: that is no news, and must not stand where the reason to leave does.
+            assert "killed by signal" not in said, said
             for descriptor in alive:
                 assert select.select([descriptor], [], [], SOON)[0], "a worker is left"
         finally:

@@ -6,6 +6,7 @@ saved: so no signal that can be declined ends a worker, and whoever started it k
 for a worker that declines its SIGTERM, finds none left.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -78,7 +79,7 @@ def start(loader: Iterable[T]) -> Iterator[T]:
         cv2.setNumThreads(threads)
     if workers := _workers(batches):
         # Run where the iterator is collected, and by multiprocessing's exit handler before it joins.
-        util.Finalize(batches, _kill, args=(workers,), exitpriority=100)
+        util.Finalize(batches, _abandon, args=(id(batches), workers), exitpriority=100)
     return batches
 
 
@@ -132,8 +133,7 @@ def end(batches: Iterator | None) -> None:
     workers = _workers(batches)
     if not workers or batches._shutdown:
         return
-    signal_handling._remove_worker_pids(id(batches))  # their end is no news from here on
-    batches._worker_pids_set = False
+    _silence(id(batches))
     if any(worker.exitcode for worker in workers):
         # A dead worker may have left a lock taken or a message unfinished: asking politely could wait for ever.
         batches._shutdown = True
@@ -171,6 +171,18 @@ def decoded(loader: Iterable[T], *, workers: str, batch_size: str) -> Iterator[T
 
 def _workers(batches: Iterator | None) -> Sequence[BaseProcess]:
     return getattr(batches, "_workers", ())
+
+
+def _silence(batches_id: int) -> None:
+    """The end of these workers is no news from here on; torch still finds an entry of theirs to remove."""
+    signal_handling._remove_worker_pids(batches_id)
+    signal_handling._set_worker_pids(batches_id, ())
+
+
+def _abandon(batches_id: int, workers: Sequence[BaseProcess]) -> None:
+    with contextlib.suppress(ValueError):  # torch removed the entry where the workers ended as they should
+        _silence(batches_id)
+    _kill(workers)
 
 
 def _how(worker: BaseProcess) -> str:
