@@ -377,7 +377,7 @@ def test_what_a_grid_keeps_of_an_image_is_measured(name, overrides):
     for images in (2, 5):
         kept = {}
         with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, kept=kept: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t
+            lambda t, kept=kept: (kept.setdefault(t.untyped_storage().data_ptr(), t), t)[1], lambda t: t
         ):
             encoder.eval()(torch.randn(images, 3, 64, 64)).sum().backward()
         totals.append(sum(tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in kept.values()))

@@ -69,6 +69,24 @@ def test_tokens_are_those_of_the_stock_model(name):
         torch.testing.assert_close(tokens[mask.bool()], expected[mask.bool()], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("fusion", [FusionConfig(), FusionConfig(layers=1, width=16, heads=2, overrides=NO_DROPOUT)])
+def test_the_mean_of_its_tokens_stands_for_a_text(fusion, frozen):
+    """As sentence-transformers pool: the mean over each text's own tokens, [CLS] among them, alone in its place."""
+    config = replace(MODEL, text=TextEncoderConfig("bert", overrides=BERT, frozen=frozen), fusion=fusion)
+    cls, mean = (
+        build_encoders(replace(config, text=replace(config.text, pooling=pooling)), VOCABULARY, PAD).text_encoder.eval()
+        for pooling in ("cls", "mean")
+    )
+    mean.load_state_dict(cls.state_dict())
+    ids, mask = texts_of([3, 7, 1])
+    expected, tokens = cls(ids, mask), mean(ids, mask)
+    for row, own, length in zip(tokens, expected, (3, 7, 1), strict=True):
+        torch.testing.assert_close(row[0], sum(own[:length]) / length)
+        assert row[1:].equal(own[1:])
+    assert tokens.requires_grad == (not frozen)
+
+
 @ALL
 @pytest.mark.parametrize("pad_id", [0, PAD])
 @torch.no_grad()

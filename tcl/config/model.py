@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tcl.config.checks import check_at_least, require
 from tcl.config.free import AS_BEFORE, FREE
@@ -60,6 +60,9 @@ class TextEncoderConfig:
     frozen: bool = field(default=False, metadata=AS_BEFORE)
     """Embeddings and layers that read text are never trained: they need no gradients, no optimiser state and no copy
     for the teacher, and run without dropout."""
+    pooling: Literal["cls", "mean"] = field(default="cls", metadata=AS_BEFORE)
+    """What stands for the whole text, in place of the first token: that token as it is, or the mean of the text's
+    tokens, as in sentence-transformers, whose models say little in [CLS]."""
     overrides: dict[str, Any | dict[str, Any | dict[str, Any]]] = field(default_factory=dict)
     """Arguments for the transformers config, e.g. {hidden_size: 192, num_hidden_layers: 8}. vocab_size is taken from
     the tokenizer unless the weights are pre-trained."""

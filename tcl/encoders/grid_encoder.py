@@ -35,7 +35,8 @@ class GridEncoder(ImageEncoder):
         if patch_drop:
             raise InputError(cannot_drop(patch_drop, type(self.backbone).__name__))
         with self._gradients():
-            return self.backbone(image)
+            # Convolutions are nearly twice as fast where the channels of a pixel stand together.
+            return self.backbone(image.contiguous(memory_format=torch.channels_last))
 
     def tokens(self, features: Tensor) -> Tensor:
         """[B, 1 + patches, width], as `ImageEncoder` says."""

@@ -37,14 +37,16 @@ _FROM_PADDING = (
 class TextEncoder(nn.Module):
     """A transformers encoder as a function from token ids to tokens. `width` is the token width.
 
-    frozen: it is never trained, and always in eval mode, whatever `train` is called with.
+    config says how it is pooled, and whether it is frozen: never trained, and always in eval mode, whatever `train` is
+    called with.
     """
 
-    def __init__(self, bert: PreTrainedModel, frozen: bool = False):
+    def __init__(self, bert: PreTrainedModel, config: TextEncoderConfig):
         super().__init__()
         self.bert = bert
         self.width: int = bert.config.hidden_size
-        self.frozen = frozen
+        self.frozen = frozen = config.frozen
+        self.pooling = config.pooling
         self._ready_masks_up_to = _ready_masks_up_to(bert)
         if frozen:
             bert.requires_grad_(False).eval()
@@ -97,11 +99,14 @@ class TextEncoder(nn.Module):
         self.bert.activation_checkpointing_enable({"use_reentrant": False})
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Ids and mask (1 token, 0 padding), both [B, L] -> [B, L, width]; token 0 is [CLS]."""
+        """Ids and mask (1 token, 0 padding), both [B, L] -> [B, L, width]; token 0 stands for the text: [CLS], or the
+        mean of all."""
         if self.frozen:
             with torch.no_grad():
-                return self._tokens(input_ids, attention_mask)
-        return self._tokens(input_ids, attention_mask)
+                tokens = self._tokens(input_ids, attention_mask)
+        else:
+            tokens = self._tokens(input_ids, attention_mask)
+        return tokens if self.pooling == "cls" else _with_mean_first(tokens, attention_mask)
 
     def _tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         up_to, any_length = self._ready_masks_up_to, torch.compiler.is_exporting()
@@ -109,6 +114,12 @@ class TextEncoder(nn.Module):
             # From a 2D one transformers would look for padding first, a device sync per call.
             attention_mask = attention_mask.bool()[:, None, None, :]
         return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+def _with_mean_first(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Tokens [B, L, width], the first replaced by the mean of those in mask [B, L]."""
+    weights = mask.to(tokens.dtype) / mask.sum(dim=1, keepdim=True)
+    return torch.cat([weights[:, None] @ tokens, tokens[:, 1:]], dim=1)
 
 
 def _ready_masks_up_to(bert: PreTrainedModel) -> float:
@@ -175,11 +186,11 @@ def check_length(tokens: int, config: PreTrainedConfig, field: str) -> None:
         )
 
 
-def lower_layers(model: PreTrainedModel, count: int, frozen: bool = False) -> TextEncoder:
+def lower_layers(model: PreTrainedModel, count: int, config: TextEncoderConfig) -> TextEncoder:
     """The text encoder: `model`'s embeddings and its first `count` layers, without the MLM head or a pooler."""
     bert = model.base_model
     bert.encoder.layer = bert.encoder.layer[:count]
     bert.config.num_hidden_layers = count
     bert.pooler = None
     use_own_dropout(bert)
-    return TextEncoder(bert, frozen)
+    return TextEncoder(bert, config)

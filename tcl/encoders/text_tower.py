@@ -22,7 +22,7 @@ def load_text_tower(config: TextEncoderConfig, vocab_size: int, pad_id: int) -> 
     use_own_dropout(base)
     if not config.pretrained:
         _number_padding(base, pad_id)
-    encoder = TextEncoder(base, config.frozen)
+    encoder = TextEncoder(base, config)
     source = config.pretrained if isinstance(config.pretrained, str) else config.name
     tokens = _require_encoder(encoder, f"model.text.name: {source!r} ({base.config.model_type})", pad_id)
     if not config.frozen:

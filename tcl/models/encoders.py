@@ -84,7 +84,7 @@ def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoder
     lower = len(bert_layers) - fusion_layers
     return Encoders(
         image_encoder,
-        text_encoder=lower_layers(masked_lm, lower, config.text.frozen),
+        text_encoder=lower_layers(masked_lm, lower, config.text),
         fusion_encoder=fusion_encoder_from_bert(bert_layers[lower:], image_encoder.width, masked_lm.config),
         mlm_head=mlm_head_on(masked_lm.config, masked_lm),
         embed_dim=config.embed_dim,
