@@ -1,0 +1,72 @@
+"""How often ITM tells pairs from hard negatives, among held-out pairs: as in training, in eval mode.
+
+    python -m experiments.matching --output_dir OUT --run RUN --val 'dev/*.tar'
+
+Pairs come in batches of 64 images with one caption each, for each of their captions in turn; negatives are drawn from
+the batch in proportion to the contrastive similarity. OUT/metrics.jsonl gets eval_itm_accuracy, in percent: always "no"
+would be right in 66.7.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from tcl import TCL, load_model
+from tcl.data.images.decode_image import decode_image
+from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
+from tcl.data.texts.tokenize import tokenize
+from tcl.losses.itm import image_text_matching, matching_labels
+from tcl.objectives.hard_negatives import draw_batch_negatives
+
+BATCH = 64
+MAX_PIXELS = 10**7
+
+
+@torch.no_grad()
+def matching_accuracy(model: TCL, pairs: RetrievalSet) -> float:
+    """Percent of B positives and 2B negatives, over all batches; one of a single image has no negative and is left out."""
+    student, encoders, kept = model.student, model.student.encoders, model.pretrained
+    captions_of: list[list[int]] = [[] for _ in pairs.images]
+    for image, caption in pairs.pairs:
+        captions_of[image].append(caption)
+    right = told = 0.0
+    for start in range(0, len(pairs.images), BATCH):
+        images = range(start, min(start + BATCH, len(pairs.images)))
+        shown = torch.stack([model.transform(decode_image(pairs.images[i], max_pixels=MAX_PIXELS)) for i in images])
+        tokens_of = encoders.image_encoder(shown)
+        for round_ in range(max(len(captions_of[i]) for i in images)):
+            rows = [row for row, i in enumerate(images) if len(captions_of[i]) > round_]
+            if len(rows) < 2:
+                continue
+            texts = [pairs.captions[captions_of[images[row]][round_]] for row in rows]
+            ids, mask = tokenize(kept.tokenizer, texts, max_tokens=kept.max_tokens)
+            image_tokens, text_tokens = tokens_of[rows], encoders.text_encoder(ids, mask)
+            image, text = encoders.project_image(image_tokens[:, 0]), encoders.project_text(text_tokens[:, 0])
+            logits = image @ text.T / student.temperature
+            negatives = draw_batch_negatives(logits, logits.T)
+            fused, _ = student.fuse(image_tokens, text_tokens, text_tokens[:0], mask, negatives)
+            labels = matching_labels(len(rows), negatives.valid_images, negatives.valid_texts)
+            accuracy = image_text_matching(student.itm_head(fused), labels)[1].item()
+            right, told = right + accuracy * len(labels), told + len(labels)
+    return 100 * right / told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--run", required=True, help="a run, one of its checkpoints, or an export")
+    parser.add_argument("--val", required=True, help="shards of held-out pairs")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    given = parser.parse_args()
+    torch.manual_seed(given.seed)
+    model = load_model(given.run)
+    pairs = load_retrieval_set(given.val, max_words=model.pretrained.max_words, max_pixels=MAX_PIXELS)
+    found = {"step": 0, "eval_itm_accuracy": matching_accuracy(model, pairs)}
+    given.output_dir.mkdir(parents=True, exist_ok=True)
+    (given.output_dir / "metrics.jsonl").write_text(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The JSON that an experiment leaves: what every seed of every arm came to, and by which commands."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from experiments.experiment import Arm, Experiment
+
+FOLDER = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one seed of one arm."""
+
+    figures: dict[str, float]
+    """The columns of the experiment, and what else was evaluated last."""
+    curve: list[dict[str, float]]
+    """Every evaluation: `pairs` seen by then over all stages, and the columns."""
+    pairs: int
+    """Seen in training, over all stages."""
+    minutes: float
+    """Of the commands, evaluations included, on `threads` threads."""
+    threads: int
+    definition: str
+    """A digest of the arm's commands: an outcome of other ones is not this arm's any more."""
+
+
+def definition_of(arm: Arm) -> str:
+    """Changes with the commands of `arm`, and with the configuration files that they read."""
+    files = {}
+    for stage in arm.stages:
+        config = stage.options.get("config")
+        if isinstance(config, str):
+            files[config] = Path(config).read_text()
+    said = json.dumps([[asdict(stage) for stage in arm.stages], files], sort_keys=True, default=str)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def result_path(name: str) -> Path:
+    """Of the experiment `name`."""
+    return FOLDER / f"{name}.json"
+
+
+def read_outcomes(path: Path) -> dict[str, dict[int, Outcome]]:
+    """By arm and seed; empty where there is no file."""
+    if not path.exists():
+        return {}
+    arms = json.loads(path.read_text())["arms"]
+    return {arm: {int(seed): Outcome(**found) for seed, found in seeds.items()} for arm, seeds in arms.items()}
+
+
+def write_outcomes(
+    path: Path, experiment: Experiment, outcomes: dict[str, dict[int, Outcome]], machine: dict[str, object]
+) -> None:
+    """Those that the experiment's arms still mean, in the order of its arms and of the seeds."""
+    arms = {
+        name: {str(seed): asdict(found) for seed, found in sorted(of_arm(outcomes.get(name, {}), arm).items())}
+        for name, arm in experiment.arms.items()
+    }
+    content = {"title": experiment.title, "machine": machine, "arms": arms}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def of_arm(outcomes: dict[int, Outcome], arm: Arm) -> dict[int, Outcome]:
+    """Those that were made by the commands of `arm` as they are now."""
+    definition = definition_of(arm)
+    return {seed: found for seed, found in outcomes.items() if found.definition == definition}

