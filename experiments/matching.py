@@ -26,7 +26,7 @@ MAX_PIXELS = 10**7
 
 @torch.no_grad()
 def matching_accuracy(model: TCL, pairs: RetrievalSet) -> float:
-    """Percent of B positives and 2B negatives, over all batches; one of a single image has no negative and is left out."""
+    """Percent of B positives and 2B negatives, over all batches of at least two."""
     student, encoders, kept = model.student, model.student.encoders, model.pretrained
     captions_of: list[list[int]] = [[] for _ in pairs.images]
     for image, caption in pairs.pairs:
