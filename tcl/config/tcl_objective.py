@@ -1,9 +1,10 @@
 """The five losses of TCL and the momentum teacher."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from tcl.config.checks import check_at_least, require
 from tcl.config.distillation import Distillation, check_distillation
+from tcl.config.free import AS_BEFORE
 from tcl.config.train import TrainConfig
 from tcl.errors import InputError
 
@@ -22,6 +23,10 @@ class ObjectiveConfig(Distillation):
     """Weight of local mutual information (global against local), >= 0."""
     itm_weight: float = 1.0
     """Weight of image-text matching, >= 0. Needs a batch of at least 2: a negative comes from another pair."""
+    itm_hardness: float = field(default=1.0, metadata=AS_BEFORE)
+    """ITM's negatives are drawn in proportion to exp(hardness x similarity / temperature), >= 0: 1 as published, 0 any
+    with equal chance. Where the embeddings are good already, a new fusion encoder learns nothing from the hard ones:
+    begin with easy ones."""
     mlm_weight: float = 1.0
     """Weight of masked language modelling, >= 0."""
     temperature: float = 0.07
@@ -52,13 +57,14 @@ class ObjectiveConfig(Distillation):
 
 def check_objective(objective: ObjectiveConfig, train: TrainConfig) -> None:
     """Weights, queue, temperature, and whether the batch has room for ITM's negatives."""
-    weights = [field.name for field in fields(objective) if field.name.endswith("_weight")]
+    weights = [one.name for one in fields(objective) if one.name.endswith("_weight")]
     check_at_least(0, {f"objective.{name}": getattr(objective, name) for name in weights})
     if not any(getattr(objective, name) > 0 for name in weights):
         raise InputError(f"objective: all of {', '.join(weights)} are 0; at least one loss must have a weight > 0")
     check_distillation(objective)
     require(0 < objective.mlm_probability < 1, "objective.mlm_probability", objective.mlm_probability, "0 to 1")
     check_temperature(objective.temperature)
+    check_at_least(0, {"objective.itm_hardness": objective.itm_hardness})
     check_at_least(1, {"objective.queue_size": objective.queue_size})
     if train.batch_size < 2 and objective.itm_weight > 0:
         raise InputError(

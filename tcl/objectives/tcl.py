@@ -77,7 +77,10 @@ class TCLStudent(nn.Module):
                 each |= self._contrasts(image, text, targets)
                 if objective.itm_weight > 0 and negatives is None:
                     images, others = targets.candidates["image"][0], targets.candidates["text"][0]
-                    logits = image @ others.T / self.temperature, text @ images.T / self.temperature
+                    logits = (
+                        objective.itm_hardness * image @ others.T / self.temperature,
+                        objective.itm_hardness * text @ images.T / self.temperature,
+                    )
                     negatives = draw_batch_negatives(*logits, targets.first, targets.batch_ids)
         if objective.itm_weight > 0:
             pairs, fused = self.fuse(image_tokens, text_tokens, masked_tokens, texts.mask, negatives)
