@@ -53,6 +53,7 @@ def test_shipped_configs_are_valid_but_for_their_data(path):
         (["--model.image.image_size", "250"], r"model\.image\.image_size: 250 .*multiple of the patch size 16.*256"),
         (["--objective.alpha", "1.5"], r"objective\.alpha: 1\.5 .*0 to 1"),
         (["--objective.momentum", "-0.1"], r"objective\.momentum: -0\.1 .*0 to 1"),
+        (["--objective.itm_hardness", "-1"], r"objective\.itm_hardness: -1.*0"),
         (["--objective.temperature", "0"], r"objective\.temperature: 0.* 0\.001 to 0\.5"),
         (["--objective.mlm_probability", "1"], r"objective\.mlm_probability: 1"),
         (["--objective.itm_weight", "-1"], r"objective\.itm_weight: -1"),

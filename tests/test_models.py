@@ -140,6 +140,36 @@ def test_a_negative_is_never_the_sample_itself():
         assert (negatives.images != torch.arange(3)).all() and (negatives.texts != torch.arange(3)).all()
 
 
+@pytest.mark.parametrize("hardness", [1.0, 0.0005, 0.0])
+def test_hardness_of_the_negatives(hardness, monkeypatch):
+    """At a temperature of 0.001 the most similar other is always drawn, but any other where hardness takes that back."""
+    objective = ObjectiveConfig(queue_size=12, temperature=0.001, itm_hardness=hardness)
+    student, teacher = tiny_models(objective)
+    with torch.no_grad():
+        for weight in (*student.eval().encoders.parameters(), *teacher.eval().encoders.parameters()):
+            if weight.ndim > 1:
+                weight.normal_(std=0.3)  # similarities differ by much more than the temperature
+    batch, drawn, fuse = random_batch(4), [], student.fuse
+    monkeypatch.setattr(student, "fuse", lambda *given: drawn.append(given[-1]) or fuse(*given))
+    with torch.no_grad():
+        targets = teacher(batch, {"temperature": student.temperature}, 0.0)
+        for _ in range(60):
+            student(batch, targets)
+    texts = torch.stack([negatives.texts for negatives in drawn])
+    images = torch.stack([negatives.images for negatives in drawn])
+    image = student.encoders.project_image(student.encoders.image_encoder(batch.inputs["image"].view)[:, 0])
+    text = batch.inputs["text"]
+    text = student.encoders.project_text(student.encoders.text_encoder(text.ids, text.mask)[:, 0])
+    for draws, own, others in (
+        (texts, image, targets.candidates["text"][0]),
+        (images, text, targets.candidates["image"][0]),
+    ):
+        nearest = (own @ others.T - 10 * torch.eye(4)).argmax(dim=1)
+        for b in range(4):
+            met = set(draws[:, b].tolist())
+            assert met == ({nearest[b].item()} if hardness == 1 else set(range(4)) - {b})
+
+
 def test_mlm_head_sees_only_masked_positions():
     student, _ = tiny_models()
     fused, positions = torch.randn(2, 7, 16), torch.tensor([3, 8])
