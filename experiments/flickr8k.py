@@ -21,23 +21,24 @@ ALIGN = Stage(
     TRAINING,
     PLACES
     | VAL
-    | {"objective.itm_weight": 0, "optim.lr": 2e-3, "optim.warmup_steps": 50, "train.steps": 400}
-    | {"eval.every": 200, "eval.rerank_k": 0},
+    | {"objective.itm_weight": 0, "optim.lr": 2e-3, "optim.warmup_steps": 50, "train.steps": 360}
+    | {"eval.every": 180, "eval.rerank_k": 0},
 )
 MATCH_EASY = Stage(
     "match_easy",
     TRAINING,
     PLACES
     | {"init": "$here/align", "objective.itm_hardness": 0, "optim.lr": 3e-4, "optim.min_lr": 3e-4}
-    | {"optim.warmup_steps": 30, "train.steps": 80},
+    | {"optim.warmup_steps": 30, "train.steps": 70},
 )
 MATCH = Stage(
     "match",
     TRAINING,
     PLACES
     | VAL
-    | {"init": "$here/match_easy", "optim.lr": 3e-4, "optim.warmup_steps": 20, "train.steps": 600}
-    | {"eval.every": 600, "eval.rerank_k": 16},
+    | {"init": "$here/match_easy", "optim.lr": 3e-4, "optim.warmup_steps": 20, "train.steps": 500}
+    | {"objective.mlm_weight": 0.3}
+    | {"eval.every": 500, "eval.rerank_k": 16},
 )
 ACCURACY = Stage("accuracy", ("-m", "experiments.matching"), {"run": "$here/match", "val": "$data/flickr8k/dev/*.tar"})
 
