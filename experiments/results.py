@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.experiment import Arm, Experiment
+from experiments.experiment import Arm, Experiment, Stage
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -30,13 +30,14 @@ class Outcome:
 
 def definition_of(arm: Arm) -> str:
     """Changes with the commands of `arm`, and with the configuration files that they read."""
-    files = {}
-    for stage in arm.stages:
-        config = stage.options.get("config")
-        if isinstance(config, str):
-            files[config] = Path(config).read_text()
-    said = json.dumps([[asdict(stage) for stage in arm.stages], files], sort_keys=True, default=str)
+    said = json.dumps([[asdict(stage), config_of(stage)] for stage in arm.stages], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def config_of(stage: Stage) -> str | None:
+    """The text of the configuration file that `stage` names."""
+    path = stage.options.get("config")
+    return Path(path).read_text() if isinstance(path, str) else None
 
 
 def result_path(name: str) -> Path:

@@ -14,12 +14,12 @@ from string import Template
 import yaml
 
 from experiments.experiment import Experiment, Stage
-from experiments.results import Outcome, definition_of
+from experiments.results import Outcome, config_of, definition_of
 from tcl.errors import InputError
 from tcl.runs.metrics_file import read_metrics
 
 DONE = "done.json"
-"""In a stage's folder: its command, and the minutes that it took."""
+"""In a stage's folder: its command, with what stood in its configuration file, and the minutes that it took."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,10 @@ def _run_stage(stage: Stage, folder: Path, seed: int, place: Place) -> float:
         said = value if isinstance(value, str) else json.dumps(value)
         arguments += [f"--{name}", Template(said).substitute(places)]
     done, spent = folder / DONE, 0.0
+    command = {"script": list(stage.script), "options": dict(stage.options), "config": config_of(stage)}
     if done.exists():
         record = json.loads(done.read_text())
-        if record["arguments"] != arguments:
+        if any(record[name] != value for name, value in command.items()):
             raise InputError(f"{folder}: was made by other options than the experiment has now; move it away")
         if record["finished"]:
             return record["minutes"]
@@ -96,7 +97,7 @@ def _run_stage(stage: Stage, folder: Path, seed: int, place: Place) -> float:
 
     def note(finished: bool) -> float:
         minutes = spent + (time.monotonic() - started) / 60
-        done.write_text(json.dumps({"arguments": arguments, "finished": finished, "minutes": minutes}))
+        done.write_text(json.dumps({**command, "finished": finished, "minutes": minutes}))
         return minutes
 
     note(False)

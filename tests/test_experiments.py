@@ -97,14 +97,18 @@ def test_a_changed_arm_is_another_one(run, monkeypatch):
     assert {seed: one.figures["good"] for seed, one in found["plain"].items()} == {0: 11}  # none of the former
 
 
-def test_a_changed_configuration_changes_the_arm(tmp_path):
+def test_an_arm_with_a_changed_configuration_is_another_one(run, monkeypatch, tmp_path):
     config = tmp_path / "a.yaml"
-    arm = Arm("a", (Stage("a", TRAINING, {"config": str(config)}),))
     config.write_text("a: 1")
+    arm = Arm("a", (Stage("a", TRAINING, {"worth": 1, "config": str(config)}),))
+    experiment = replace(run.experiment, arms={"plain": arm}, against={})
+    monkeypatch.setattr(command, "experiment_named", lambda name: experiment)
+    assert sorted(run()[0]["plain"]) == [0, 1, 2]
     before = definition_of(arm)
-    assert definition_of(arm) == before
     config.write_text("a: 2")
     assert definition_of(arm) != before
+    with pytest.raises(InputError, match=r"plain/\d/a: was made by other options"):
+        run()
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_negative_is_never_the_sample_itself():
 
 @pytest.mark.parametrize("hardness", [1.0, 0.0005, 0.0])
 def test_hardness_of_the_negatives(hardness, monkeypatch):
-    """At a temperature of 0.001 the most similar other is always drawn, but any other where hardness takes that back."""
+    """At a temperature of 0.001 the most similar other is always drawn, any other where hardness takes that back."""
     objective = ObjectiveConfig(queue_size=12, temperature=0.001, itm_hardness=hardness)
     student, teacher = tiny_models(objective)
     with torch.no_grad():

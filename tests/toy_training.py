@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 parser = argparse.ArgumentParser()
-for name in ("output_dir", "start", "fails"):
+for name in ("output_dir", "start", "fails", "config"):
     parser.add_argument(f"--{name}", type=Path)
 for name in ("seed", "worth"):
     parser.add_argument(f"--{name}", type=int)
