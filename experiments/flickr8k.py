@@ -24,8 +24,8 @@ ALIGN = Stage(
     | {"objective.itm_weight": 0, "optim.lr": 2e-3, "optim.warmup_steps": 50, "train.steps": 360}
     | {"eval.every": 180, "eval.rerank_k": 0},
 )
-# Hard negatives of good embeddings teach a new fusion encoder nothing: ITM stayed at its prior for 300 steps. Any others,
-# and it leaves that within 30, if its cross-attention starts as small as BERT's (0.02; with 0.06 it did not in 70).
+# Hard negatives of good embeddings teach a new fusion encoder nothing at first. With any others ITM leaves its prior
+# within 30 steps, if the cross-attention starts as small as BERT's (0.02; with 0.06 it did not in 70).
 MATCH_EASY = Stage(
     "match_easy",
     TRAINING,
