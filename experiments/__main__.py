@@ -5,14 +5,14 @@ experiments/results/NAME.json, from which `python -m experiments.report --write`
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import experiments
 from benchmarks.measure import machine
 from experiments.experiment import Experiment
-from experiments.results import Outcome, of_arm, read_outcomes, result_path, write_outcomes
+from experiments.results import Outcome, read_outcomes, result_path, write_outcomes
 from experiments.run import Place, run_all
+from tcl.commands.one_line import end_with_one_line
 from tcl.declared import declared, names_declared
 from tcl.errors import InputError
 
@@ -39,9 +39,9 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"--at_once: {given.at_once} is not possible; accepted: at least 1")
     prepared = given.runs / "data"
     experiment.prepare(given.data, prepared)
-    place = Place(given.data, prepared, given.runs / given.name, given.at_once)
+    place = Place(prepared, given.runs / given.name, given.at_once)
     path = result_path(given.name)
-    outcomes = {name: of_arm(read_outcomes(path).get(name, {}), arm) for name, arm in experiment.arms.items()}
+    outcomes = read_outcomes(path, experiment)
 
     def keep(arm: str, seed: int, outcome: Outcome) -> None:
         outcomes[arm][seed] = outcome
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
 
     failed = run_all(experiment, arms, seeds, place, keep)
     if failed:
-        raise InputError("\n".join(failed))
+        raise InputError("; ".join(failed))
 
 
 def experiment_named(name: str) -> Experiment:
@@ -73,8 +73,4 @@ def _chosen(option: str, said: str | None, known: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    end_with_one_line(main)

@@ -14,8 +14,8 @@ class Stage:
     script: tuple[str, ...]
     """What Python runs: ("pretrain.py",) or ("-m", "experiments.matching")."""
     options: Mapping[str, object]
-    """Of the command, beside --output_dir and --seed. In texts, $data is the folder of prepared data, $source that of
-    --data, $here that of the arm's stages with this seed, $runs/ARM/$seed that of another arm's."""
+    """Of the command, beside --output_dir and --seed. In texts, $data is the folder of prepared data, $here that of
+    the arm's stages with this seed, $runs/ARM/$seed that of another arm's."""
 
 
 @dataclass(frozen=True)

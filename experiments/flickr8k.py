@@ -61,9 +61,9 @@ EXPERIMENT = Experiment(
     seeds=(0, 1, 2),
     columns={
         "i2t_r1": "image to text R@1",
-        "i2t_r10": "R@10",
+        "i2t_r10": "image to text R@10",
         "t2i_r1": "text to image R@1",
-        "t2i_r10": "R@10 ",
+        "t2i_r10": "text to image R@10",
         "rerank_i2t_r1": "image to text R@1, re-ranked",
         "rerank_t2i_r1": "text to image R@1, re-ranked",
         "itm_accuracy": "ITM accuracy",

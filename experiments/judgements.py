@@ -11,7 +11,6 @@ Rows whose image is not in --images are left out and counted. Prints tau-b and t
 
 import argparse
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from tcl import TCL, load_model
+from tcl.commands.one_line import end_with_one_line
 from tcl.errors import InputError
 from tcl.shown import shown
 
@@ -140,8 +140,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    end_with_one_line(main)

@@ -9,11 +9,13 @@ would be right in 66.7.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from tcl import TCL, load_model
+from tcl.commands.one_line import end_with_one_line
 from tcl.data.images.decode_image import decode_image
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.data.texts.tokenize import tokenize
@@ -53,13 +55,13 @@ def matching_accuracy(model: TCL, pairs: RetrievalSet) -> float:
     return 100 * right / told
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--run", required=True, help="a run, one of its checkpoints, or an export")
     parser.add_argument("--val", required=True, help="shards of held-out pairs")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     torch.manual_seed(given.seed)
     model = load_model(given.run)
     pairs = load_retrieval_set(given.val, max_words=model.pretrained.max_words, max_pixels=MAX_PIXELS)
@@ -69,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    end_with_one_line(main)

@@ -7,7 +7,6 @@ import yaml
 
 from tcl.annotations.make_shards import make_shards
 from tcl.annotations.read_rows import read_rows
-from tcl.data.sets.collect_answers import make_answer_list
 from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tools.demo import HELD_OUT, PRETRAIN, SCENES, TEXTS
@@ -31,21 +30,15 @@ def prepare_scenes(source: Path, out: Path) -> None:
 
 def prepare_flickr8k(source: Path, out: Path) -> None:
     """OUT/flickr8k/train and dev. InputError: no SOURCE/flickr8k."""
-    _make_splits(source, out, "flickr8k", "jsonl")
-
-
-def prepare_flickr8k_words(source: Path, out: Path) -> None:
-    """As `prepare_flickr8k`, and OUT/words_of_flickr8k, a vocabulary of 4,000 tokens."""
-    prepare_flickr8k(source, out)
-    if not (out / "words_of_flickr8k").exists():
-        train_tokenizer(f"{out}/flickr8k/train/*.tar", out / "words_of_flickr8k", vocab_size=4000)
-
-
-def prepare_daquar(source: Path, out: Path) -> None:
-    """OUT/daquar/train, dev and answers.txt. InputError: no SOURCE/daquar."""
-    _make_splits(source, out, "daquar", "vqa")
-    if not (out / "daquar" / "answers.txt").exists():
-        make_answer_list(f"{out}/daquar/train/*.tar", out / "daquar" / "answers.txt", size=500)
+    images = source / "flickr8k" / "images"
+    for split in SPLITS:
+        annotations, shards = source / "flickr8k" / f"{split}.jsonl", out / "flickr8k" / split
+        if shards.exists():
+            continue
+        if not annotations.is_file():
+            raise InputError(f"--data: {annotations} does not exist; give the folder in which it does")
+        rows = read_rows("jsonl", annotations, images=images)
+        make_shards(rows, shards, images=images, shard_size=SHARD_SIZE)
 
 
 def prepare_encoders(source: Path, out: Path) -> None:
@@ -58,18 +51,6 @@ def prepare_encoders(source: Path, out: Path) -> None:
         raise InputError(f"--data: {image} does not exist; give the folder in which it does")
     _link(out / "minilm", Path(package.origin).parent / "model")
     _link(out / "mobilenet.safetensors", image)
-
-
-def _make_splits(source: Path, out: Path, name: str, structure: str) -> None:
-    for split in SPLITS:
-        annotations, shards = source / name / f"{split}.jsonl", out / name / split
-        if shards.exists():
-            continue
-        if not annotations.is_file():
-            raise InputError(f"--data: {annotations} does not exist; give the folder in which it does")
-        images = source / name / "images"
-        rows = read_rows(structure=structure, annotations=annotations, images=images)
-        make_shards(rows, shards, images=images, shard_size=SHARD_SIZE)
 
 
 def _link(link: Path, target: Path) -> None:

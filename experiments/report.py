@@ -16,8 +16,9 @@ from pathlib import Path
 import experiments
 from experiments.experiment import Experiment
 from experiments.pictures import draw
-from experiments.results import Outcome, of_arm, read_outcomes, result_path
+from experiments.results import Outcome, read_outcomes, result_path
 from experiments.statistics import paired_difference, spread
+from tcl.commands.one_line import end_with_one_line
 from tcl.declared import declared, names_declared
 from tcl.errors import InputError
 
@@ -29,8 +30,7 @@ Outcomes = dict[str, dict[int, Outcome]]
 def outcomes_of(name: str) -> tuple[Experiment, Outcomes]:
     """The experiment, and what was found by the commands that it has now."""
     experiment = declared(experiments, "EXPERIMENT", name)
-    found = read_outcomes(result_path(name))
-    return experiment, {arm: of_arm(found.get(arm, {}), what) for arm, what in experiment.arms.items()}
+    return experiment, read_outcomes(result_path(name), experiment)
 
 
 def render(name: str, experiment: Experiment, outcomes: Outcomes) -> str:
@@ -114,11 +114,11 @@ def with_results(page: str) -> str:
     return page
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help=f"change {PAGE} and its pictures")
     page = with_results(PAGE.read_text())
-    if not parser.parse_args().write:
+    if not parser.parse_args(arguments).write:
         print(page)
         return
     PAGE.write_text(page)
@@ -128,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    end_with_one_line(main)

@@ -45,30 +45,24 @@ def result_path(name: str) -> Path:
     return FOLDER / f"{name}.json"
 
 
-def read_outcomes(path: Path) -> dict[str, dict[int, Outcome]]:
-    """By arm and seed; empty where there is no file."""
-    if not path.exists():
-        return {}
-    arms = json.loads(path.read_text())["arms"]
-    return {arm: {int(seed): Outcome(**found) for seed, found in seeds.items()} for arm, seeds in arms.items()}
+def read_outcomes(path: Path, experiment: Experiment) -> dict[str, dict[int, Outcome]]:
+    """By arm and seed, of every arm: what was made by the commands that it has now. No file: nothing."""
+    stored = json.loads(path.read_text())["arms"] if path.exists() else {}
+    outcomes = {}
+    for name, arm in experiment.arms.items():
+        definition = definition_of(arm)
+        found = {int(seed): Outcome(**outcome) for seed, outcome in stored.get(name, {}).items()}
+        outcomes[name] = {seed: outcome for seed, outcome in found.items() if outcome.definition == definition}
+    return outcomes
 
 
 def write_outcomes(
     path: Path, experiment: Experiment, outcomes: dict[str, dict[int, Outcome]], machine: dict[str, object]
 ) -> None:
-    """Those that the experiment's arms still mean, in the order of its arms and of the seeds."""
-    arms = {
-        name: {str(seed): asdict(found) for seed, found in sorted(of_arm(outcomes.get(name, {}), arm).items())}
-        for name, arm in experiment.arms.items()
-    }
+    """Of every arm, in the order of the seeds."""
+    arms = {arm: {str(seed): asdict(found) for seed, found in sorted(seeds.items())} for arm, seeds in outcomes.items()}
     content = {"title": experiment.title, "machine": machine, "arms": arms}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(partial, path)
-
-
-def of_arm(outcomes: dict[int, Outcome], arm: Arm) -> dict[int, Outcome]:
-    """Those that were made by the commands of `arm` as they are now."""
-    definition = definition_of(arm)
-    return {seed: found for seed, found in outcomes.items() if found.definition == definition}

@@ -26,8 +26,6 @@ DONE = "done.json"
 class Place:
     """Where an experiment runs."""
 
-    source: Path
-    """The folder --data."""
     data: Path
     """Prepared data of all experiments."""
     runs: Path
@@ -64,14 +62,14 @@ def _run(experiment: Experiment, arm: str, seed: int, place: Place) -> Outcome:
     pairs, minutes = 0, 0.0
     for stage in experiment.arms[arm].stages:
         minutes += _run_stage(stage, folder / stage.name, seed, place)
-        rows = read_metrics(folder / stage.name / "metrics.jsonl").rows
+        rows, batch = read_metrics(folder / stage.name / "metrics.jsonl").rows, _batch_of(folder / stage.name)
         for row in rows:
             evaluated = {name.removeprefix("eval_"): row[name] for name in row if name.startswith("eval_")}
             if evaluated:
                 figures |= evaluated
                 kept = {name: evaluated[name] for name in experiment.columns if name in evaluated}
-                curve.append({"pairs": pairs + row.get("step", 0) * _batch_of(folder / stage.name), **kept})
-        pairs += max((row.get("step", 0) for row in rows), default=0) * _batch_of(folder / stage.name)
+                curve.append({"pairs": pairs + row.get("step", 0) * batch, **kept})
+        pairs += max((row.get("step", 0) for row in rows), default=0) * batch
     definition = definition_of(experiment.arms[arm])
     return Outcome(figures, curve, pairs, round(minutes, 1), place.threads, definition)
 
@@ -79,7 +77,7 @@ def _run(experiment: Experiment, arm: str, seed: int, place: Place) -> Outcome:
 def _run_stage(stage: Stage, folder: Path, seed: int, place: Place) -> float:
     """Minutes that the stage took, now or before. InputError: it failed, or the folder holds what another one made."""
     arguments = [*stage.script, "--output_dir", str(folder), "--seed", str(seed)]
-    places = {"data": place.data, "source": place.source, "runs": place.runs, "seed": seed, "here": folder.parent}
+    places = {"data": place.data, "runs": place.runs, "seed": seed, "here": folder.parent}
     for name, value in stage.options.items():
         said = value if isinstance(value, str) else json.dumps(value)
         arguments += [f"--{name}", Template(said).substitute(places)]

@@ -52,7 +52,8 @@ def run(tmp_path, monkeypatch, capsys):
 
     def run(*arguments: str) -> tuple[dict[str, dict[int, Outcome]], str]:
         command.main(["toy", "--runs", str(tmp_path / "runs"), *arguments])
-        return read_outcomes(tmp_path / "results" / "toy.json"), capsys.readouterr().out
+        found = read_outcomes(tmp_path / "results" / "toy.json", command.experiment_named("toy"))
+        return found, capsys.readouterr().out
 
     run.experiment, run.folder = experiment, tmp_path
     return run
@@ -61,7 +62,7 @@ def run(tmp_path, monkeypatch, capsys):
 def test_what_stopped_goes_on_and_what_is_there_stays(run):
     with pytest.raises(InputError, match=r"staged/\d/second: ended with status 1: the disk is full; all of it is in"):
         run("--arms", "plain,staged")
-    kept = read_outcomes(run.folder / "results" / "toy.json")
+    kept = read_outcomes(run.folder / "results" / "toy.json", run.experiment)
     assert sorted(kept["plain"]) == [0, 1, 2] and len(kept["staged"]) == 2  # the others went on
     runs = run.folder / "runs" / "toy"
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("metrics.jsonl") if path.parent.name == "first"}

@@ -7,6 +7,7 @@ embeddings, position numbering and attention.
 
 import math
 import sys
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -101,10 +102,7 @@ class TextEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask (1 token, 0 padding), both [B, L] -> [B, L, width]; token 0 stands for the text: [CLS], or the
         mean of all."""
-        if self.frozen:
-            with torch.no_grad():
-                tokens = self._tokens(input_ids, attention_mask)
-        else:
+        with torch.no_grad() if self.frozen else nullcontext():
             tokens = self._tokens(input_ids, attention_mask)
         return tokens if self.pooling == "cls" else _with_mean_first(tokens, attention_mask)
 
