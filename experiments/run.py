@@ -70,17 +70,20 @@ def _run(experiment: Experiment, arm: str, seed: int, place: Place) -> Outcome:
                 kept = {name: evaluated[name] for name in experiment.columns if name in evaluated}
                 curve.append({"pairs": pairs + row.get("step", 0) * batch, **kept})
         pairs += max((row.get("step", 0) for row in rows), default=0) * batch
+    if not any(name in figures for name in experiment.columns):
+        raise InputError(f"{folder}: none of its stages left a figure of {', '.join(experiment.columns)}")
     definition = definition_of(experiment.arms[arm])
     return Outcome(figures, curve, pairs, round(minutes, 1), place.threads, definition)
 
 
 def _run_stage(stage: Stage, folder: Path, seed: int, place: Place) -> float:
     """Minutes that the stage took, now or before. InputError: it failed, or the folder holds what another one made."""
-    arguments = [*stage.script, "--output_dir", str(folder), "--seed", str(seed)]
+    arguments = [*stage.script]
     places = {"data": place.data, "runs": place.runs, "seed": seed, "here": folder.parent}
     for name, value in stage.options.items():
         said = value if isinstance(value, str) else json.dumps(value)
         arguments += [f"--{name}", Template(said).substitute(places)]
+    arguments += ["--output_dir", str(folder), "--seed", str(seed)]  # last: a configuration file may name others
     done, spent = folder / DONE, 0.0
     command = {"script": list(stage.script), "options": dict(stage.options), "config": config_of(stage)}
     if done.exists():

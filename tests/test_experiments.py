@@ -112,6 +112,24 @@ def test_an_arm_with_a_changed_configuration_is_another_one(run, monkeypatch, tm
         run()
 
 
+def test_a_configuration_that_names_a_folder_and_a_seed_does_not_decide_them(run, monkeypatch, tmp_path):
+    config = tmp_path / "a.yaml"
+    config.write_text(f"output_dir: {tmp_path}/its_own\nseed: 50\nworth: 1")
+    arm = Arm("a", (Stage("a", TRAINING, {"config": str(config), "worth": 2}),))
+    monkeypatch.setattr(
+        command, "experiment_named", lambda name: replace(run.experiment, arms={"plain": arm}, against={})
+    )
+    assert {seed: one.figures["good"] for seed, one in run()[0]["plain"].items()} == {0: 2, 1: 3, 2: 4}
+    assert not (tmp_path / "its_own").exists()
+
+
+def test_an_arm_without_figures_is_no_outcome(run, monkeypatch):
+    experiment = replace(run.experiment, columns={"better": "better"}, compared=())
+    monkeypatch.setattr(command, "experiment_named", lambda name: experiment)
+    with pytest.raises(InputError, match=r"plain/0: none of its stages left a figure of better"):
+        run("--arms", "plain", "--seeds", "0")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,6 +1,7 @@
 """Run by test_experiments.py in place of a training: what a run leaves, from the options.
 
 --worth W: the last evaluation is W + seed. --start FOLDER: the stage before. --fails FILE: end badly once, after half.
+--config FILE: replaces the options before it, as in pretrain.py.
 """
 
 import argparse
@@ -8,11 +9,25 @@ import json
 import sys
 from pathlib import Path
 
+import yaml
+
+PATHS, NUMBERS = ("output_dir", "start", "fails"), ("seed", "worth")
+
+
+class Config(argparse.Action):
+    """The options of a file, where it stands among the others."""
+
+    def __call__(self, parser, given, path, option=None):
+        for name, value in yaml.safe_load(Path(path).read_text()).items():
+            setattr(given, name, Path(value) if name in PATHS else value)
+
+
 parser = argparse.ArgumentParser()
-for name in ("output_dir", "start", "fails", "config"):
+for name in PATHS:
     parser.add_argument(f"--{name}", type=Path)
-for name in ("seed", "worth"):
+for name in NUMBERS:
     parser.add_argument(f"--{name}", type=int)
+parser.add_argument("--config", action=Config)
 given = parser.parse_args()
 
 metrics = given.output_dir / "metrics.jsonl"
