@@ -50,3 +50,10 @@ def test_deepspeed_that_is_not_installed(tmp_path, monkeypatch):
         InputError, match=r"^train\.deepspeed: .*zero2\.json, but DeepSpeed cannot be imported .*deepspeed"
     ):
         build_accelerator(config)
+
+
+def test_a_tower_that_remembers_is_no_pieces(tmp_path):
+    config = PretrainConfig(output_dir=str(tmp_path), train=TrainConfig(deepspeed="zero3"))
+    config.model.text.remember = 7
+    with pytest.raises(InputError, match=r"^model\.text\.remember: 7 is not possible under ZeRO 3; accepted: 0, or"):
+        build_accelerator(config)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tcl.config.checks import check_at_least, require
-from tcl.config.free import FREE
+from tcl.config.free import AS_BEFORE, FREE
 from tcl.errors import InputError
 
 
@@ -39,6 +39,9 @@ class AugmentConfig:
     """Operations drawn by RandAugment per view, >= 0. Colour-destroying operations are never drawn."""
     randaugment_magnitude: int = 7
     """Strength of RandAugment, 0 to 10."""
+    views: int | None = field(default=None, metadata=AS_BEFORE)
+    """How many views an image has, >= 1, of which one is drawn each time; they are the same in all epochs and runs.
+    None: a new one each time. For frozen networks that remember (model.image.remember)."""
     on_device: bool = field(default=False, metadata=FREE)
     """Take all steps but the crop on the training device, in batches, instead of in the workers: for a GPU that few
     CPU cores have to feed. Views are the same but for rounding (`tcl.data.images.batched_operations`)."""
@@ -102,5 +105,6 @@ def _check_augment(augment: AugmentConfig) -> None:
     accepted = "brightness, contrast, saturation >= 0 and hue 0 to 0.5"
     require(min(strengths) >= 0 and 0 <= hue <= 0.5, "data.augment.color_jitter", augment.color_jitter, accepted)
     check_at_least(0, {"data.augment.randaugment_ops": augment.randaugment_ops})
+    check_at_least(1, {"data.augment.views": augment.views})
     magnitude = augment.randaugment_magnitude
     require(0 <= magnitude <= 10, "data.augment.randaugment_magnitude", magnitude, "0 to 10")

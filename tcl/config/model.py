@@ -27,6 +27,9 @@ class ImageEncoderConfig:
     frozen: bool = field(default=False, metadata=AS_BEFORE)
     """Leave the pre-trained network as it is: not trained, batch norms, dropout and dropped paths in eval mode. The
     projection of a grid is trained."""
+    remember: int = field(default=0, metadata=FREE | AS_BEFORE)
+    """Views of training images, >= 0, of which a frozen network's features stay in memory, in each process: a view that
+    comes again costs nothing. For augmentations that repeat views: data.augment.views."""
     patch_drop: float = field(default=0.0, metadata=AS_BEFORE)
     """Share of the patches that the trained network does not look at while it trains, 0 <= p < 1, as in FLIP (0.5):
     faster steps. Only for ViTs whose positions are absolute or rotary."""
@@ -60,6 +63,8 @@ class TextEncoderConfig:
     frozen: bool = field(default=False, metadata=AS_BEFORE)
     """Embeddings and layers that read text are never trained: they need no gradients, no optimiser state and no copy
     for the teacher, and run without dropout."""
+    remember: int = field(default=0, metadata=FREE | AS_BEFORE)
+    """Training texts, >= 0, of which a frozen network's tokens stay in memory, in each process; none of masked ones."""
     pooling: Literal["cls", "mean"] = field(default="cls", metadata=AS_BEFORE)
     """What stands for the whole text, in place of the first token: that token as it is, or the mean of the text's
     tokens, as in sentence-transformers, whose models say little in [CLS]."""
@@ -117,6 +122,14 @@ def check_model(model: ModelConfig) -> None:
     check_at_least(1, {"model.embed_dim": model.embed_dim, "model.lmi_regions": model.lmi_regions})
     check_image_size(model.image)
     check_at_least(1, {"model.image.width": model.image.width})
+    for part, section in (("image", model.image), ("text", model.text)):
+        accepted = "a number of views or texts, >= 0" if section.frozen else f"0, unless model.{part}.frozen is true"
+        require(
+            section.remember == 0 or (section.remember > 0 and section.frozen),
+            f"model.{part}.remember",
+            section.remember,
+            accepted,
+        )
     drop = model.image.patch_drop
     require(0 <= drop < 1, "model.image.patch_drop", drop, "0 <= p < 1")
     own_drop = model.image.overrides.get("patch_drop_rate", 0)

@@ -30,18 +30,17 @@ class GridEncoder(ImageEncoder):
         self.positions = nn.Parameter(torch.empty(1, math.prod(self.grid), self.width))
         nn.init.trunc_normal_(self.positions, std=0.02)
 
-    def features(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
-        """The map, or sequence, of the network. InputError: patch_drop above 0."""
-        if patch_drop:
-            raise InputError(cannot_drop(patch_drop, type(self.backbone).__name__))
-        with self._gradients():
-            # Convolutions are faster where the channels of a pixel stand together.
-            return self.backbone(image.contiguous(memory_format=torch.channels_last))
-
     def tokens(self, features: Tensor) -> Tensor:
         """[B, 1 + patches, width], as `ImageEncoder` says."""
         patches = self.projection(self._sequence(features)) + self.positions
         return torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
+
+    def _run(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
+        """The map, or sequence, of the network."""
+        if patch_drop:
+            raise InputError(cannot_drop(patch_drop, type(self.backbone).__name__))
+        # Convolutions are faster where the channels of a pixel stand together.
+        return self.backbone(image.contiguous(memory_format=torch.channels_last))
 
     def _sequence(self, features: Tensor) -> Tensor:
         """[B, rows * columns, features]."""

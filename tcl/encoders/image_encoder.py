@@ -1,6 +1,6 @@
 """What image encoders of all kinds have in common: a timm network, how it is run, and how images reach it."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from timm.data import resolve_model_data_config
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tcl.config.model import ImageEncoderConfig
 from tcl.data.images.normalise import normalise
+from tcl.encoders.remembered import Remembered
 from tcl.errors import InputError
 
 
@@ -31,6 +32,8 @@ class ImageEncoder(nn.Module):
         self.std: tuple[float, ...] = config.std or data_config["std"]
         self.patch_drop = config.patch_drop
         self.frozen = False
+        self.remember = config.remember
+        self.remembered: Remembered | None = None
         self.kept_elements: int | None = None
         """Of an image, for the backward pass, where that was measured; None: transformer layers keep what they keep."""
         self._scale: tuple[Tensor, Tensor] | None = None
@@ -44,7 +47,16 @@ class ImageEncoder(nn.Module):
         return self.tokens(self.features(image, patch_drop))
 
     def features(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
-        """What the backbone gives, without gradient where it is frozen: then student and teacher can share it."""
+        """What the backbone gives, without gradient where it is frozen: then student and teacher can share it.
+
+        InputError: patch_drop above 0 with a network that needs all patches.
+        """
+        with torch.no_grad() if self.frozen else nullcontext():
+            if self.remembered is None or not self.training or patch_drop:
+                return self._run(image, patch_drop)
+            return torch.stack(self.remembered(self._run, list(image)))
+
+    def _run(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
         raise NotImplementedError
 
     def tokens(self, features: Tensor) -> Tensor:
@@ -93,6 +105,7 @@ class ImageEncoder(nn.Module):
     def freeze_backbone(self) -> None:
         """From now on the backbone is not trained, stays in eval mode, and gives no gradients; copies, too."""
         self.frozen = True
+        self.remembered = Remembered(self.remember) if self.remember else None
         self.backbone.requires_grad_(False).eval()
 
     @property
@@ -106,10 +119,6 @@ class ImageEncoder(nn.Module):
         if self.frozen:
             self.backbone.eval()
         return self
-
-    def _gradients(self) -> AbstractContextManager:
-        """Within it the backbone is run."""
-        return torch.no_grad() if self.frozen else nullcontext()
 
 
 def cannot_drop(patch_drop: float, network: str) -> str:

@@ -15,6 +15,7 @@ from transformers import BertConfig, BertLayer, PreTrainedConfig, PreTrainedMode
 
 from tcl.config.model import TextEncoderConfig
 from tcl.encoders.dropout import use_own_dropout
+from tcl.encoders.remembered import Remembered, stack_padded, unpadded
 from tcl.encoders.text_model import load_text_model
 from tcl.errors import InputError
 
@@ -48,6 +49,7 @@ class TextEncoder(nn.Module):
         self.width: int = bert.config.hidden_size
         self.frozen = frozen = config.frozen
         self.pooling = config.pooling
+        self.remembered = Remembered(config.remember) if config.remember else None
         self._ready_masks_up_to = _ready_masks_up_to(bert)
         if frozen:
             bert.requires_grad_(False).eval()
@@ -99,11 +101,16 @@ class TextEncoder(nn.Module):
             )
         self.bert.activation_checkpointing_enable({"use_reentrant": False})
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, comes_again: bool = True) -> Tensor:
         """Ids and mask (1 token, 0 padding), both [B, L] -> [B, L, width]; token 0 stands for the text: [CLS], or the
-        mean of all."""
+        mean of all. comes_again: worth remembering, where the encoder does."""
         with torch.no_grad() if self.frozen else nullcontext():
-            tokens = self._tokens(input_ids, attention_mask)
+            if self.remembered is None or not self.training or not comes_again:
+                tokens = self._tokens(input_ids, attention_mask)
+            else:
+                texts = unpadded(input_ids, attention_mask)
+                tokens = self.remembered(lambda ids: self._tokens(ids, torch.ones_like(ids)), texts)
+                tokens = stack_padded(tokens, input_ids.shape[1])
         return tokens if self.pooling == "cls" else _with_mean_first(tokens, attention_mask)
 
     def _tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def _require_encoder(encoder: TextEncoder, name: str, pad_id: int) -> Tensor:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             # One after the other: in one batch, rounding may make a difference where nothing else does.
             tokens, others, padded = (
-                encoder(torch.tensor([ids]), torch.tensor([mask]))
+                encoder(torch.tensor([ids]), torch.tensor([mask]), comes_again=False)
                 for ids, mask in (
                     ([first, second], [1, 1]),
                     ([first, third], [1, 1]),

@@ -1,5 +1,7 @@
 """Vision transformers of any kind: plain, with registers, rotary or relative positions, with or without [CLS]."""
 
+from contextlib import nullcontext
+
 import torch
 from timm.layers import patch_dropout_forward
 from timm.models.eva import Eva
@@ -32,17 +34,12 @@ class ViTEncoder(ImageEncoder):
         """The ViT."""
         return self.vit
 
-    def features(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
-        """All tokens of the ViT. InputError: patch_drop with positions that are relative to other patches."""
-        with self._gradients():
-            return self._encode(image, patch_drop)
-
     def tokens(self, features: Tensor) -> Tensor:
         """[B, 1 + patches, width], as `ImageEncoder` says.
 
         Register and distillation tokens, where a ViT has them, are left out.
         """
-        with self._gradients():
+        with torch.no_grad() if self.frozen else nullcontext():
             if not self.has_class_token:
                 patches = self._norm(features[:, self.vit.num_prefix_tokens :])
                 return torch.cat([self._pool(features, patches)[:, None], patches], dim=1)
@@ -50,7 +47,8 @@ class ViTEncoder(ImageEncoder):
                 features = torch.cat([features[:, :1], features[:, self.vit.num_prefix_tokens :]], dim=1)
             return self._norm(features)
 
-    def _encode(self, image: Tensor, patch_drop: float) -> Tensor:
+    def _run(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
+        """All tokens of the ViT."""
         if patch_drop == 0:
             return self.vit(image)
         if not self.can_drop_patches:

@@ -48,11 +48,14 @@ class Encoders(nn.Module):
 
         One of the two at least is asked for.
         """
-        if not masked or not plain:
-            tokens = self.text_encoder(texts.ids if plain else texts.masked.ids, texts.mask)
-            return (tokens, tokens[:0]) if plain else (tokens[:0], tokens)
-        ids = torch.cat([texts.ids, texts.masked.ids])
-        return self.text_encoder(ids, texts.mask.repeat(2, 1)).chunk(2)
+        if plain and masked and self.text_encoder.remembered is None:
+            ids = torch.cat([texts.ids, texts.masked.ids])
+            return self.text_encoder(ids, texts.mask.repeat(2, 1)).chunk(2)
+        as_they_are = self.text_encoder(texts.ids, texts.mask) if plain else None
+        with_masks = self.text_encoder(texts.masked.ids, texts.mask, comes_again=False) if masked else None
+        if plain and masked:
+            return as_they_are, with_masks
+        return (as_they_are, as_they_are[:0]) if plain else (with_masks[:0], with_masks)
 
     def predict_tokens(self, fused: Tensor, positions: Tensor) -> Tensor:
         """Vocabulary logits at the masked positions only.

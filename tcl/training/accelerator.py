@@ -41,6 +41,7 @@ def build_accelerator(config: RunConfig) -> Accelerator:
         )
     # DeepSpeed finds the CPU by itself, and a DeepSpeed accelerator that is told of it becomes a plain one.
     accelerator = Accelerator(deepspeed_plugin=plugin, mixed_precision=precision, kwargs_handlers=[timeout], **shared)
+    _require_whole_towers(config, plugin.zero_stage)
     if plugin.zero_stage == 0 and precision == "bf16":  # its bf16 optimiser would hide the fp32 masters
         autocast = {"enabled": True, "dtype": "bfloat16"}
         plugin.deepspeed_config |= {"bf16": {"enabled": False}, "torch_autocast": autocast}
@@ -62,6 +63,18 @@ def _require_trackers(names: list[str]) -> None:
         if not {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}[name]():
             raise InputError(
                 f"train.trackers: {name} is not installed here; pip install 'tcl-vlp[trackers]', or take it out"
+            )
+
+
+def _require_whole_towers(config: RunConfig, zero_stage: int) -> None:
+    """Under ZeRO 3 a network runs on all processes at the same time, or on none: one that remembers runs when it has
+    to."""
+    for part in ("image", "text"):
+        remember = getattr(config.model, part).remember
+        if zero_stage == 3 and remember:
+            raise InputError(
+                f"model.{part}.remember: {remember} is not possible under ZeRO 3; accepted: 0, or another stage in "
+                f"train.deepspeed"
             )
 
 

@@ -6,6 +6,7 @@ steps is `tcl.data.images.image_operations`, here, or `tcl.data.images.batched_o
 
 import math
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from tcl.data.images.image_operations import Box
 from tcl.data.images.normalise import normalise
 from tcl.data.images.rand_augment import draw_rand_augment
 from tcl.data.images.view_step import Step
+from tcl.data.seeding import seed_of
 
 CROP_RATIO = (3 / 4, 4 / 3)
 BLUR_SIGMA = (0.1, 2.0)
@@ -35,8 +37,9 @@ class View(NamedTuple):
 
 
 class Augment:
-    """Makes one randomly augmented view of an image; `min_side` is the smallest side that a crop of it can need.
+    """Makes one randomly augmented view of an image, with config.views one of so many of it.
 
+    `min_side` is the smallest side of an image that a crop of it can need.
     Calling it takes an image of any size, [H, W, 3] uint8 RGB, and the generator to draw from -> View.
     """
 
@@ -46,6 +49,8 @@ class Augment:
 
     def __call__(self, pixels: np.ndarray, rng: random.Random) -> View:
         height, width, _ = pixels.shape
+        if self.config.views is not None:
+            rng = random.Random(seed_of("view", zlib.crc32(pixels.tobytes()), rng.randrange(self.config.views)))
         steps = draw_view(self.config, self.image_size, width, height, rng)
         here = 1 if self.config.on_device else len(steps)
         for operation, values in steps[:here]:
