@@ -29,16 +29,17 @@ def test_an_output_is_computed_once_for_equal_inputs_until_the_memory_is_full():
     asked = []
 
     def doubled(rows):
-        asked.extend(rows[:, 0].tolist())
+        asked.append(rows[:, 0].tolist())
         return rows * 2
 
     remembered = Remembered(2)
-    inputs = [torch.tensor([float(i), 1.0]) for i in (3, 4, 3, 5, 5, 4)]
+    inputs = [torch.tensor([float(i)] * length) for i, length in ((3, 2), (4, 2), (3, 2), (5, 3), (5, 3), (4, 2))]
     outputs = remembered(doubled, inputs)
     assert all(out.equal(one * 2) for one, out in zip(inputs, outputs, strict=True))
-    assert asked == [3, 4, 5, 5]
-    copy.deepcopy(remembered)(doubled, inputs[:2])
-    assert asked == [3, 4, 5, 5], "a copy shares it"
+    assert asked == [[3, 4, 4, 4], [5, 5, 5, 5]], "those of one shape together, always four"
+    again = copy.deepcopy(remembered)(doubled, inputs)
+    assert all(out.equal(one * 2) for one, out in zip(inputs, again, strict=True))
+    assert asked[2:] == [[5, 5, 5, 5]], "a copy shares what is kept, for which there was no room"
 
 
 def test_texts_without_their_padding_and_back():
@@ -70,7 +71,8 @@ def test_what_comes_again_is_not_run_again_and_masked_texts_are_not_kept():
     student, teacher = tiny_models(model=remembering(100, 100))
     images, texts = calls_of(student.encoders.image_encoder.vit), calls_of(student.encoders.text_encoder.bert)
     batch = random_batch(4)
-    for calls in ((8, 5), (0, 1)):  # two views of four images; four texts, and all masked ones at once
+    lengths = len(set(batch.inputs["text"].mask.sum(dim=1).tolist()))
+    for calls in ((2, 1 + lengths), (0, 1)):  # two views of four images; texts by length, and all masked ones at once
         student(batch, teacher(batch, {"temperature": student.temperature.detach()}, 0.4)).total.backward()
         assert (len(images), len(texts)) == calls
         images.clear(), texts.clear()

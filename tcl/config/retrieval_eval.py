@@ -1,8 +1,9 @@
 """Evaluation by retrieval."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tcl.config.checks import check_at_least
+from tcl.config.free import AS_BEFORE
 
 
 @dataclass
@@ -17,6 +18,10 @@ class EvalConfig:
     """Evaluate on the first this many images, >= 1; None: on all."""
     rerank_k: int = 16
     """Candidates per query that ITM re-ranks, >= 0 (0: embeddings only)."""
+    rerank_similarity: float = field(default=0.0, metadata=AS_BEFORE)
+    """What the cosine over the temperature counts beside ITM's logit in the re-ranking, >= 0. 0: nothing, as published.
+    Negatives that are drawn because they are similar (objective.itm_hardness) leave ITM nothing to learn from the
+    similarity. 0.5 gives it back: the log odds of a match are twice its logit."""
     pass_tokens: int = 8192
     """Text tokens in one pass of the re-ranking, padding included, >= 1: bounds its memory."""
     image_cache_gib: float = 4.0
@@ -27,4 +32,6 @@ def check_eval(config: EvalConfig) -> None:
     """Sizes of an evaluation by retrieval."""
     check_at_least(1, {f"eval.{name}": getattr(config, name) for name in ("every", "batch_size", "max_images")})
     check_at_least(1, {"eval.pass_tokens": config.pass_tokens})
-    check_at_least(0, {"eval.rerank_k": config.rerank_k, "eval.image_cache_gib": config.image_cache_gib})
+    check_at_least(
+        0, {f"eval.{name}": getattr(config, name) for name in ("rerank_k", "rerank_similarity", "image_cache_gib")}
+    )

@@ -69,7 +69,8 @@ def evaluate_retrieval(
         input_ids, mask = (tensor.to(accelerator.device) for tensor in tokenize(data.captions))
         text_features, match = _read_captions(accelerator, student, images, input_ids, mask, config)
         searches = both_directions(images.embed(), text_features, data.pairs, rescore)
-        by_image, by_caption = search(searches, config.rerank_k or LISTED, match)
+        similarity_weight = config.rerank_similarity / student.temperature.item() if match else 0.0
+        by_image, by_caption = search(searches, config.rerank_k or LISTED, match, similarity_weight)
         return retrieval_result(by_image, by_caption)
     finally:
         student.train(was_training)

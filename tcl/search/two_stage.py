@@ -45,12 +45,14 @@ class Found:
 
 
 @torch.no_grad()
-def search(searches: Sequence[Search], k: int, match: MatchCandidates | None = None) -> list[Found]:
+def search(
+    searches: Sequence[Search], k: int, match: MatchCandidates | None = None, similarity_weight: float = 0.0
+) -> list[Found]:
     """The k (>= 1; all, where they are fewer) best of each search by embedding, and in the order of `match`.
 
     The second stage is asked once for all searches, so that it can score a pair once that several of them want.
-    match: None for a model of two towers, whose order is that of the first stage. InputError: scores of a `Rescore`
-    that cannot be ranked.
+    match: None for a model of two towers, whose order is that of the first stage. similarity_weight: of the scores of
+    the first stage, which are added to those of `match`. InputError: scores of a `Rescore` that cannot be ranked.
     """
     first = [
         rank_by_embedding(one.queries, one.candidates, one.relevant, min(k, len(one.candidates)), one.rescore)
@@ -58,7 +60,12 @@ def search(searches: Sequence[Search], k: int, match: MatchCandidates | None = N
     ]
     if match is None:
         return [Found(ranked, ranked) for ranked in first]
-    scores = match(*(ranked.candidates for ranked in first))
+    matched = match(*(ranked.candidates for ranked in first))
+    # At 0 the order is that of `match` even where a first score is -inf.
+    scores = [
+        again + similarity_weight * ranked.scores.to(again.device) if similarity_weight else again
+        for ranked, again in zip(first, matched, strict=True)
+    ]
     return [
         Found(ranked, rank_again(ranked, again, one.relevant, len(one.candidates)))
         for one, ranked, again in zip(searches, first, scores, strict=True)
