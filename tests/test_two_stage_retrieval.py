@@ -235,16 +235,19 @@ def test_a_student_without_a_second_stage_is_evaluated_by_its_embeddings():
     assert found.captions.candidates.tolist() == order_of(texts @ images.T).tolist()
 
 
-@pytest.mark.parametrize("k", [0, 3])
-def test_rescoring_is_what_numpy_makes_of_the_whole_matrix(k, monkeypatch):
-    """Another way for either direction; ITM scores of all pairs are those without re-scoring."""
+@pytest.mark.parametrize(("k", "weight"), [(0, 0.0), (3, 0.0), (3, 0.5), (0, 0.5)])
+def test_rescoring_is_what_numpy_makes_of_the_whole_matrix(k, weight, monkeypatch):
+    """Another way for either direction; ITM scores of all pairs are those without re-scoring. weight: of the first
+    stage's score, over the temperature, in the second."""
     monkeypatch.setattr("tcl.search.candidates.QUERIES_AT_A_TIME", 4)
     student, _ = tiny_models()
     data, bank = small_set(), unit_rows(9, 8, seed=0)
     images, texts = features_of(student.eval(), data)
     by_pair = evaluate(student, data, rerank_k=12).images
     itm = torch.zeros(6, 12).scatter(1, by_pair.candidates, by_pair.scores).numpy()
-    found = evaluate(student, data, rescore=(dual_softmax, inverted_softmax(bank)), rerank_k=k)
+    found = evaluate(
+        student, data, rescore=(dual_softmax, inverted_softmax(bank)), rerank_k=k, rerank_similarity=weight
+    )
     right = torch.zeros(6, 12, dtype=torch.bool)
     right[tuple(torch.tensor(data.pairs).T)] = True
     for ranked, scores, plain, matches, answers, name in (
@@ -256,7 +259,8 @@ def test_rescoring_is_what_numpy_makes_of_the_whole_matrix(k, monkeypatch):
         for q, row in enumerate(ranked.candidates.tolist()):
             expected = first[q, :10].tolist()
             if k:
-                expected = sorted(expected[:k], key=lambda i, q=q: (matches[q, i], i), reverse=True)
+                both = matches[q] + weight * scores[q] / student.temperature.item()
+                expected = sorted(expected[:k], key=lambda i, both=both: (both[i], i), reverse=True)
             assert row == expected
         best = [answers[q, order[0]].item() for q, order in enumerate(first)]
         assert found.metrics[f"{name}_r1"] == pytest.approx(100 * sum(best) / len(best))
