@@ -161,7 +161,7 @@ def test_passes_hold_every_text_once_and_stay_within_their_tokens(pass_tokens):
     assert all(len(some) == 1 or len(some) * int(lengths[some].max()) <= pass_tokens for some in passes)
 
 
-def evaluate(student, data, rescore=(None, None), **options):
+def evaluate(student, data, rescore=None, **options):
     ids, mask = (t for t in (random_batch(len(data.captions), seed=8).inputs["text"].ids, None))
     mask = (ids != 0).long()
     mask[:, 0] = 1
@@ -263,7 +263,10 @@ def test_rescoring_is_what_numpy_makes_of_the_whole_matrix(k, weight, monkeypatc
                 expected = sorted(expected[:k], key=lambda i, both=both: (both[i], i), reverse=True)
             assert row == expected
         best = [answers[q, order[0]].item() for q, order in enumerate(first)]
+        assert found.metrics[f"rescored_{name}_r1"] == pytest.approx(100 * sum(best) / len(best))
+        best = [answers[q, order[0]].item() for q, order in enumerate(order_of(plain))]
         assert found.metrics[f"{name}_r1"] == pytest.approx(100 * sum(best) / len(best))
+    assert any(name.startswith("rerank_") for name in found.metrics) == (k > 0)
 
 
 @pytest.mark.parametrize("k", [7, 12, 128])

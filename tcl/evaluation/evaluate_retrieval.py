@@ -1,20 +1,21 @@
 """Two-stage retrieval (ALBEF section 4): all embeddings, then the ITM score of the best candidates of every query."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import broadcast
 from torch import Tensor
 from tqdm import tqdm
 
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.evaluation.decoded_images import decoded_batches
+from tcl.evaluation.encoded_images import EncodedImages
 from tcl.evaluation.recall import rank_metrics
 from tcl.objectives.tcl import TCLStudent
 from tcl.search.candidates import Ranked
@@ -51,12 +52,13 @@ def evaluate_retrieval(
     config: EvalConfig,
     max_pixels: int,
     workers: int,
-    rescore: tuple[Rescore | None, Rescore | None] = (None, None),
+    rescore: tuple[Rescore, Rescore] | None = None,
+    rescored: str = "rescored",
 ) -> RetrievalResult:
     """Called on every process; all get the result. They share the images and the pairs, and each reads all texts.
 
-    `workers` (>= 0) processes decode images. rescore: of image queries and of caption queries; what ITM orders, and the
-    metrics of the first stage, follow its scores.
+    `workers` (>= 0) processes decode images. rescore: of image queries and of caption queries; what ITM orders follows
+    their scores, and so do metrics with the prefix `rescored`.
 
     config.rerank_k may be more than there are candidates: ITM orders all of them then. With 0 of them the networks of
     the second stage are not used. InputError: scores of `rescore` that cannot be ranked.
@@ -65,13 +67,23 @@ def evaluate_retrieval(
     student.eval()
     try:
         decode = partial(decoded_batches, data.images, transform=transform, max_pixels=max_pixels, workers=workers)
-        images = _Images(accelerator, student, len(data.images), decode, config)
+        images = EncodedImages(
+            accelerator, student.encoders, len(data.images), decode, config.batch_size, config.image_cache_gib
+        )
         input_ids, mask = (tensor.to(accelerator.device) for tensor in tokenize(data.captions))
         text_features, match = _read_captions(accelerator, student, images, input_ids, mask, config)
-        searches = both_directions(images.embed(), text_features, data.pairs, rescore)
+        image_features = images.embed()
+        plain = both_directions(image_features, text_features, data.pairs)
+        searches = both_directions(image_features, text_features, data.pairs, rescore) if rescore else plain
         similarity_weight = config.rerank_similarity / student.temperature.item() if match else 0.0
         by_image, by_caption = search(searches, config.rerank_k or LISTED, match, similarity_weight)
-        return retrieval_result(by_image, by_caption)
+        if not rescore:
+            return retrieval_result(by_image, by_caption)
+        of_rescored = rank_metrics(by_image.first.ranks, by_caption.first.ranks)
+        before = retrieval_result(*search(plain, 1)).metrics
+        result = retrieval_result(by_image, by_caption)
+        result.metrics |= before | {f"{rescored}_{name}": value for name, value in of_rescored.items()}
+        return result
     finally:
         student.train(was_training)
 
@@ -104,7 +116,7 @@ def _on_host(ranked: Ranked) -> Ranked:
 def _read_captions(
     accelerator: Accelerator,
     student: TCLStudent,
-    images: "_Images",
+    images: EncodedImages,
     input_ids: Tensor,
     mask: Tensor,
     config: EvalConfig,
@@ -119,63 +131,10 @@ def _read_captions(
     return features, partial(match_candidates, accelerator, student, images, states, pass_tokens=config.pass_tokens)
 
 
-class _Images:
-    """Tokens of `count` images, encoded when they are asked for; some are kept, up to config.image_cache_gib.
-
-    decode: batches of indices -> pixels of each batch.
-    """
-
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        student: TCLStudent,
-        count: int,
-        decode: Callable[[Sequence[Sequence[int]]], Iterator[Tensor]],
-        config: EvalConfig,
-    ):
-        self.accelerator = accelerator
-        self.encoders = student.encoders
-        self.count = count
-        self.decode = decode
-        self.batch_size = config.batch_size
-        self.room = config.image_cache_gib * 2**30
-        self.kept: dict[int, Tensor] = {}
-
-    def embed(self) -> Tensor:
-        """Features of all images [I, embed_dim]; each process encodes its share."""
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        own = range(self.count * rank // processes, self.count * (rank + 1) // processes)
-        features = []
-        for _, tokens in self.encode(own):
-            with self.accelerator.autocast():
-                features.append(self.encoders.project_image(tokens[:1]).cpu())
-        gathered = [part for part in gather_object([torch.cat(features) if features else None]) if part is not None]
-        return torch.cat(gathered).to(self.accelerator.device)
-
-    def encode(self, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """(index, tokens [N, width]) of images, in the order of `indices`."""
-        missing = [index for index in indices if index not in self.kept]
-        fresh = self._encode_in_batches(missing)
-        for index in indices:
-            yield (index, self.kept[index]) if index in self.kept else next(fresh)
-
-    def _encode_in_batches(self, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        batches = [indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size)]
-        for batch, pixels in zip(batches, self.decode(batches), strict=True):
-            with self.accelerator.autocast():
-                encoded = self.encoders.image_encoder(pixels.to(self.accelerator.device))
-            for index, tokens in zip(batch, encoded, strict=True):
-                size = tokens.numel() * tokens.element_size()
-                if size <= self.room:
-                    self.room -= size
-                    self.kept[index] = tokens.clone()
-                yield index, tokens
-
-
 def match_candidates(
     accelerator: Accelerator,
     student: TCLStudent,
-    images: _Images,
+    images: EncodedImages,
     states: TextStates,
     captions_of_images: Tensor,
     images_of_captions: Tensor,
@@ -195,7 +154,7 @@ def match_candidates(
 def _match_shared(
     accelerator: Accelerator,
     student: TCLStudent,
-    images: _Images,
+    images: EncodedImages,
     states: TextStates,
     pass_tokens: int,
     pair_images: Tensor,

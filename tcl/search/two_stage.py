@@ -73,7 +73,10 @@ def search(
 
 
 def both_directions(
-    images: Tensor, texts: Tensor, pairs: Sequence[tuple[int, int]], rescore: tuple[Rescore | None, Rescore | None]
+    images: Tensor,
+    texts: Tensor,
+    pairs: Sequence[tuple[int, int]],
+    rescore: tuple[Rescore | None, Rescore | None] = (None, None),
 ) -> list[Search]:
     """Images [I, D] that search texts [T, D], then texts that search images; each of them is in one pair at least.
 

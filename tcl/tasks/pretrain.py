@@ -24,6 +24,7 @@ from tcl.data.texts.tokenize import load_tokenizer, tokenize
 from tcl.encoders.text_encoder import check_length
 from tcl.evaluation.evaluate_retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
+from tcl.evaluation.rescoring_bank import load_bank, rescore_both
 from tcl.models.preparation import image_preparation
 from tcl.objectives.pair_objective import PairSizes, objective_named
 from tcl.tasks.task import Evaluation, RunConfig, Task
@@ -89,7 +90,8 @@ def pair_task(
         )
         rerank_k = config.eval.rerank_k if objective.matches else 0
         notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
-        evaluate = partial(_evaluate, pairs=pairs, config=config, rerank_k=rerank_k, tokenizer=tokenizer)
+        bank = _bank(config, pairs)
+        evaluate = partial(_evaluate, pairs=pairs, bank=bank, config=config, rerank_k=rerank_k, tokenizer=tokenizer)
         if pairs.bad:
             notices.append(f"data.val: skipped {counted(pairs.bad)}")
     sizes = PairSizes(
@@ -122,26 +124,48 @@ def pair_task(
     )
 
 
+def _bank(config: RunConfig, evaluated: RetrievalSet) -> RetrievalSet | None:
+    """That of config.eval, if any, and no words on what in it could not be used: that is training data as a rule."""
+    if config.eval.rescore_bank is None:
+        return None
+    data = config.data
+    return load_bank(
+        config.eval.rescore_bank,
+        evaluated,
+        max_words=data.max_words,
+        max_pixels=data.max_pixels,
+        max_sample_bytes=data.max_sample_bytes,
+    )
+
+
 def _evaluate(
     accelerator: Accelerator,
     student: nn.Module,
     *,
     pairs: RetrievalSet,
+    bank: RetrievalSet | None,
     config: RunConfig,
     rerank_k: int,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Evaluation:
     """The score is the mean of all recalls in percent, re-ranked where they are."""
     image = student.encoders.image_encoder
+    transform = eval_transform(config.model.image.image_size, image.mean, image.std)
+    tokenized = partial(tokenize, tokenizer, max_tokens=config.data.max_tokens)
+    reading = {"max_pixels": config.data.max_pixels, "workers": config.data.workers}
+    rescore = None
+    if config.eval.rescore != "none":
+        rescore = rescore_both(accelerator, student.encoders, bank, transform, tokenized, config=config.eval, **reading)
     found = evaluate_retrieval(
         accelerator,
         student,
         pairs,
-        eval_transform(config.model.image.image_size, image.mean, image.std),
-        partial(tokenize, tokenizer, max_tokens=config.data.max_tokens),
+        transform,
+        tokenized,
         config=replace(config.eval, rerank_k=rerank_k),
-        max_pixels=config.data.max_pixels,
-        workers=config.data.workers,
+        rescore=rescore,
+        rescored="transductive" if bank is None else "rescored",
+        **reading,
     )
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
     score = found.metrics["rerank_mean" if rerank_k > 0 else "mean"]

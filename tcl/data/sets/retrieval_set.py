@@ -38,6 +38,7 @@ class RetrievalSet:
 def load_retrieval_set(
     pattern: str,
     *,
+    field: str = "data.val",
     max_images: int | None = None,
     max_words: int,
     max_pixels: int,
@@ -47,7 +48,7 @@ def load_retrieval_set(
 
     Samples with the same "image_id" are one image with the captions of all; captions with the same id are one caption
     of several images. Captions are cleaned and cut to max_words (>= 1); images of more than max_pixels and
-    samples of more than max_sample_bytes are skipped.
+    samples of more than max_sample_bytes are skipped. field: whose value `pattern` is.
     InputError: no such shards, or no usable image in them.
     """
     found, index = RetrievalSet(), _Index()
@@ -63,7 +64,7 @@ def load_retrieval_set(
                 found.bad[str(problem)] += 1
     if not found.images:
         causes = ", ".join(f"{cause} {count:,}" for cause, count in found.bad.most_common(5)) or "the shards are empty"
-        raise InputError(f"data.val: {pattern!r} holds no usable image-text pair: {causes}")
+        raise InputError(f"{field}: {pattern!r} holds no usable image-text pair: {causes}")
     return found
 
 
