@@ -65,7 +65,7 @@ def test_each_direction_is_rescored_by_queries_of_its_own_kind(with_bank):
 def write_bank(folder) -> str:
     """Three images with a caption each."""
     folder.mkdir()
-    files = [entry for i in range(3) for entry in pair(str(i), f"number {i}", encode(noise(i)))]
+    files = [entry for i in range(3) for entry in pair(str(i), f"number {i}", encode(noise(10 + i)))]
     write_tar(folder / "0.tar", files)
     return str(folder / "*.tar")
 
@@ -76,7 +76,7 @@ def read(pattern: str, evaluated: RetrievalSet) -> RetrievalSet:
 
 def test_a_bank_that_holds_an_evaluated_image_is_refused(tmp_path):
     pattern = write_bank(tmp_path / "bank")
-    evaluated = RetrievalSet(images=[encode(noise(1))], captions=["nothing that the bank says"])
+    evaluated = RetrievalSet(images=[encode(noise(11))], captions=["nothing that the bank says"])
     with pytest.raises(InputError) as told:
         read(pattern, evaluated)
     assert str(told.value) == (
