@@ -237,3 +237,49 @@ def test_embeddings_can_be_read_by_others(encode_command, tmp_path, out):
     encode_command("--images=photos", f"--out={out}")
     Path("plain").touch()
     assert Path(out).stat().st_mode == Path("plain").stat().st_mode
+
+
+@pytest.mark.parametrize("suffix", ["npy", "safetensors"])
+def test_what_each_row_gets_from_a_bank_lies_beside_the_embeddings(suffix, encode_command, model, tmp_path):
+    expected = photos(tmp_path / "photos", 5)
+    (tmp_path / "captions.txt").write_text("a dog\na cat on a mat\na red photo\n")
+    encode_command("--texts=captions.txt", f"--out=bank.{suffix}")
+    more = ["--bank_method=sinkhorn", "--bank_temperature=0.1", "--bank_iterations=3"]
+    encode_command("--images=photos", f"--bank=bank.{suffix}", *more, f"--out=out.{suffix}")
+    hubness = np.load("out.hubness.npy") if suffix == "npy" else load_file("out.safetensors")["hubness"]
+    bank = model.embed_texts(["a dog", "a cat on a mat", "a red photo"])
+    balanced = model.embed_images(list(expected.values())).balanced(bank, "sinkhorn", temperature=0.1, iterations=3)
+    assert hubness.dtype == np.float32 and hubness.std() > 0
+    np.testing.assert_allclose(hubness, balanced.hubness, **CLOSE)
+    encode_command("--images=photos", f"--out=out.{suffix}")
+    assert not Path("out.hubness.npy").exists()  # of the run before
+    assert suffix == "npy" or "hubness" not in load_file("out.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "none.npy",
+            None,
+            r"^bank: none\.npy cannot be read \(No such file or directory\); give a \.npy or \.safetens",
+        ),
+        (
+            "text.npy",
+            b"a dog",
+            r"^bank: text\.npy is no array of numbers; give a \.npy or \.safetensors of `tcl encode`$",
+        ),
+        ("ids.npy", np.arange(3), r"^bank: ids\.npy holds no embeddings, float32 \[n, embed_dim\]; give "),
+        ("other.npy", np.ones((2, 5), np.float32), r"^bank: features of width 5, candidates of width 8; give both as"),
+        ("other.safetensors", None, r"^bank: .*other\.safetensors"),
+    ],
+)
+def test_a_bank_that_cannot_be_used(name, content, message, encode_command, tmp_path):
+    photos(tmp_path / "photos", 1)
+    if isinstance(content, np.ndarray):
+        np.save(name, content)
+    elif content is not None:
+        Path(name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        encode_command("--images=photos", f"--bank={name}", "--out=out.npy")
+    assert not Path("out.npy").exists()

@@ -146,6 +146,23 @@ def test_rescored_retrieval_chooses_the_candidates_that_numpy_chooses(model, by_
         np.testing.assert_allclose(found.match_scores, np.take_along_axis(logits, found.ids, axis=1), atol=1e-4)
 
 
+@pytest.mark.parametrize("by_text", [True, False])
+def test_a_balanced_corpus_is_ranked_less_what_a_bank_gives_each_item(model, by_text):
+    query, corpus = (TEXTS[:2], IMAGES) if by_text else (IMAGES[:2], TEXTS)
+    embed, stored = (model.embed_images, TEXTS[2:]) if by_text else (model.embed_texts, IMAGES[2:])
+    bank = model.embed_texts(stored) if by_text else model.embed_images(stored)
+    balanced = embed(corpus).balanced(bank, temperature=0.1)
+    expected = model.retrieve(query, corpus, k=3, candidates=4, rescore=inverted_softmax(bank.features))
+    found = model.retrieve(query, balanced, k=3, candidates=4)
+    assert found.ids.tolist() == expected.ids.tolist()
+    np.testing.assert_allclose(found.match_scores, expected.match_scores, atol=1e-5)
+    np.testing.assert_allclose(
+        found.similarities - found.similarities.mean(), expected.similarities - expected.similarities.mean(), atol=1e-5
+    )
+    with pytest.raises(InputError, match=rf"^bank: {balanced.kind}, as the corpus; give queries, which are of the"):
+        embed(corpus).balanced(embed(corpus))
+
+
 def test_a_rescore_that_gives_no_scores_is_refused(model):
     with pytest.raises(InputError, match=r"^rescore: a NoneType for similarities \[1, 7\]; give a tensor"):
         model.retrieve("a dog", IMAGES, k=1, rescore=lambda queries, candidates: lambda similarities: None)

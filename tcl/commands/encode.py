@@ -4,16 +4,24 @@
     tcl encode runs/pretrain --shards 'data/train/*.tar' --out train.safetensors
     tcl encode runs/pretrain --shards 'data/train/*.tar' --captions --out captions.npy
     tcl encode runs/pretrain --texts captions.txt --out captions.npy
+    tcl encode runs/pretrain --images photos --bank captions.npy --out photos.npy
 
 .npy is a float32 array [n, embed_dim] of unit vectors, with the ids of its rows in NAME.ids.json; .safetensors holds
 both ("ids" are the bytes of the JSON list). Ids are paths below --images, <shard>/<key> of --shards (captions: #0, #1,
-... besides), line numbers of --texts. What cannot be used is skipped, counted, and listed in NAME.skipped.json.
+... besides), line numbers of --texts. With --bank, queries encoded before (captions, where these are images), what each
+row gets from all of them is in NAME.hubness.npy ("hubness" in safetensors), to be subtracted from its cosines: an image
+that is near to every caption is no longer the first for all. What cannot be used is skipped, counted, and listed in
+NAME.skipped.json.
 """
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tcl.commands.model_options import add_model_options, load_model
 from tcl.commands.parser import command_parser
@@ -23,6 +31,11 @@ from tcl.shown import say
 
 if TYPE_CHECKING:
     from tcl.inference.embed_stream import EmbeddedStream
+    from tcl.inference.embedding_model import EmbeddingModel
+
+
+METHODS = ("inverted_softmax", "sinkhorn")
+"""Those of tcl.search.hubness, which imports torch."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,24 +48,35 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--texts", type=Path, metavar="FILE", help="a text per line")
     options.add_argument("--captions", action="store_true", help="with --shards: the captions, not the images")
     options.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .npy or .safetensors")
+    options.add_argument("--bank", type=Path, metavar="FILE", help="embeddings of queries, against hubs")
+    options.add_argument("--bank_method", choices=METHODS, default="inverted_softmax", help="default inverted_softmax")
+    options.add_argument("--bank_temperature", type=float, default=0.05, metavar="T", help="default 0.05")
+    options.add_argument("--bank_iterations", type=int, default=5, metavar="N", help="of sinkhorn (default 5)")
     options.add_argument("--workers", type=int, default=2, metavar="N", help="processes that decode (default 2)")
     return options
 
 
 def main(arguments: list[str]) -> None:
-    """InputError: impossible options, no model, no images or texts that can be used."""
+    """InputError: impossible options, no model, a bank that cannot be used, no images or texts that can be used."""
     given = parser().parse_args(arguments)
     require(given.workers >= 0, "workers", given.workers, "0 or more")
     if given.captions and given.shards is None:
         raise InputError("captions: they are those of --shards; for a file of texts give --texts")
-    from tcl.inference.embeddings_file import check_out, write_embeddings
+    from tcl.inference.embedding_model import EmbeddingModel
+    from tcl.inference.embeddings_file import check_out, read_embeddings, write_embeddings
 
     check_out(given.out)
-    of_texts = given.captions or given.texts is not None
-    embedded = embed_texts(given) if of_texts else embed_images(given)
+    bank = None if given.bank is None else read_embeddings(given.bank, "bank")
+    embed = text_source(given) if given.captions or given.texts is not None else image_source(given)
+    model = load_model(EmbeddingModel, given)
+    if bank is not None:  # before hours of work
+        hubness_of(np.zeros((1, model.student.encoders.text_proj.out_features), np.float32), bank, given)
+    embedded = embed(model)
     causes = ", ".join(f"{n:,} {cause}" for cause, n in Counter(one.cause for one in embedded.skipped).most_common())
     if not embedded.ids:
         raise InputError(f"nothing that can be used: {causes or 'there is nothing'}; give images or texts")
+    if bank is not None:
+        embedded = replace(embedded, hubness=hubness_of(embedded.embeddings, bank, given))
     listed = write_embeddings(embedded, given.out)
     rows, dim = embedded.embeddings.shape
     say(f"{given.out}: {rows:,} embeddings of {dim} numbers")
@@ -60,31 +84,46 @@ def main(arguments: list[str]) -> None:
         say(f"skipped {len(embedded.skipped):,} ({causes}); {listed} lists them")
 
 
-def embed_images(given: argparse.Namespace) -> "EmbeddedStream":
-    """Those of --images or --shards. InputError: no such files, no such model."""
+def hubness_of(embeddings: np.ndarray, bank: np.ndarray, given: argparse.Namespace) -> np.ndarray:
+    """What each row of embeddings [n, embed_dim] gets from the queries of `bank`: [n]. InputError: another model's, or
+    impossible numbers."""
+    import torch
+
+    from tcl.search.hubness import hubness
+
+    features = torch.from_numpy(bank), torch.from_numpy(embeddings)
+    return hubness(*features, given.bank_method, given.bank_temperature, given.bank_iterations).numpy()
+
+
+def image_source(given: argparse.Namespace) -> "Callable[[EmbeddingModel], EmbeddedStream]":
+    """Embeds those of --images or --shards. InputError: no such files."""
     from tcl.data.images.read_images import images_of_folder, images_of_shards, stream_images
     from tcl.data.shards.list_shards import list_shards
     from tcl.inference.embed_stream import embed_image_stream
-    from tcl.inference.embedding_model import EmbeddingModel
     from tcl.inference.images import MAX_PIXELS
 
     files = images_of_folder(given.images) if given.shards is None else images_of_shards(list_shards(given.shards))
-    model = load_model(EmbeddingModel, given)
-    batches = stream_images(
-        files, model.transform, batch_size=model.batch_size, max_pixels=MAX_PIXELS, workers=given.workers
-    )
-    return embed_image_stream(model, batches)
+
+    def embed(model: "EmbeddingModel") -> "EmbeddedStream":
+        batches = stream_images(
+            files, model.transform, batch_size=model.batch_size, max_pixels=MAX_PIXELS, workers=given.workers
+        )
+        return embed_image_stream(model, batches)
+
+    return embed
 
 
-def embed_texts(given: argparse.Namespace) -> "EmbeddedStream":
-    """Those of --texts, or the captions of --shards. InputError: no such files, no such model."""
+def text_source(given: argparse.Namespace) -> "Callable[[EmbeddingModel], EmbeddedStream]":
+    """Embeds those of --texts, or the captions of --shards. InputError: no such files."""
     from tcl.data.shards.list_shards import list_shards
     from tcl.data.texts.read_texts import texts_of_file, texts_of_shards
     from tcl.inference.embed_stream import embed_text_stream
-    from tcl.inference.embedding_model import EmbeddingModel
 
     urls = [] if given.shards is None else list_shards(given.shards)
-    model = load_model(EmbeddingModel, given)
-    max_words = model.pretrained.max_words
-    texts = texts_of_file(given.texts, max_words) if given.shards is None else texts_of_shards(urls, max_words)
-    return embed_text_stream(model, texts)
+
+    def embed(model: "EmbeddingModel") -> "EmbeddedStream":
+        max_words = model.pretrained.max_words
+        texts = texts_of_file(given.texts, max_words) if given.shards is None else texts_of_shards(urls, max_words)
+        return embed_text_stream(model, texts)
+
+    return embed

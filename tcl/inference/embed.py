@@ -1,7 +1,7 @@
 """Embeddings: unit vectors of images and texts in the space that they share."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from tcl.config.retrieval_eval import EvalConfig
+from tcl.errors import InputError
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import ImageLike
 from tcl.models.encoders import Encoders
+from tcl.search.hubness import Method, hubness
 from tcl.search.text_passes import embed_texts as embed_in_passes
 
 PASS_TOKENS = EvalConfig.pass_tokens
@@ -30,6 +32,22 @@ class Embedded:
     """float32 [n, embed_dim], rows of length 1."""
     tokens: list[Tensor] = field(default_factory=list)
     """[1 + patches, width] of the first images, as many as there was room for: these need not be encoded again."""
+    hubness: np.ndarray | None = None
+    """float32 [n], by which the cosine of each item with any query is lowered; None: not balanced."""
+
+    def balanced(
+        self, bank: "Embedded", method: Method = "inverted_softmax", *, temperature: float = 0.05, iterations: int = 5
+    ) -> "Embedded":
+        """This corpus, in which items near to every query of `bank` (of the other kind, such as training captions for
+        a corpus of images) have lost that advantage: `tcl.search.hubness`, which names the arguments.
+
+        A search costs a subtraction for each item more. InputError: a bank of the corpus's own kind, of another model,
+        or empty; numbers out of range.
+        """
+        if bank.kind == self.kind:
+            raise InputError(f"bank: {bank.kind}, as the corpus; give queries, which are of the other kind")
+        stored, candidates = torch.from_numpy(bank.features), torch.from_numpy(self.features)
+        return replace(self, hubness=hubness(stored, candidates, method, temperature, iterations).numpy())
 
 
 @torch.no_grad()

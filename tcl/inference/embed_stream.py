@@ -30,6 +30,8 @@ class EmbeddedStream:
     embeddings: np.ndarray
     """float32 [n, embed_dim], rows of length 1."""
     skipped: list[Skipped]
+    hubness: np.ndarray | None = None
+    """float32 [n], to subtract from cosines with each; None: there is no bank of queries."""
 
 
 @torch.no_grad()

@@ -61,7 +61,8 @@ class EmbeddingModel(LoadedModel):
         query: strings are texts, PIL images and pathlib.Path images. corpus: of the other kind, there strings may be
         paths; `embed_images` or `embed_texts` make one to search again and again. A model that matches pairs orders the
         `candidates` (>= 1, at least k) best by embedding by their ITM score. Returns ids, cosines and the scores that
-        decided, each [n, k], best first; equal ones rank the later id first. rescore: makes other scores of the
+        decided, each [n, k], best first; equal ones rank the later id first. A corpus that is `Embedded.balanced`
+        keeps its hubs from the first places. rescore: makes other scores of the
         cosines, which then choose the candidates and are returned in their place (tcl.search.rescore).
         InputError: query and corpus of one kind, k or candidates out of range, scores that cannot be ranked.
         """

@@ -2,6 +2,7 @@
 
 NAME.npy           float32 [n, embed_dim], and beside it NAME.ids.json, a list of n ids
 NAME.safetensors   "embeddings", the same, and "ids", the UTF-8 bytes of the same list
+NAME.hubness.npy   float32 [n], to subtract from cosines, where a bank of queries was given; "hubness" in safetensors
 NAME.skipped.json  what could not be used, where there was any: [{"id", "cause"}]
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tcl.checkpoints.weights_file import write_weights
+from tcl.checkpoints.weights_file import read_weights, write_weights
 from tcl.errors import InputError
 from tcl.inference.embed_stream import EmbeddedStream
 
@@ -37,16 +38,22 @@ def check_out(path: Path) -> None:
 def write_embeddings(embedded: EmbeddedStream, path: Path) -> Path | None:
     """Each file as a whole, by renaming; returns that of what was skipped. InputError: it cannot be written."""
     ids = json.dumps(embedded.ids).encode()
-    skipped = path.with_suffix(".skipped.json")
+    skipped, hubness = path.with_suffix(".skipped.json"), path.with_suffix(".hubness.npy")
     try:
         if path.suffix == ".npy":
             _write(path.with_suffix(".ids.json"), lambda out: out.write_bytes(ids))
+            if embedded.hubness is None:
+                hubness.unlink(missing_ok=True)
+            else:
+                _write(hubness, lambda out: _save_array(embedded.hubness, out))
             _write(path, lambda out: _save_array(embedded.embeddings, out))
         else:
             tensors = {
                 "embeddings": torch.from_numpy(embedded.embeddings),
                 "ids": torch.frombuffer(bytearray(ids), dtype=torch.uint8),
             }
+            if embedded.hubness is not None:
+                tensors["hubness"] = torch.from_numpy(embedded.hubness)
             _write(path, lambda out: write_weights(tensors, out))
         if not embedded.skipped:
             skipped.unlink(missing_ok=True)
@@ -56,6 +63,25 @@ def write_embeddings(embedded: EmbeddedStream, path: Path) -> Path | None:
         return skipped
     except OSError as error:
         raise _not_written(path, error) from error
+
+
+def read_embeddings(path: Path, field: str) -> np.ndarray:
+    """float32 [n, embed_dim], as `write_embeddings` left them. InputError, naming `field`: there is no such file, or
+    it holds something else."""
+    accepted = "a .npy or .safetensors of `tcl encode`"
+    if path.suffix == ".safetensors":
+        found = read_weights(path, field, accepted).get("embeddings")
+        array = None if found is None else found.numpy()
+    else:
+        try:
+            array = np.load(path, allow_pickle=False)
+        except OSError as error:
+            raise InputError(f"{field}: {path} cannot be read ({error.strerror or error}); give {accepted}") from error
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{field}: {path} is no array of numbers; give {accepted}") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float32:
+        raise InputError(f"{field}: {path} holds no embeddings, float32 [n, embed_dim]; give {accepted}")
+    return array
 
 
 def _save_array(array: np.ndarray, path: Path) -> None:

@@ -12,6 +12,7 @@ from tcl.errors import InputError
 from tcl.inference.embed import Embedded
 from tcl.search.pair_scores import MatchImages, image_by_image, match_once, pairs_of_images, pairs_of_texts
 from tcl.search.rescore import Rescore
+from tcl.search.rescorings import by_stored
 from tcl.search.two_stage import Search, search
 
 
@@ -50,6 +51,8 @@ def retrieve(
 ) -> Retrieved:
     """The k best of `corpus` for each query: those by embedding, re-scored; `match`, if any, orders max(k, candidates).
 
+    A balanced corpus is re-scored by its hubness, unless `rescore` is given.
+
     Arguments must have passed `check_search`. InputError: scores of `rescore` that cannot be ranked.
     """
     pairs_of = pairs_of_images if query.kind == "images" else pairs_of_texts
@@ -57,6 +60,8 @@ def retrieve(
     def match_candidates(chosen: Tensor) -> tuple[Tensor, ...]:
         return match_once([pairs_of(chosen)], partial(image_by_image, match=match))
 
+    if rescore is None and corpus.hubness is not None:
+        rescore = by_stored(torch.from_numpy(corpus.hubness))
     features = (torch.from_numpy(side.features) for side in (query, corpus))
     second = None if match is None else match_candidates
     (found,) = search([Search(*features, rescore=rescore)], max(k, candidates), second)

@@ -41,6 +41,11 @@ def rescoring(method: str, bank: Tensor | None, temperature: float, iterations: 
     return rescore
 
 
+def by_stored(hubness: Tensor) -> Rescore:
+    """Hubness [C] of the candidates, computed when they were stored."""
+    return lambda queries, candidates: less(hubness)
+
+
 def less(hubness: Tensor) -> RescoreRows:
     """Similarities [R, C] less hubness [C]: a query costs a subtraction for each candidate."""
     return lambda similarities: similarities - hubness
