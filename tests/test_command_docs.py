@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from accelerate.state import AcceleratorState
-from data_files import JPEG, noise, write_tar
+from data_files import JPEG, encode, noise, pair, write_tar
 from safetensors.numpy import load_file
 from tiny_pretrained import tiny_tcl, tiny_vqa
 
@@ -37,7 +37,11 @@ def folder(tmp_path, monkeypatch):
     rows = [{"image": name, "captions": ["a dog on mat", "a cat"]} for name in PHOTOS] * 3
     Path("train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     Path("queries.txt").write_text("a dog\na cat\n")
-    Path("data/questions").mkdir(parents=True)
+    for place in ("questions", "dev"):
+        Path("data", place).mkdir(parents=True)
+    write_tar(
+        Path("data/dev/000000.tar"), [entry for i in range(3) for entry in pair(str(i), "a cat", encode(noise(20 + i)))]
+    )
     asked = json.dumps({"question": "what is it?", "answers": ["Dog", "cat", "dog"]}).encode()
     write_tar(Path("data/questions/000000.tar"), [("1.jpg", JPEG), ("1.json", asked)])
     Path("answers.txt").write_text("red\nblue\n")
@@ -89,6 +93,7 @@ def test_the_page_about_the_command_line(folder, capsys):
     assert "_tcl" in Path("tcl.bash").read_text() and "compdef" in Path("_tcl").read_text()
     assert any(line.startswith("0.") and line.endswith("  photos/cat.jpg  a cat") for line in said)
     assert len([line for line in said if line in ("red", "blue")]) == 2
+    assert np.load("photos.hubness.npy").shape == (4,) and any(line.startswith("best: ") for line in said)
 
 
 def test_the_readme(folder, capsys):

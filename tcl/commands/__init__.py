@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "turn a run or a checkpoint into a folder that needs nothing else",
     "onnx": "write a model as ONNX graphs and compare them with torch",
     "encode": "embed a folder of images, shards or texts into one file",
+    "rescore": "choose how to re-score a search against hubs, if at all",
     "match": "say which texts belong to which images",
     "vqa": "answer questions about an image",
     "plot": "draw the curves of a run",

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from tcl.config.data import DataConfig
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.errors import InputError
@@ -20,7 +21,13 @@ from tcl.search.text_passes import embed_texts
 
 
 def load_bank(
-    pattern: str, evaluated: RetrievalSet, *, max_words: int, max_pixels: int, max_sample_bytes: int
+    pattern: str,
+    evaluated: RetrievalSet,
+    *,
+    field: str = "eval.rescore_bank",
+    max_words: int,
+    max_pixels: int,
+    max_sample_bytes: int = DataConfig.max_sample_bytes,
 ) -> RetrievalSet:
     """As `load_retrieval_set`, less captions that are evaluated word for word: other images may have them, too.
 
@@ -28,7 +35,7 @@ def load_bank(
     """
     bank = load_retrieval_set(
         pattern,
-        field="eval.rescore_bank",
+        field=field,
         max_words=max_words,
         max_pixels=max_pixels,
         max_sample_bytes=max_sample_bytes,
@@ -37,13 +44,13 @@ def load_bank(
     both = [name for name, image in zip(bank.image_ids, bank.images, strict=True) if image in known]
     if both:
         raise InputError(
-            f"eval.rescore_bank: {pattern!r} holds {len(both):,} of the images that are evaluated ({both[0]}, ...); "
+            f"{field}: {pattern!r} holds {len(both):,} of the images that are evaluated ({both[0]}, ...); "
             f"give shards of other images, e.g. those of training"
         )
     captions = set(evaluated.captions)
     bank.captions = [caption for caption in bank.captions if caption not in captions]
     if not bank.captions:
-        raise InputError(f"eval.rescore_bank: all captions of {pattern!r} are evaluated, too; give other shards")
+        raise InputError(f"{field}: all captions of {pattern!r} are evaluated, too; give other shards")
     return bank
 
 
