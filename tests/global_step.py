@@ -20,7 +20,8 @@ from tcl.models.global_batch import pad_to_longest
 from tcl.objectives.hard_negatives import Negatives, draw_batch_negatives
 
 B, L = 4, 7
-OBJECTIVE = ObjectiveConfig(queue_size=12, global_negatives=True)
+# A scale of 128 would make gradients, and what rounding does to them, as much larger.
+OBJECTIVE = ObjectiveConfig(queue_size=12, global_negatives=True, dsl_weight=1.0, circle_weight=1.0, circle_scale=4.0)
 
 
 def whole_batch() -> Batch:

@@ -228,8 +228,13 @@ def test_total_weighs_each_loss():
         "lmi_text": 6.0,
         "itm": 7.0,
         "mlm": 8.0,
+        "dsl_i2t": 9.0,
+        "dsl_t2i": 10.0,
+        "circle_i2t": 11.0,
+        "circle_t2i": 12.0,
     }
     each = {name: torch.tensor(value) for name, value in values.items()}
-    objective = ObjectiveConfig(cma_weight=2, imc_weight=3, lmi_weight=5, itm_weight=7, mlm_weight=11)
-    expected = (2 * (1 + 2) + 3 * (3 + 4) + 5 * (5 + 6)) / 6 + 7 * 7 + 11 * 8
+    weights = {"cma": 2, "imc": 3, "lmi": 5, "itm": 7, "mlm": 11, "dsl": 13, "circle": 17}
+    objective = ObjectiveConfig(**{f"{name}_weight": weight for name, weight in weights.items()})
+    expected = (2 * (1 + 2) + 3 * (3 + 4) + 5 * (5 + 6)) / 6 + 7 * 7 + 11 * 8 + 13 * (9 + 10) / 2 + 17 * (11 + 12) / 2
     assert weighted(each, loss_weights(objective)).total.item() == pytest.approx(expected)

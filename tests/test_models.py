@@ -179,22 +179,25 @@ def test_mlm_head_sees_only_masked_positions():
     assert seen[0].equal(torch.stack([fused[0, 3], fused[1, 1]])) and len(logits) == 2
 
 
-@pytest.mark.parametrize("off", ["cma", "imc", "lmi", "itm", "mlm"])
+LOSSES = ("cma", "imc", "lmi", "itm", "mlm", "dsl", "circle")
+
+
+@pytest.mark.parametrize("off", LOSSES)
 def test_a_weight_of_zero_leaves_a_loss_out_and_every_trained_parameter_gets_a_gradient(off):
-    objective = ObjectiveConfig(queue_size=12, **{f"{off}_weight": 0.0})
+    objective = ObjectiveConfig(queue_size=12, **{f"{name}_weight": float(name != off) for name in LOSSES})
     student, teacher = tiny_models(objective)
     batch = random_batch(4)
     losses = student(batch, teacher(batch, {"temperature": student.temperature.detach()}, 0.4))
-    names = {"cma": "i2t", "imc": "imc_image", "lmi": "lmi_text"}
-    assert names.get(off, off) not in losses.each
+    names = {"cma": "i2t", "imc": "imc_image", "lmi": "lmi_text", "dsl": "dsl_t2i", "circle": "circle_i2t"}
+    assert {names.get(name, name) for name in LOSSES} - set(losses.each) == {names.get(off, off)}
     losses.total.backward()
     assert [name for name, p in student.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-@pytest.mark.parametrize("only", ["cma", "imc", "lmi", "itm", "mlm"])
+@pytest.mark.parametrize("only", LOSSES)
 def test_each_loss_alone_leaves_no_trained_parameter_without_gradient(only):
     """DDP would wait for it for ever."""
-    weights = {f"{name}_weight": float(name == only) for name in ("cma", "imc", "lmi", "itm", "mlm")}
+    weights = {f"{name}_weight": float(name == only) for name in LOSSES}
     objective = ObjectiveConfig(queue_size=12, **weights)
     student, teacher = tiny_models(objective)
     batch = random_batch(4)

@@ -1,5 +1,6 @@
-"""The five losses of TCL and the momentum teacher."""
+"""The five losses of TCL and the momentum teacher, and two more that ask for nothing new."""
 
+import math
 from dataclasses import dataclass, field, fields
 
 from tcl.config.checks import check_at_least, require
@@ -11,7 +12,8 @@ from tcl.errors import InputError
 
 @dataclass
 class ObjectiveConfig(Distillation):
-    """The five losses and the momentum teacher (TCL sections 3.1 to 3.4). A weight of 0 leaves a loss out."""
+    """The five losses and the momentum teacher (TCL sections 3.1 to 3.4), dual softmax and circle loss. A weight of 0
+    leaves a loss out."""
 
     name: str = "tcl"
     """Which file of tcl/objectives/ this is."""
@@ -29,6 +31,19 @@ class ObjectiveConfig(Distillation):
     begin with easy ones."""
     mlm_weight: float = 1.0
     """Weight of masked language modelling, >= 0."""
+    dsl_weight: float = field(default=0.0, metadata=AS_BEFORE)
+    """Weight of the dual softmax loss (CAMoE), >= 0: contrast within the batch of all processes, in which a candidate
+    that is some other query's best is worth less."""
+    dsl_temperature: float = field(default=1.0, metadata=AS_BEFORE)
+    """By which logits (similarities over the temperature) are divided in that loss's prior, > 0. At the 1000 of the
+    published code the prior is even and the loss is plain contrast; its author says 1."""
+    circle_weight: float = field(default=0.0, metadata=AS_BEFORE)
+    """Weight of circle loss, >= 0: features against the teacher's of the other modality, in the batch and the queue,
+    where all with the same image id are right."""
+    circle_margin: float = field(default=0.25, metadata=AS_BEFORE)
+    """How far from 1 and from 0 similarities of right and wrong pairs may end, 0 to 1."""
+    circle_scale: float = field(default=128.0, metadata=AS_BEFORE)
+    """By which circle loss multiplies similarities, > 0: 80 to 256 where it was published."""
     temperature: float = 0.07
     """Start of the learned temperature, 0.001 to 0.5 (it is clamped to that range before every use)."""
     queue_size: int = 65536
@@ -42,7 +57,12 @@ class ObjectiveConfig(Distillation):
     @property
     def contrasts(self) -> bool:
         """Does any loss compare features?"""
-        return self.cma_weight + self.imc_weight + self.lmi_weight > 0
+        return self.learns_temperature or self.circle_weight > 0
+
+    @property
+    def learns_temperature(self) -> bool:
+        """Does any loss divide by it? Circle loss has a scale of its own."""
+        return self.cma_weight + self.imc_weight + self.lmi_weight + self.dsl_weight > 0
 
     @property
     def embeds(self) -> bool:
@@ -52,7 +72,7 @@ class ObjectiveConfig(Distillation):
     @property
     def remembers(self) -> bool:
         """Does any loss look into the queues?"""
-        return self.cma_weight + self.imc_weight > 0
+        return self.cma_weight + self.imc_weight + self.circle_weight > 0
 
 
 def check_objective(objective: ObjectiveConfig, train: TrainConfig) -> None:
@@ -65,6 +85,10 @@ def check_objective(objective: ObjectiveConfig, train: TrainConfig) -> None:
     require(0 < objective.mlm_probability < 1, "objective.mlm_probability", objective.mlm_probability, "0 to 1")
     check_temperature(objective.temperature)
     check_at_least(0, {"objective.itm_hardness": objective.itm_hardness})
+    for name in ("dsl_temperature", "circle_scale"):
+        value = getattr(objective, name)
+        require(0 < value < math.inf, f"objective.{name}", value, "a number > 0")
+    require(0 <= objective.circle_margin <= 1, "objective.circle_margin", objective.circle_margin, "0 to 1")
     check_at_least(1, {"objective.queue_size": objective.queue_size})
     if train.batch_size < 2 and objective.itm_weight > 0:
         raise InputError(

@@ -1,20 +1,23 @@
-"""The student: the online networks and the five losses of a training step (TCL, Yang et al., CVPR 2022)."""
+"""The student: the online networks and the losses of a training step (TCL, Yang et al., CVPR 2022)."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.model import ModelConfig
 from tcl.config.tcl_objective import ObjectiveConfig, check_objective
 from tcl.data.batch import Batch
-from tcl.losses.cma import cross_modal_alignment
-from tcl.losses.contrast import TEMPERATURE
+from tcl.losses.circle import circle_loss, mean_of_rows
+from tcl.losses.cma import cross_modal_alignment, shared_id_positives
+from tcl.losses.contrast import TEMPERATURE, Candidates
+from tcl.losses.dual_softmax import dual_softmax_loss
 from tcl.losses.imc import intra_modal_contrast
 from tcl.losses.itm import ACCURACY_PRIOR, image_text_matching, matching_labels
 from tcl.losses.lmi import local_mutual_information
 from tcl.losses.mlm import masked_language_modelling
 from tcl.models.encoders import Encoders, build_encoders
-from tcl.models.global_batch import fetch_rows
+from tcl.models.global_batch import fetch_rows, gather_rows, gather_rows_with_gradient, world
 from tcl.objectives.hard_negatives import Negatives, draw_batch_negatives
 from tcl.objectives.kind import CardText, Kind
 from tcl.objectives.objective import Losses, weighted
@@ -24,9 +27,11 @@ from tcl.objectives.tcl_teacher import TCLTargets, TCLTeacher
 
 
 def loss_weights(objective: ObjectiveConfig) -> dict[str, float]:
-    """By loss: the six of the alignment layer count as their mean (TCL, equation 7)."""
+    """By loss: the six of the alignment layer count as their mean (TCL, equation 7), others as that of both ways."""
     aligned = {"cma": ("i2t", "t2i"), "imc": ("imc_image", "imc_text"), "lmi": ("lmi_image", "lmi_text")}
     weights = {one: getattr(objective, f"{name}_weight") / 6 for name, both in aligned.items() for one in both}
+    for name in ("dsl", "circle"):
+        weights |= {f"{name}_{way}": getattr(objective, f"{name}_weight") / 2 for way in ("i2t", "t2i")}
     return weights | {"itm": objective.itm_weight, "mlm": objective.mlm_weight}
 
 
@@ -49,7 +54,7 @@ class TCLStudent(nn.Module):
         for part, is_read in (
             (self.encoders.vision_proj, contrasts),
             (self.encoders.text_proj, contrasts),
-            (self.temperature, contrasts),
+            (self.temperature, weights.learns_temperature),
             (self.encoders.fusion_encoder, weights.itm_weight + weights.mlm_weight > 0),
             (self.encoders.mlm_head, weights.mlm_weight > 0),
             (self.itm_head, weights.itm_weight > 0),
@@ -75,6 +80,8 @@ class TCLStudent(nn.Module):
             image, text = encoders.project_image(image_tokens[:, 0]), encoders.project_text(text_tokens[:, 0])
             with torch.autocast(image.device.type, enabled=False):  # the losses are fp32
                 each |= self._contrasts(image, text, targets)
+                if objective.dsl_weight > 0:
+                    each |= self._dual_softmax(image, text, batch.ids)
                 if objective.itm_weight > 0 and negatives is None:
                     images, others = targets.candidates["image"][0], targets.candidates["text"][0]
                     logits = (
@@ -112,7 +119,29 @@ class TCLStudent(nn.Module):
             mask = targets.text_locals_mask
             each["lmi_image"] = local_mutual_information(image, parts["image"], tau, first=first)
             each["lmi_text"] = local_mutual_information(text, parts["text"], tau, mask, first)
+        if objective.circle_weight > 0:
+            each["circle_i2t"] = self._circle(image, candidates["text"], targets.same_image)
+            each["circle_t2i"] = self._circle(text, candidates["image"], targets.same_image)
         return each
+
+    def _circle(self, features: Tensor, candidates: Candidates, same_image: Tensor) -> Tensor:
+        """Circle loss of features [B, D] against the other modality's candidates, of which the rest is wrong."""
+        cosines = torch.cat([features @ part.T for part in candidates], dim=1)
+        right = F.pad(same_image, (0, cosines.shape[1] - same_image.shape[1]))
+        losses = circle_loss(cosines, right, ~right, self.objective.circle_margin, self.objective.circle_scale)
+        return mean_of_rows(losses, right, ~right)
+
+    def _dual_softmax(self, image: Tensor, text: Tensor, ids: Tensor | None) -> dict[str, Tensor]:
+        """Both ways, of features [B, D]. The prior is over the queries of all processes: with fewer it would be another
+        loss."""
+        images, texts = gather_rows_with_gradient(image), gather_rows_with_gradient(text)
+        known = torch.arange(len(images), device=image.device) if ids is None else gather_rows(ids)
+        right, logits = shared_id_positives(known, known), images @ texts.T / self.temperature
+        own = slice(world()[0] * len(image), (world()[0] + 1) * len(image))
+        return {
+            way: dual_softmax_loss(rows, right, self.objective.dsl_temperature)[own].mean()
+            for way, rows in (("dsl_i2t", logits), ("dsl_t2i", logits.T))
+        }
 
     def fuse(
         self,

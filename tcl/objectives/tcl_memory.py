@@ -26,5 +26,9 @@ def pair_activation_bytes(encoders: Encoders, objective: ObjectiveConfig, sizes:
     locals_of_sample = L - 1 + sizes.lmi_regions**2 if objective.lmi_weight > 0 else 0
     vocabulary = encoders.text_encoder.word_embeddings.num_embeddings
     logits = B * candidates * locals_of_sample + masked * B * L * objective.mlm_probability * vocabulary
+    if objective.circle_weight > 0:
+        logits += 4 * B * (candidates + objective.queue_size)  # both ways, as cosines and as exponents
+    if objective.dsl_weight > 0:
+        logits += 6 * (B * sizes.processes) ** 2  # both ways, as logits, priors and log-probabilities
     kept = keys_values(fusion, images * tokens_of_image(encoders.image_encoder))
     return kept_bytes(layers, kept, logits, checkpointing=sizes.checkpointing, bf16=sizes.bf16)

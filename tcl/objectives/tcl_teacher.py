@@ -40,6 +40,8 @@ class TCLTargets:
     """Ids of the C rows; None: each shows something of its own."""
     queues_have_ids: bool = False
     """Do the queues remember which image a row shows?"""
+    same_image: Tensor | None = None
+    """For circle loss: which candidates show a sample's own image, bool [B, C], or [B, C + K] where queues have ids."""
     positives: dict[str, Tensor] = field(default_factory=dict)
     """The right candidate of each sample among those of its own modality, or the mean of several [B, D]."""
     expected: dict[str, Tensor] = field(default_factory=dict)
@@ -147,9 +149,11 @@ class TCLTeacher(nn.Module):
         if not objective.remembers:
             return
         targets.positives = own
+        if objective.circle_weight > 0:
+            targets.same_image = self._same_image(batch, targets)
         with torch.autocast(mask.device.type, enabled=False):
             if targets.batch_ids is not None:
-                known = [targets.batch_ids] if self.id_queue is None else [targets.batch_ids, self.id_queue.ids]
+                known = self._known_ids(targets)
                 right = shared_id_positives(batch.ids, torch.cat(known))
                 targets.positives = {name: weighted_sum(right, targets.candidates[name][: len(known)]) for name in own}
             if objective.cma_weight > 0:
@@ -159,3 +163,14 @@ class TCLTeacher(nn.Module):
                     )
                     for name, other in ((IMAGE, TEXT), (TEXT, IMAGE))
                 }
+
+    def _known_ids(self, targets: TCLTargets) -> list[Tensor]:
+        """Ids of the batch [C], and of the queues [K] where they remember them."""
+        return [targets.batch_ids] if self.id_queue is None else [targets.batch_ids, self.id_queue.ids]
+
+    def _same_image(self, batch: Batch, targets: TCLTargets) -> Tensor:
+        if targets.batch_ids is not None:
+            return batch.ids[:, None] == torch.cat(self._known_ids(targets))[None, :]
+        rows = targets.candidates[IMAGE][0]
+        own = targets.first + torch.arange(len(batch), device=rows.device)
+        return own[:, None] == torch.arange(len(rows), device=rows.device)[None, :]
