@@ -55,6 +55,7 @@ bench: $(INSTALLED)
 	$(BENCH) benchmarks.loader $(if $(IMAGES),--images $(IMAGES))
 	$(BENCH) benchmarks.loader_scale
 	$(BENCH) benchmarks.retrieval
+	$(BENCH) benchmarks.hubness
 	$(BENCH) benchmarks.vqa
 	$(BENCH) benchmarks.onnx_latency
 	$(BENCH) benchmarks.scale

@@ -105,6 +105,21 @@ def _loader(result: dict) -> list[str]:
     return rows
 
 
+def _hubness(result: dict) -> list[str]:
+    rows, bank = [], result["options"]["bank"]
+    for row in result["rows"]:
+        what, ours, textbook = row["method"].replace("_", " "), row["ours"], row.get("textbook")
+        slow = "its matrix does not fit" if textbook is None else f"{textbook['seconds']:.1f} s"
+        times = "" if textbook is None else f"**{textbook['seconds'] / ours['seconds']:.1f}**"
+        memory = f"{ours['bytes'] / 2**20:.0f} MiB" if textbook is None else f"{ours['bytes'] / textbook['bytes']:.2f}"
+        rows.append(
+            f"| {what} of {row['candidates']:,} candidates by {bank:,} queries | {slow} | {ours['seconds']:.1f} s "
+            f"| {times} | {memory} |"
+        )
+    cost = result["query"]["median"]
+    return [*rows, f"| a search re-scored by it, in times of a plain one | | {cost:.2f} | | |"]
+
+
 def _sides(what: Callable[[dict], str], slow: str, fast: list[str]) -> Callable[[dict], list[str]]:
     def rows(result: dict) -> list[str]:
         seconds, ratios = result["seconds"], result["ratios"]
@@ -122,6 +137,7 @@ ROWS: dict[str, Callable[[dict], list[str]]] = {
     "training": _training,
     "losses": _losses,
     "loader": _loader,
+    "hubness": _hubness,
     "retrieval": _sides(
         lambda options: f"re-ranking {options['images']} images x {options['captions']:,} captions, k {options['k']}",
         "plain",

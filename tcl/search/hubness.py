@@ -83,7 +83,7 @@ def check_bank(bank: Tensor, candidates: Tensor) -> None:
     for name, features in (("bank", bank), ("candidates", candidates)):
         if features.ndim != 2 or 0 in features.shape:
             raise InputError(f"{name}: a tensor {list(features.shape)}; give one row for each, of at least one, [N, D]")
-        if not features.isfinite().all():
+        if not all(end.isfinite() for end in features.aminmax()):  # isfinite of all would be copies of all
             raise InputError(f"{name}: NaN or infinite features; give embeddings, rows of length 1")
     if bank.shape[1] != candidates.shape[1]:
         raise InputError(
