@@ -1,4 +1,4 @@
-"""The paper's table of losses, and what else the recipe has, on the drawn scenes of `make demo`."""
+"""The paper's table of losses, what else the recipe has, and two more losses, on the drawn scenes of `make demo`."""
 
 from experiments.experiment import Arm, Experiment, Stage
 from experiments.prepare_data import prepare_scenes
@@ -41,6 +41,8 @@ EXPERIMENT = Experiment(
         "queue_1024": pretraining("all, a queue of 1,024", queue_size=1024),
         "queue_1024_slow": pretraining("all, a queue of 1,024 and a slower teacher", queue_size=1024, momentum=0.995),
         "hard_targets": pretraining("all, without soft targets (alpha 0)", alpha=0),
+        "dsl": pretraining("all, and dual softmax", dsl_weight=1),
+        "circle": pretraining("all, and circle loss", circle_weight=0.05),
         "soft_at_once": pretraining("all, alpha ramped in one epoch, as published", alpha_ramp_epochs=1),
     },
     seeds=(0, 1, 2, 3, 4),
@@ -51,7 +53,7 @@ EXPERIMENT = Experiment(
         "all": "imc",
         **{f"{losses}_{left}": losses for left in ("itm", "mlm") for losses in ("cma", "imc", "all")},
         **dict.fromkeys(["no_teacher", "queue_1", "queue_1024", "queue_1024_slow"], "all"),
-        **dict.fromkeys(["hard_targets", "soft_at_once"], "all"),
+        **dict.fromkeys(["hard_targets", "soft_at_once", "dsl", "circle"], "all"),
     },
     prepare=prepare_scenes,
 )
