@@ -63,7 +63,7 @@ def _run(experiment: Experiment, arm: str, seed: int, place: Place) -> Outcome:
     for stage in experiment.arms[arm].stages:
         minutes += _run_stage(stage, folder / stage.name, seed, place)
         rows, batch = read_metrics(folder / stage.name / "metrics.jsonl").rows, _batch_of(folder / stage.name)
-        for row in rows:
+        for row in [*rows, _evaluated_alone(folder / stage.name)]:
             evaluated = {name.removeprefix("eval_"): row[name] for name in row if name.startswith("eval_")}
             if evaluated:
                 figures |= evaluated
@@ -114,6 +114,14 @@ def _run_stage(stage: Stage, folder: Path, seed: int, place: Place) -> float:
         last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
         raise InputError(f"{folder}: ended with status {status}: {''.join(last)}; all of it is in log.txt there")
     return note(True)
+
+
+def _evaluated_alone(folder: Path) -> dict[str, float]:
+    """What `tcl evaluate` found, by the names that a run gives it; nothing of a run, whose metrics.jsonl has it."""
+    found = folder / "results" / "metrics.json"
+    if (folder / "metrics.jsonl").exists() or not found.exists():
+        return {}
+    return {f"eval_{name}": value for name, value in json.loads(found.read_text()).items()}
 
 
 def _batch_of(run: Path) -> int:

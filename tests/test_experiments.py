@@ -123,6 +123,16 @@ def test_a_configuration_that_names_a_folder_and_a_seed_does_not_decide_them(run
     assert not (tmp_path / "its_own").exists()
 
 
+def test_what_is_only_evaluated_counts_no_pairs(run, monkeypatch):
+    arm = Arm("a", (Stage("first", TRAINING, {"worth": 1}), Stage("then", TRAINING, {"evaluates": 60})))
+    monkeypatch.setattr(
+        command, "experiment_named", lambda name: replace(run.experiment, arms={"plain": arm}, against={})
+    )
+    found = run()[0]["plain"]
+    assert {seed: one.figures for seed, one in found.items()} == {n: {"good": 60 + n, "other": 7} for n in range(3)}
+    assert found[1].pairs == 160 and found[1].curve[-2:] == [{"pairs": 160, "good": 2}, {"pairs": 160, "good": 61}]
+
+
 def test_an_arm_without_figures_is_no_outcome(run, monkeypatch):
     experiment = replace(run.experiment, columns={"better": "better"}, compared=())
     monkeypatch.setattr(command, "experiment_named", lambda name: experiment)

@@ -1,6 +1,7 @@
 """Run by test_experiments.py in place of a training: what a run leaves, from the options.
 
 --worth W: the last evaluation is W + seed. --start FOLDER: the stage before. --fails FILE: end badly once, after half.
+--evaluates N: as `tcl evaluate` does; what is good is N + seed.
 --config FILE: replaces the options before it, as in pretrain.py.
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-PATHS, NUMBERS = ("output_dir", "start", "fails"), ("seed", "worth")
+PATHS, NUMBERS = ("output_dir", "start", "fails"), ("seed", "worth", "evaluates")
 
 
 class Config(argparse.Action):
@@ -30,6 +31,10 @@ for name in NUMBERS:
 parser.add_argument("--config", action=Config)
 given = parser.parse_args()
 
+if given.evaluates is not None:
+    (given.output_dir / "results").mkdir()
+    (given.output_dir / "results" / "metrics.json").write_text(json.dumps({"good": given.evaluates + given.seed}))
+    sys.exit()
 metrics = given.output_dir / "metrics.jsonl"
 (given.output_dir / "config.yaml").write_text("train: {batch_size: 8, accumulate_steps: 2}")
 worth = given.worth + given.seed
