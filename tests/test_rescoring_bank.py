@@ -1,22 +1,27 @@
 """Re-scoring as an evaluation meets it: a bank of stored queries, or the evaluated ones themselves."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from data_files import encode, noise, pair, write_shards, write_tar
+from launching import launch
 from rescoring import order_of
 from small_run import rows, small_run
 from small_run import train as train_small
 from test_two_stage_retrieval import features_of, small_set
 from tiny import random_batch, tiny_models
 
+from tcl.commands.task_options import parse_finetune
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.errors import InputError
 from tcl.evaluation.rescoring_bank import load_bank, rescore_both
 from tcl.search.rescorings import METHODS
+from tcl.training.evaluate_only import evaluate_only
 
 TRANSFORM = eval_transform(32, (0.5,) * 3, (0.5,) * 3)
 
@@ -127,3 +132,20 @@ def test_a_run_reports_both_and_says_which_is_transductive(tmp_path):
     assert "eval_rescored_t2i_r1" in names and "eval_transductive_i2t_r1" not in names
     with pytest.raises(InputError, match=r"^eval\.rescore_bank: .* holds \d+ of the images that are evaluated"):
         train_small(options, tmp_path / "same", "--eval.rescore=dsl", bank)
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(tmp_path):
+    train_small([*small_run(tmp_path), "--train.steps=1"], tmp_path / "run")
+    entries = [entry for i in range(7) for entry in pair(f"v{i}", f"number {i} dog", encode(noise(30 + i)))]
+    write_tar(tmp_path / "val.tar", entries)
+    options = [
+        *("--task=retrieval", f"--init={tmp_path / 'run'}", f"--data.val={tmp_path / 'val.tar'}"),
+        *("--eval.rescore=sinkhorn", f"--eval.rescore_bank={write_bank(tmp_path / 'bank')}", "--eval.rerank_k=3"),
+        *("--eval.rerank_similarity=0.5", "--train.precision=fp32", "--data.workers=0"),
+    ]
+    evaluate_only(*parse_finetune([*options, f"--output_dir={tmp_path / 'one'}"], trains=False))
+    done = launch("finetune.py", *options, "--eval_only", f"--output_dir={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "results" / "metrics.json").read_text()) for name in ("one", "two"))
+    assert one == pytest.approx(two) and "rescored_i2t_r1" in one
