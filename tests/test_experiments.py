@@ -182,7 +182,8 @@ def test_differences_are_paired():
     assert spread([1, 2, 3]) == 1 and math.isnan(spread([1]))
 
 
-def test_matching_accuracy_of_two_pairs_is_that_of_all_four():
+@pytest.mark.parametrize("hardness", [0.0, 1.0])
+def test_matching_accuracy_of_two_pairs_is_that_of_all_four(hardness):
     """Of two images with two captions each (and one has a third), the other one is every negative there can be."""
     model, images = tiny_tcl(), [encode(noise(i)) for i in range(2)]
     captions = ["a red dog", "two cats", "a blue bird in a tree", "dogs", "a green sea"]
@@ -191,7 +192,7 @@ def test_matching_accuracy_of_two_pairs_is_that_of_all_four():
     right = [grid[i, own] for i, own in ((0, 0), (0, 1), (1, 2), (1, 3))]
     right += 2 * [not grid[i, other] for i, other in ((0, 2), (0, 3), (1, 0), (1, 1))]
     assert 0 < sum(right) < len(right)
-    assert matching_accuracy(model, pairs) == pytest.approx(100 * sum(right) / len(right), rel=1e-6)
+    assert matching_accuracy(model, pairs, hardness) == pytest.approx(100 * sum(right) / len(right), rel=1e-6)
 
 
 def outcome(experiment: Experiment, arm: str, **figures: float) -> Outcome:

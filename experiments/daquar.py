@@ -1,0 +1,35 @@
+"""DAQUAR's questions, answered by the fusion encoder of `flickr8k` (arm model), and by a new one on the same towers."""
+
+from pathlib import Path
+
+from experiments.experiment import Arm, Experiment, Stage
+from experiments.flickr8k import WEIGHTS
+from experiments.prepare_data import prepare_daquar, prepare_encoders
+
+OPTIONS = {
+    "config": "experiments/daquar.yaml",
+    "data.train": "[{shards: '$data/daquar/train/*.tar'}]",
+    "data.val": "$data/daquar/dev/*.tar",
+    "answers.list": "$data/daquar/answers.txt",
+}
+PRETRAINED = {"init": "$runs/../flickr8k/model/$seed/train"}
+
+
+def prepare(source: Path, out: Path) -> None:
+    """Shards, answers and weights."""
+    prepare_daquar(source, out)
+    prepare_encoders(source, out)
+
+
+EXPERIMENT = Experiment(
+    "DAQUAR",
+    arms={
+        "scratch": Arm("a new fusion encoder", (Stage("vqa", ("finetune.py",), OPTIONS | WEIGHTS),)),
+        "pretrained": Arm("that of flickr8k", (Stage("vqa", ("finetune.py",), OPTIONS | WEIGHTS | PRETRAINED),)),
+    },
+    seeds=(0, 1, 2),
+    columns={"accuracy": "accuracy"},
+    compared=("accuracy",),
+    against={"pretrained": "scratch"},
+    prepare=prepare,
+)
