@@ -111,6 +111,12 @@ def test_the_published_product_ranks_negative_scores_the_wrong_way_round():
     assert published[0, 0] < published[0, 1]
 
 
+def test_a_cosine_that_rounding_puts_below_minus_one_comes_last():
+    cosines = torch.tensor([[-1.0000001, 0.5, -0.9]])
+    scores = rescoring("dsl", BANK, TEMPERATURE)(QUERIES, CANDIDATES[:3])(cosines)
+    assert scores[0, 0] == -math.inf and scores[0, 1:].isfinite().all()
+
+
 def test_activation_is_that_of_any_query_of_the_bank():
     nearest = (BANK @ CANDIDATES.T).topk(3, dim=1).indices
     expected = [c in set(nearest.flatten().tolist()) for c in range(25)]

@@ -36,7 +36,7 @@ def rescoring(method: str, bank: Tensor | None, temperature: float, iterations: 
         stacked = bank is not None  # else each query is among those that were summed
         # Dual Softmax multiplies by the cosine, below 0 the wrong way round: by 1 + cosine, and in logs, where the
         # softmax of a poor candidate is no 0.
-        return lambda cosines: (1 + cosines).log() + log_prior(cosines, sums, temperature, stacked=stacked)
+        return lambda cosines: (1 + cosines).clamp(min=0).log() + log_prior(cosines, sums, temperature, stacked=stacked)
 
     return rescore
 
