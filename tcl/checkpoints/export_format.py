@@ -16,7 +16,7 @@ import timm
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from tcl.config.checks import check_at_least
+from tcl.config.checks import check_at_least, require
 from tcl.config.model import ModelConfig, TextEncoderConfig, check_model
 from tcl.data.texts.answer_list import read_answer_list
 from tcl.errors import InputError
@@ -58,12 +58,17 @@ class ExportConfig:
     """The name of a `tcl.objectives.kind.Kind`."""
     model: ModelConfig
     """Names, sizes and normalisation, complete: nothing in it refers to a file or to the hub."""
-    max_tokens: int = 25
-    """Longest text in tokens, [CLS] included, >= 2."""
-    max_words: int = 30
-    """Longest text in words after cleaning, >= 1."""
+    max_tokens: int | None = 25
+    """Longest text in tokens, [CLS] included, >= 2; None: it reads no texts, and there is no tokenizer."""
+    max_words: int | None = 30
+    """Longest text in words after cleaning, >= 1; None as for max_tokens."""
     parts: dict[str, Any] = field(default_factory=dict)
     """Plain values of the kind's own Parts, which lie beside the others: nothing has checked them yet."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Is there a tokenizer beside it?"""
+        return self.max_tokens is not None
 
 
 def is_export(folder: Path) -> bool:
@@ -99,7 +104,8 @@ def read_config(folder: Path) -> ExportConfig:
 
 
 def read_description(path: Path, tokenizer: Path) -> ExportConfig:
-    """What `write_description` wrote; model.text.tokenizer is the folder `tokenizer`. InputError as `read_config`."""
+    """What `write_description` wrote; model.text.tokenizer is the folder `tokenizer`, where texts are read. InputError
+    as `read_config`."""
     said = _read_json(path)
     version = said.pop("format_version", None)
     if said.pop("format", None) != "tcl" or not isinstance(version, int):
@@ -118,13 +124,16 @@ def read_description(path: Path, tokenizer: Path) -> ExportConfig:
     for name in ("model.text.tokenizer", "parts"):
         absent.pop(name, None)
     warn_of_older(path, absent)
-    config.model.text.tokenizer = str(tokenizer)
+    if config.reads_text:
+        config.model.text.tokenizer = str(tokenizer)
     check_self_contained(config.model, path)
     if config.model.image.mean is None or config.model.image.std is None:
         raise InputError(f"{path}: model.image.mean and std are not there; accepted: three numbers each")
     check_model(config.model)
     check_at_least(2, {f"{path}: max_tokens": config.max_tokens})
     check_at_least(1, {f"{path}: max_words": config.max_words})
+    both = config.reads_text == (config.max_words is not None)
+    require(both, f"{path}: max_words", config.max_words, "a number beside a number of max_tokens, null beside null")
     return config
 
 

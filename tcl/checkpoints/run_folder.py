@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tcl.checkpoints.export_format import check_self_contained, read_description
+from tcl.checkpoints.export_format import ExportConfig, check_self_contained, read_description
 from tcl.config.model import ModelConfig, check_model
 from tcl.errors import InputError
 from tcl.plain_values import read_json, read_yaml
@@ -51,13 +51,21 @@ def model_of_run(run: Path, *, names_text_encoder: bool = False) -> ModelConfig:
     or on the hub, is followed. InputError: the description is not one that a run of this version would leave.
     """
     if (run / MODEL).is_file():
-        return read_description(run / MODEL, tokenizer_of(run)).model
+        return read_run_model(run).model
     path = run / "config.yaml"
     model = decode(ModelConfig, read_run_config(run)["model"], str(path), {}, "model.")
     if names_text_encoder:
         model.text.name = "bert"
     make_self_contained(model, tokenizer_of(run), path)
     return model
+
+
+def read_run_model(run: Path) -> ExportConfig:
+    """What MODEL of the run, where it is, says. InputError: not what a run of this version leaves, or no tokenizer."""
+    config = read_description(run / MODEL, run / "tokenizer")
+    if config.reads_text:
+        tokenizer_of(run)
+    return config
 
 
 def tokenizer_of(run: Path) -> Path:

@@ -8,32 +8,42 @@ from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.export_format import ExportConfig, fetches, text_sizes, write_answers, write_description
 from tcl.checkpoints.run_folder import MODEL
-from tcl.config.model import FUSION_SIZES, ModelConfig
+from tcl.config.checks import require
+from tcl.config.model import FUSION_SIZES, FusionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import check_length
 from tcl.exports.kinds import kind_named, parts_of
 from tcl.objectives.kind import Kind
 
 
-def build_student(config: ExportConfig, tokenizer: PreTrainedTokenizerBase, place: str = "source") -> nn.Module:
+def build_student(config: ExportConfig, tokenizer: PreTrainedTokenizerBase | None, place: str = "source") -> nn.Module:
     """The student of `config`, random, in eval mode. InputError, beginning with `place`: an unknown kind, names or
     sizes that cannot be built."""
     kind = kind_named(config.kind, place)
+    accepted = "a number" if kind.reads_text else f"null, since a {kind.name} model reads no texts"
+    require(kind.reads_text == config.reads_text, f"{place}: max_tokens", config.max_tokens, accepted)
     student = kind.build(config.model, parts_of(kind, config, place), tokenizer)
-    check_length(config.max_tokens, student.averaged.text_encoder.bert.config, f"{place}: max_tokens")
+    if kind.reads_text:
+        check_length(config.max_tokens, student.averaged.text_encoder.bert.config, f"{place}: max_tokens")
     return student.eval()
 
 
-def describe(kind: Kind, model: ModelConfig, student: nn.Module, max_tokens: int, max_words: int) -> ExportConfig:
-    """`student`, which was built with `model`, so that it can be built from that alone."""
-    return ExportConfig(
-        kind.name, self_contained(model, student), max_tokens, max_words, asdict(kind.parts_of(student))
-    )
+def describe(
+    kind: Kind, model: ModelConfig, student: nn.Module, max_tokens: int | None, max_words: int | None
+) -> ExportConfig:
+    """`student`, which was built with `model`, so that it can be built from that alone. The longest texts are left out
+    of a kind that reads none."""
+    lengths = (max_tokens, max_words) if kind.reads_text else (None, None)
+    return ExportConfig(kind.name, self_contained(kind, model, student), *lengths, asdict(kind.parts_of(student)))
 
 
-def self_contained(model: ModelConfig, student: nn.Module) -> ModelConfig:
+def self_contained(kind: Kind, model: ModelConfig, student: nn.Module) -> ModelConfig:
     """`model`, with which `student` was built, without references to weights or to configurations on the hub."""
+    image = self_contained_image(model.image, student.averaged.image_encoder)
+    if not kind.reads_text:
+        return replace(model, image=image, text=TextEncoderConfig(), fusion=FusionConfig())
     networks = student.averaged
-    image, bert = networks.image_encoder, networks.text_encoder.bert.config
+    bert = networks.text_encoder.bert.config
     fusion, fusion_layers, layers = model.fusion, None, networks.fusion_encoder
     own_fusion = model.fusion.layers is not None
     sizes = text_sizes(bert, whole=own_fusion or layers is None)
@@ -48,16 +58,21 @@ def self_contained(model: ModelConfig, student: nn.Module) -> ModelConfig:
     elif layers is not None:
         fusion_layers = len(layers.layers)
         sizes["num_hidden_layers"] += fusion_layers
-    overrides = {name: value for name, value in model.image.overrides.items() if not fetches(name)}
-    mean, std = tuple(image.mean), tuple(image.std)
-    from_hub = ":" in model.image.name  # hf-hub:...
-    name = image.backbone.pretrained_cfg["architecture"] if from_hub else model.image.name
     return replace(
         model,
-        image=replace(model.image, name=name, pretrained=False, mean=mean, std=std, overrides=overrides),
+        image=image,
         text=replace(model.text, name=bert.model_type, pretrained=False, fusion_layers=fusion_layers, overrides=sizes),
         fusion=fusion,
     )
+
+
+def self_contained_image(config: ImageEncoderConfig, encoder: ImageEncoder) -> ImageEncoderConfig:
+    """As `self_contained`, of the image encoder alone."""
+    overrides = {name: value for name, value in config.overrides.items() if not fetches(name)}
+    from_hub = ":" in config.name  # hf-hub:...
+    name = encoder.backbone.pretrained_cfg["architecture"] if from_hub else config.name
+    mean, std = tuple(encoder.mean), tuple(encoder.std)
+    return replace(config, name=name, pretrained=False, mean=mean, std=std, overrides=overrides)
 
 
 def write_model(

@@ -61,7 +61,7 @@ def import_bert(
     report.notices.append(f"random, to be trained: {', '.join(sorted(random))}")
     student.load_state_dict(own | weights.student)
     facts = RunFacts(f"a BERT, {source.name}; {report.notices[-1]}")
-    config.model = self_contained(config.model, student)
+    config.model = self_contained(KIND, config.model, student)
     card = model_card(config, facts, KIND.card)
     save_pretrained(
         Pretrained(student, own_tokenizer, KIND, config.model, config.max_tokens, config.max_words, card=card), out

@@ -18,13 +18,23 @@ def model_card(config: ExportConfig, facts: RunFacts, text: CardText) -> str:
     """Markdown under a YAML header as the hub reads it; what only the owner knows is marked FILL_IN."""
     return _TEMPLATES.get_template("model_card.md.jinja").render(
         text=text,
-        model=config.model,
-        max_tokens=config.max_tokens,
-        max_words=config.max_words,
+        networks=_networks(config),
         training=_training(facts),
         metrics={name: f"{value:.4g}" for name, value in facts.metrics.items()},
         fill_in=FILL_IN,
     )
+
+
+def _networks(config: ExportConfig) -> dict[str, object]:
+    model = config.model
+    rows: dict[str, object] = {"image encoder": f"{model.image.name}, {model.image.image_size} px"}
+    if not config.reads_text:
+        return rows
+    return rows | {
+        "text and fusion encoder": model.text.name,
+        "embedding": model.embed_dim,
+        "longest text": f"{config.max_tokens} tokens, {config.max_words} words",
+    }
 
 
 def _training(facts: RunFacts) -> dict[str, object]:

@@ -3,7 +3,7 @@
 model.safetensors         the student's weights, fp32
 teacher.safetensors       those of the momentum teacher and its queues, on request
 config.json, preprocessor_config.json, answers.txt     see tcl.checkpoints.export_format
-tokenizer.json, ...       the tokenizer
+tokenizer.json, ...       the tokenizer, where texts are read
 README.md                 the model card
 manifest.json             size and checksum of all but the card, see tcl.checkpoints.export_files
 """
@@ -52,15 +52,16 @@ class Pretrained:
 
     student: nn.Module
     """A `tcl.objectives.objective.Student` in eval mode, fp32, on the CPU."""
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
+    """None: it reads no texts."""
     kind: Kind
     """What the student is."""
     model: ModelConfig
     """With which the student can be built again."""
-    max_tokens: int
-    """Longest text in tokens, [CLS] included."""
-    max_words: int
-    """Longest text in words after cleaning."""
+    max_tokens: int | None
+    """Longest text in tokens, [CLS] included; None: it reads none."""
+    max_words: int | None
+    """Longest text in words after cleaning; None: it reads none."""
     answers: list[str] | None = None
     """The closed list from which answers are chosen; None: there is none."""
     card: str = ""
@@ -105,7 +106,8 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
     weights = {name: t for name, t in student.state_dict().items() if not name.startswith(pretrained.lacks)}
 
     def write(partial: Path) -> None:
-        pretrained.tokenizer.save_pretrained(partial)
+        if pretrained.tokenizer is not None:
+            pretrained.tokenizer.save_pretrained(partial)
         write_weights(weights, partial / WEIGHTS)
         if pretrained.teacher is not None:
             write_weights(pretrained.teacher, partial / TEACHER)
@@ -149,7 +151,7 @@ def _load(
     teacher_file = file.with_name(TEACHER)
     if with_teacher and not teacher_file.is_file():
         raise InputError(f"with_teacher: {file.parent} has no {TEACHER}; export the run with its teacher")
-    tokenizer = load_tokenizer(config.model.text.tokenizer)
+    tokenizer = load_tokenizer(config.model.text.tokenizer) if config.reads_text else None
     weights = read_weights(file, "source", ACCEPTED)
     kind = kind_named(config.kind, "source")
     student = build_student(config, tokenizer)

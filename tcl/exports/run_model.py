@@ -4,8 +4,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from tcl.checkpoints.export_format import ANSWERS, ExportConfig, read_answers, read_description
-from tcl.checkpoints.run_folder import MODEL, make_self_contained, read_run_config, tokenizer_of
+from tcl.checkpoints.export_format import ANSWERS, ExportConfig, read_answers
+from tcl.checkpoints.run_folder import MODEL, make_self_contained, read_run_config, read_run_model, tokenizer_of
 from tcl.config.model import ModelConfig
 from tcl.errors import InputError
 from tcl.exports.kinds import kind_of_run
@@ -19,14 +19,13 @@ def config_of_run(run: Path) -> tuple[ExportConfig, list[str] | None]:
     Anybody may have written the folder: its tokenizer is the copy in it, and nothing that it names elsewhere, on disk
     or on the hub, is followed. InputError: the description is not one that a run of this version would leave.
     """
-    tokenizer = tokenizer_of(run)
     if (run / MODEL).is_file():
-        return read_description(run / MODEL, tokenizer), read_answers(run)
+        return read_run_model(run), read_answers(run)
     said, path = read_run_config(run), run / "config.yaml"
     absent: dict[str, Any] = {}
     model = decode(ModelConfig, said["model"], str(path), absent, "model.")
     warn_of_older(path, absent)
-    make_self_contained(model, tokenizer, path)
+    make_self_contained(model, tokenizer_of(run), path)
     texts = {name: said["data"].get(name) for name in ("max_tokens", "max_words")}
     for name, value in texts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -39,7 +39,7 @@ class Kind:
 
     name: str
     """That of the file which declares it; in config.json, `kind`."""
-    build: Callable[[ModelConfig, Any, PreTrainedTokenizerBase], nn.Module]
+    build: Callable[[ModelConfig, Any, PreTrainedTokenizerBase | None], nn.Module]
     """(model, parts, tokenizer) -> a Student of that description with random weights. InputError: it cannot be."""
     card: CardText
     opened_by: str = "tcl.inference.loaded_model:LoadedModel"
@@ -51,5 +51,7 @@ class Kind:
     """Those of a student."""
     parts_in_run: dict[str, str] = field(default_factory=dict)
     """Fields of Parts -> options of a run's config.yaml, for runs that left no other description."""
+    reads_text: bool = True
+    """False: its students see images alone, and there is no tokenizer."""
     may_lack: tuple[str, ...] = ()
     """Prefixes of parameters that weights of this kind may be without: they stay random."""

@@ -49,7 +49,7 @@ def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> 
         raise InputError(f"source: a {pretrained.kind.name} model; accepted: a pre-trained or a retrieval model")
     if is_export(folder) or (folder / "checkpoints").exists() or (folder / "student.safetensors").exists():
         raise InputError(f"out: {folder} belongs to a run or an export; name another folder")
-    model = self_contained(pretrained.model, pretrained.student)
+    model = self_contained(pretrained.kind, pretrained.model, pretrained.student)
     check_self_contained(model, folder)
     programs = trace(pretrained)
     try:

@@ -27,10 +27,11 @@ class Change:
     """It changes nothing in what the weights mean."""
 
 
-def describe_changes(config: Any, tokenizer: PreTrainedTokenizerBase, run: Path, checkpoint: Path) -> list[str]:
+def describe_changes(config: Any, tokenizer: PreTrainedTokenizerBase | None, run: Path, checkpoint: Path) -> list[str]:
     """A table, line by line, of the options that differ from those of `run`, to which `checkpoint` belongs.
 
-    config: of any kind that trains. InputError: some change what the weights mean, and train.resume is not given.
+    config: of any kind that trains. tokenizer: None where no texts are read. InputError: some change what the
+    weights mean, and train.resume is not given.
     """
     given = config.train.resume is not None
     try:
@@ -105,9 +106,9 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _changed_words(tokenizer: PreTrainedTokenizerBase, run: Path) -> list[Change]:
+def _changed_words(tokenizer: PreTrainedTokenizerBase | None, run: Path) -> list[Change]:
     """Tokenizers of two places may be the same, and one of one place another than it was: what counts are its words."""
     kept = run / "tokenizer"
-    if not kept.is_dir() or load_tokenizer(str(kept)).get_vocab() == tokenizer.get_vocab():
+    if tokenizer is None or not kept.is_dir() or load_tokenizer(str(kept)).get_vocab() == tokenizer.get_vocab():
         return []
     return [Change("words of model.text.tokenizer", f"those of {kept}", f"{len(tokenizer):,} others", False)]

@@ -15,7 +15,7 @@ from tcl.runs.history import begin_stage, former_texts
 
 def describe_run_folder(
     config: Any,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     describe_model: Callable[[Path], None],
     *,
     step: int,
@@ -23,8 +23,8 @@ def describe_run_folder(
 ) -> str | None:
     """Into config.output_dir, for a run that goes on at `step` from a checkpoint of `former_run`, if from one.
 
-    config: of any kind that trains. describe_model: writes into a folder what the weights can be built from. Returns
-    why it cannot be written, None if it could.
+    config: of any kind that trains. tokenizer: None where no texts are read. describe_model: writes into a folder what
+    the weights can be built from. Returns why it cannot be written, None if it could.
 
     Each file is whole at every moment: the former one, or the new one.
     """
@@ -35,7 +35,8 @@ def describe_run_folder(
         # What train.resume said was said for this start alone.
         save_config(replace(config, train=replace(config.train, resume=None)), partial)
         begin_stage(folder, step, partial.read_text(encoding="utf-8"), former)
-        _save_tokenizer(tokenizer, folder / "tokenizer")
+        if tokenizer is not None:
+            _save_tokenizer(tokenizer, folder / "tokenizer")
         describe_model(folder)
         partial.replace(folder / "config.yaml")
     except OSError as error:

@@ -20,7 +20,8 @@ from tcl.objectives.kind import Kind
 
 
 class RunConfig(Protocol):
-    """What the `Config` of each file in tcl.tasks has; `eval` has the field every."""
+    """What the `Config` of each file in tcl.tasks has; `eval` has the field every. A task that trains nothing needs
+    neither that nor optim."""
 
     output_dir: str
     seed: int
@@ -54,7 +55,8 @@ class Task:
     """A `tcl.objectives.objective.Student`."""
     teacher: nn.Module
     """A `tcl.objectives.objective.Teacher`."""
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
+    """None: the student reads no texts."""
     reader: SampleReader
     """Makes batches of the samples of config.data.train."""
     prepare: Callable[[Batch], Batch]

@@ -50,7 +50,7 @@ def find_start(accelerator: Accelerator, config: RunConfig) -> Start:
 
 
 def check_changes(
-    accelerator: Accelerator, config: RunConfig, tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None
+    accelerator: Accelerator, config: RunConfig, tokenizer: PreTrainedTokenizerBase | None, checkpoint: Path | None
 ) -> list[str]:
     """A table of the options that differ from those of the run that `checkpoint` belongs to, line by line.
 
