@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tcl.data.texts import answer_list
+from tcl.data.texts import text_file
 from tcl.data.texts.answer_list import read_answer_list
 from tcl.errors import InputError
 
@@ -48,7 +48,7 @@ def test_an_answer_may_begin_with_a_bracket(tmp_path):
     ],
 )
 def test_what_is_no_list_of_answers_is_one_line(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr(answer_list, "LARGEST_LIST", 100)
+    monkeypatch.setattr(text_file, "LARGEST_FILE", 100)
     (tmp_path / "answers").write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(InputError, match=rf"^answers\.list: .*answers {message}") as error:
         read_answer_list(tmp_path / "answers", "answers.list")

@@ -5,10 +5,8 @@ import re
 from pathlib import Path
 
 from tcl.data.texts.captions import encodable
+from tcl.data.texts.text_file import read_text_file
 from tcl.errors import InputError
-
-LARGEST_LIST = 64 * 2**20
-"""Bytes of a file; lists of some thousand answers are a thousandth of it."""
 
 
 def read_answer_list(path: Path, field: str) -> list[str]:
@@ -16,26 +14,12 @@ def read_answer_list(path: Path, field: str) -> list[str]:
 
     InputError, naming the config field or option `field`: not UTF-8, JSON that is no list of texts, no answers.
     """
-    text = _text(path, field)
+    text = read_text_file(path, field, "give one answer a line")
     found = [" ".join(encodable(answer).split()) for answer in _answers(text, path, field)]
     found = [answer for answer in found if answer]
     if not found:
         raise InputError(f"{field}: {path} is empty; give one answer a line")
     return found
-
-
-def _text(path: Path, field: str) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_LIST + 1)
-    except OSError as error:
-        raise InputError(f"{field}: {path} cannot be read ({error.strerror}); give one answer a line") from error
-    if len(content) > LARGEST_LIST:
-        raise InputError(f"{field}: {path} is larger than {LARGEST_LIST >> 20} MiB; give one answer a line")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{field}: {path} is not UTF-8 ({error.reason}); save it as UTF-8 text") from error
 
 
 def _answers(text: str, path: Path, field: str) -> list[str]:
