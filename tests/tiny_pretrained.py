@@ -5,14 +5,17 @@ from data_files import TOKENIZER
 from tiny import MODEL
 from torch import nn
 
-from tcl import TCL, TCLForVQA
+from tcl import TCL, TCLForClassification, TCLForVQA, TwoTowers
+from tcl.config.clip_objective import CLIPObjectiveConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained
 from tcl.models.answer_decoder import answer_decoder_from
-from tcl.models.encoders import build_encoders
+from tcl.models.encoders import build_encoders, build_towers
+from tcl.objectives.clip import CLIPStudent
 from tcl.objectives.question_answering import VQANetworks, VQAStudent
 from tcl.objectives.tcl import TCLStudent
+from tcl.tasks.classification import Parts, build_student
 
 PLAIN = {"device": "cpu", "precision": "fp32"}
 
@@ -35,6 +38,23 @@ def tiny_vqa(answers: list[str] | None = None, **options) -> TCLForVQA:
     return TCLForVQA(
         Pretrained(student, TOKENIZER, kind_named("vqa", "here"), MODEL, 12, 8, answers), **{**PLAIN, **options}
     )
+
+
+def tiny_towers(**options) -> TwoTowers:
+    """As `tiny_tcl`."""
+    torch.manual_seed(0)
+    student = CLIPStudent(build_towers(MODEL, len(TOKENIZER), TOKENIZER.pad_token_id), CLIPObjectiveConfig())
+    _spread(student)
+    return TwoTowers(Pretrained(student, TOKENIZER, kind_named("clip", "here"), MODEL, 12, 8), **{**PLAIN, **options})
+
+
+def tiny_classifier(classes: list[str], **options) -> TCLForClassification:
+    """As `tiny_tcl`."""
+    torch.manual_seed(0)
+    student = build_student(MODEL, Parts(classes))
+    _spread(student)
+    known = Pretrained(student, None, kind_named("classification", "here"), MODEL, None, None)
+    return TCLForClassification(known, **{**PLAIN, **options})
 
 
 @torch.no_grad()

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from tcl.checkpoints import run_folder
 from tcl.checkpoints.checkpoint_store import newest_intact, pointed_checkpoint
 from tcl.checkpoints.export_files import WEIGHTS, check_export
-from tcl.checkpoints.export_format import is_export, read_config
+from tcl.checkpoints.export_format import ExportConfig, is_export, read_config
 from tcl.checkpoints.manifest import MANIFEST, verify, verify_file
 from tcl.checkpoints.published import from_published
-from tcl.checkpoints.run_folder import run_folder_of
+from tcl.checkpoints.run_folder import MODEL, read_run_model, run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_names, read_weights
 from tcl.config.model import ImageEncoderConfig
 from tcl.encoders.image_positions import interpolate_positions
@@ -88,6 +88,17 @@ def model_of_run(path: str, *, names_text_encoder: bool = False) -> dict | None:
         return asdict(read_config(Path(path)).model)
     run = run_folder_of(path)
     return None if run is None else asdict(run_folder.model_of_run(run, names_text_encoder=names_text_encoder))
+
+
+def description_of(path: str) -> ExportConfig | None:
+    """What the export or run at `path` says of its weights; None: nothing does, or it is a run of a former version.
+
+    InputError: not what this version would have written.
+    """
+    if is_export(Path(path)):
+        return read_config(Path(path))
+    run = run_folder_of(path)
+    return None if run is None or not (run / MODEL).is_file() else read_run_model(run)
 
 
 def fill(

@@ -62,7 +62,7 @@ def _with_objective(kind: type, options: list[Option]) -> tuple[type, list[Optio
 
     There `objective: clip`, in a file or on the command line, is short for that name in the section.
     """
-    default = kind().objective
+    default = getattr(kind(), "objective", None)
     if not hasattr(default, "name"):
         return kind, options
     options = [_spelt_out(one) for one in options]
