@@ -45,6 +45,11 @@ def folder(tmp_path, monkeypatch):
     asked = json.dumps({"question": "what is it?", "answers": ["Dog", "cat", "dog"]}).encode()
     write_tar(Path("data/questions/000000.tar"), [("1.jpg", JPEG), ("1.json", asked)])
     Path("answers.txt").write_text("red\nblue\n")
+    Path("data/labelled").mkdir()
+    labelled = [(("1.jpg", JPEG), ("1.cls", b"dog")), (("2.jpg", encode(noise(2))), ("2.cls", b"1"))]
+    write_tar(Path("data/labelled/000000.tar"), [entry for sample in labelled for entry in sample])
+    Path("classes.txt").write_text("dog\ncat\n")
+    Path("templates.txt").write_text("a photo of a {}.\na {}\n")
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
     sizes = json.loads(Path("runs/pretrain/config.json").read_text())["model"]
@@ -57,6 +62,9 @@ def folder(tmp_path, monkeypatch):
     }
     Path("pretrain.yaml").write_text(yaml.safe_dump(shared | {"model": sizes}))
     Path("retrieval.yaml").write_text(yaml.safe_dump(shared | {"task": "retrieval"}))
+    of_labels = {"train": [{"shards": "data/labelled/*.tar"}], "val": "data/labelled/*.tar", "workers": 0}
+    classified = {"task": "classification", "classes": {"list": "classes.txt"}, "data": of_labels}
+    Path("classification.yaml").write_text(yaml.safe_dump(classified | {"train": {"batch_size": 2, "steps": 1}}))
     Path("my.yaml").write_text(yaml.safe_dump(shared | {"model": sizes, "output_dir": "runs/my"}))
     yield tmp_path
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -82,7 +90,8 @@ def test_the_page_about_the_command_line(folder, capsys):
         said += capsys.readouterr().out.splitlines()
     for place in ("exports/mine", "exports/again"):
         assert Path(place, "model.safetensors").is_file()
-    assert Path("runs/retrieval/results/metrics.json").is_file()
+    for place in ("runs/retrieval", "runs/classification", "runs/zero_shot"):
+        assert Path(place, "results/metrics.json").is_file()
     assert json.loads(Path("photos.ids.json").read_text()) == ["cat.jpg", "deeper/street.jpg", "dog.jpg", "street.jpg"]
     assert np.load("photos.npy").shape == (4, 8) and np.load("captions.npy").shape == (18, 8)
     train = load_file("train.safetensors")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from data_files import noise
 from PIL import Image
-from tiny_pretrained import tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_classifier, tiny_tcl, tiny_vqa
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +27,7 @@ def run(tmp_path, monkeypatch):
     Path("notes.txt").write_text("no image")
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
+    tiny_classifier(["dog", "cat", "red car"]).save_pretrained("runs/classification")
 
     def run_page(page: str) -> dict:
         names: dict = {}
@@ -65,6 +66,7 @@ def test_the_page_about_python(run, capsys):
     assert Path("where.png").is_file() and Path("dog.png").is_file()
     assert isinstance(names["written"], str) and len(names["several"]) == 2
     assert set(names["one_each"]) <= {"dog", "cat"}
+    assert {names["best"].name, names["guesses"][0].name} <= {"dog", "cat", "red car"} and len(names["guesses"]) == 2
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 4
     assert said[-1].startswith("images[1]: 'notes.txt' cannot be used: corrupt image; give a JPEG, PNG, ")
@@ -72,10 +74,11 @@ def test_the_page_about_python(run, capsys):
 
 def test_every_public_method_has_an_example():
     page = "".join(python_blocks("docs/python.md"))
-    for loaded in (tiny_tcl(), tiny_vqa()):
+    for loaded in (tiny_tcl(), tiny_vqa(), tiny_classifier(["dog", "cat"])):
         ours = [kind for kind in type(loaded).__mro__ if kind.__module__.startswith("tcl.")]
-        own = [name for kind in ours for name in vars(kind) if not name.startswith("_")]
-        assert [name for name in own if f".{name}(" not in page and name != "to"] == []
+        own = {name: value for kind in ours for name, value in vars(kind).items() if not name.startswith("_")}
+        used = {name: f".{name}" if isinstance(value, property) else f".{name}(" for name, value in own.items()}
+        assert [name for name, use in used.items() if use not in page and name != "to"] == []
 
 
 def test_importing_the_package_is_cheap():
@@ -87,6 +90,6 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    assert tcl.__all__ == ["TCL", "TCLForVQA", "TwoTowers", "load_model"]
+    assert tcl.__all__ == ["TCL", "TCLForClassification", "TCLForVQA", "TwoTowers", "load_model"]
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
         _ = tcl.Model

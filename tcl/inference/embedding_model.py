@@ -3,14 +3,18 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from tcl.data.texts.class_list import check_names, check_templates
 from tcl.errors import InputError
+from tcl.inference.class_guess import ClassGuess, check_k, guesses
 from tcl.inference.embed import ROOM_FOR_TOKENS, Embedded, embed_images, embed_texts
 from tcl.inference.images import ImageLike, encode_images, list_images
 from tcl.inference.loaded_model import LoadedModel
 from tcl.inference.retrieve import Retrieved, check_search, retrieve
 from tcl.inference.texts import list_texts, tokenize_texts
+from tcl.search.class_prompts import TEMPLATES, class_features, class_prompts
 from tcl.search.pair_scores import MatchImages
 from tcl.search.rescore import Rescore
 
@@ -72,6 +76,31 @@ class EmbeddingModel(LoadedModel):
         check_search(query, corpus, k, candidates)
         images, texts = (query, corpus) if query.kind == "images" else (corpus, query)
         return retrieve(query, corpus, k, candidates, self._second_stage(images, texts), rescore)
+
+    def classify(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        names: Iterable[str],
+        *,
+        templates: str | Iterable[str] = TEMPLATES,
+        k: int = 5,
+    ) -> list[list[ClassGuess]]:
+        """The k (>= 1) of the classes `names` that each of n images most probably shows; all, where there are fewer.
+
+        templates: texts with {} where the name goes; a class is the mean of its prompts' embeddings, and probabilities
+        are the softmax of cosines over the trained temperature. InputError: a name that is there twice, a template
+        without {}, k out of range.
+        """
+        listed, named, written = list_images(images), list_texts(names, "names"), list_texts(templates, "templates")
+        check_names(named, "names")
+        check_templates(written, "templates")
+        check_k(k)
+        prompts = self._tokenize(class_prompts(named, written), "prompts")
+        of_prompts = embed_texts(self.student.encoders, *prompts, self.hardware)
+        classes = class_features(torch.from_numpy(of_prompts), len(written))
+        features, _ = embed_images(self.student.encoders, self._encode(listed), self.hardware)
+        logits = torch.from_numpy(features) @ classes.T / self.student.temperature.detach().cpu()
+        return guesses(logits, named, k)
 
     def _second_stage(self, images: Embedded, texts: Embedded) -> MatchImages | None:
         """What scores pairs of these images and texts; None: the first stage decides."""
