@@ -39,9 +39,9 @@ def build_accelerator(config: RunConfig) -> Accelerator:
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), timeout],
             **shared,
         )
+    _require_whole_towers(config, plugin.zero_stage)
     # DeepSpeed finds the CPU by itself, and a DeepSpeed accelerator that is told of it becomes a plain one.
     accelerator = Accelerator(deepspeed_plugin=plugin, mixed_precision=precision, kwargs_handlers=[timeout], **shared)
-    _require_whole_towers(config, plugin.zero_stage)
     if plugin.zero_stage == 0 and precision == "bf16":  # its bf16 optimiser would hide the fp32 masters
         autocast = {"enabled": True, "dtype": "bfloat16"}
         plugin.deepspeed_config |= {"bf16": {"enabled": False}, "torch_autocast": autocast}
