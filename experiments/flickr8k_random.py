@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from experiments.experiment import Arm, Experiment, Stage
+from experiments.flickr8k import RECALLS, VAL
 from experiments.prepare_data import prepare_flickr8k
 from tcl.data.texts.vocabulary import train_tokenizer
 
@@ -12,7 +13,7 @@ TRAINING = Stage(
     {
         "config": "configs/pretrain/flickr8k_cpu.yaml",
         "data.train": "[{shards: '$data/flickr8k/train/*.tar'}]",
-        "data.val": "$data/flickr8k/dev/*.tar",
+        "data.val": VAL,
         "data.workers": 0,
         "model.text.tokenizer": "$data/words_of_flickr8k",
         "objective.itm_weight": 0,
@@ -36,12 +37,7 @@ EXPERIMENT = Experiment(
     "Flickr8k from random weights",
     arms={"align": Arm("CMA + IMC + LMI", (TRAINING,))},
     seeds=(0, 1, 2),
-    columns={
-        "i2t_r1": "image to text R@1",
-        "i2t_r10": "image to text R@10",
-        "t2i_r1": "text to image R@1",
-        "t2i_r10": "text to image R@10",
-    },
+    columns=RECALLS,
     compared=("i2t_r10", "t2i_r10"),
     prepare=prepare,
 )

@@ -1,6 +1,6 @@
 """What image encoders of all kinds have in common: a timm network, how it is run, and how images reach it."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from timm.data import resolve_model_data_config
@@ -51,7 +51,7 @@ class ImageEncoder(nn.Module):
 
         InputError: patch_drop above 0 with a network that needs all patches.
         """
-        with torch.no_grad() if self.frozen else nullcontext():
+        with self._gradients():
             if self.remembered is None or not self.training or patch_drop:
                 return self._run(image, patch_drop)
             return torch.stack(self.remembered(self._run, list(image)))
@@ -119,6 +119,10 @@ class ImageEncoder(nn.Module):
         if self.frozen:
             self.backbone.eval()
         return self
+
+    def _gradients(self) -> AbstractContextManager:
+        """Within it the backbone is run."""
+        return torch.no_grad() if self.frozen else nullcontext()
 
 
 def cannot_drop(patch_drop: float, network: str) -> str:

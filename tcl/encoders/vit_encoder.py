@@ -1,7 +1,5 @@
 """Vision transformers of any kind: plain, with registers, rotary or relative positions, with or without [CLS]."""
 
-from contextlib import nullcontext
-
 import torch
 from timm.layers import patch_dropout_forward
 from timm.models.eva import Eva
@@ -39,7 +37,7 @@ class ViTEncoder(ImageEncoder):
 
         Register and distillation tokens, where a ViT has them, are left out.
         """
-        with torch.no_grad() if self.frozen else nullcontext():
+        with self._gradients():
             if not self.has_class_token:
                 patches = self._norm(features[:, self.vit.num_prefix_tokens :])
                 return torch.cat([self._pool(features, patches)[:, None], patches], dim=1)
