@@ -1,6 +1,7 @@
 """Loader processes: OpenCV's threads in them, and what is told of one that dies, at whatever moment it does."""
 
 import errno
+import gc
 import multiprocessing
 import os
 import pickle
@@ -17,6 +18,7 @@ import pytest
 import torch
 from data_files import config, loader, noise, write_shards
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from tcl.commands.one_line import end_with_one_line
 from tcl.data.feed.worker_process import WorkerDied, decoded, end, next_batch, prepare_worker, start
@@ -194,6 +196,22 @@ def test_a_worker_that_dies_between_offering_a_batch_and_handing_it_over(capsys)
     with pytest.raises(SystemExit, match="2"):
         end_with_one_line(fail, [])
     assert capsys.readouterr().err.startswith("error: a loader process died: DataLoader worker (pid")
+
+
+@pytest.mark.parametrize("way", ["at work", "by itself"])
+def test_nothing_of_a_dead_worker_is_in_the_way_of_the_next_iterator(way):
+    data = Dying(WAYS[way][0])
+    batches = start(DataLoader(data, batch_size=1, num_workers=1, collate_fn=as_it_is, worker_init_fn=prepare_worker))
+    with pytest.raises((WorkerDied, RuntimeError)):
+        for _ in range(4):
+            next_batch(batches)
+    address = id(batches)
+    end(batches)
+    del batches
+    gc.collect()
+    # What an iterator does that is made where the former one was in memory: torch refuses an id that it still knows.
+    signal_handling._set_worker_pids(address, ())
+    signal_handling._remove_worker_pids(address)
 
 
 def fail_in_the_worker():

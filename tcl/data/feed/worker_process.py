@@ -133,7 +133,9 @@ def end(batches: Iterator | None) -> None:
     workers = _workers(batches)
     if not workers or batches._shutdown:
         return
-    _silence(id(batches))
+    # Their end is no news from here on, and nothing is left under this id: the next iterator may have it.
+    signal_handling._remove_worker_pids(id(batches))
+    batches._worker_pids_set = False
     if any(worker.exitcode for worker in workers):
         # A dead worker may have left a lock taken or a message unfinished: asking politely could wait for ever.
         batches._shutdown = True
@@ -173,15 +175,10 @@ def _workers(batches: Iterator | None) -> Sequence[BaseProcess]:
     return getattr(batches, "_workers", ())
 
 
-def _silence(batches_id: int) -> None:
-    """The end of these workers is no news from here on; torch still finds an entry of theirs to remove."""
-    signal_handling._remove_worker_pids(batches_id)
-    signal_handling._set_worker_pids(batches_id, ())
-
-
 def _abandon(batches_id: int, workers: Sequence[BaseProcess]) -> None:
-    with contextlib.suppress(ValueError):  # torch removed the entry where the workers ended as they should
-        _silence(batches_id)
+    with contextlib.suppress(ValueError):  # there is an entry at the process's exit alone: torch will look for one then
+        signal_handling._remove_worker_pids(batches_id)
+        signal_handling._set_worker_pids(batches_id, ())
     _kill(workers)
 
 
