@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
         write_outcomes(path, experiment, outcomes, machine())
         told = {name: outcome.figures[name] for name in experiment.columns if name in outcome.figures}
         figures = ", ".join(f"{name} {value:.1f}" for name, value in told.items())
-        print(f"{arm}, seed {seed}: {figures}; {outcome.minutes:.0f} minutes", flush=True)
+        print(f"{arm}, seed {seed}: {figures}; {outcome.cpu_minutes:.0f} processor minutes", flush=True)
 
     failed = run_all(experiment, arms, seeds, place, keep)
     if failed:

@@ -40,14 +40,14 @@ def render(name: str, experiment: Experiment, outcomes: Outcomes) -> str:
 
 
 def _figures(experiment: Experiment, outcomes: Outcomes) -> str:
-    headings = ["", "seeds", *experiment.columns.values(), "pairs", "minutes x threads"]
+    headings = ["", "seeds", *experiment.columns.values(), "pairs", "processor minutes"]
     rows = []
     for arm, seeds in outcomes.items():
         if not seeds:
             continue
         ran = list(seeds.values())
         cells = [_mean_and_spread([one.figures[c] for one in ran if c in one.figures]) for c in experiment.columns]
-        minutes = statistics.mean(one.minutes * one.threads for one in ran)
+        minutes = statistics.mean(one.cpu_minutes for one in ran)
         rows.append([experiment.arms[arm].title, str(len(ran)), *cells, f"{ran[0].pairs:,}", f"{minutes:.0f}"])
     return _table(headings, rows)
 

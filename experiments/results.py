@@ -21,9 +21,8 @@ class Outcome:
     """Every evaluation: `pairs` seen by then over all stages, and the columns."""
     pairs: int
     """Seen in training, over all stages."""
-    minutes: float
-    """Of the commands, evaluations included, on `threads` threads."""
-    threads: int
+    cpu_minutes: float
+    """Of the commands, evaluations included: processor time, all threads together."""
     definition: str
     """A digest of the arm's commands: an outcome of other ones is not this arm's any more."""
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tcl.errors import InputError
 from tcl.runs.metrics_file import read_metrics
 
 DONE = "done.json"
-"""In a stage's folder: its command, with what stood in its configuration file, and the minutes that it took."""
+"""In a stage's folder: its command, what stood in its configuration file, and the processor minutes that it took."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ def _run(experiment: Experiment, arm: str, seed: int, place: Place) -> Outcome:
     folder = place.runs / arm / str(seed)
     figures: dict[str, float] = {}
     curve: list[dict[str, float]] = []
-    pairs, minutes = 0, 0.0
+    pairs, cpu_minutes = 0, 0.0
     for stage in experiment.arms[arm].stages:
-        minutes += _run_stage(stage, folder / stage.name, seed, place)
+        cpu_minutes += _run_stage(stage, folder / stage.name, seed, place)
         rows, batch = read_metrics(folder / stage.name / "metrics.jsonl").rows, _batch_of(folder / stage.name)
         for row in [*rows, _evaluated_alone(folder / stage.name)]:
             evaluated = {name.removeprefix("eval_"): row[name] for name in row if name.startswith("eval_")}
@@ -73,11 +72,13 @@ def _run(experiment: Experiment, arm: str, seed: int, place: Place) -> Outcome:
     if not any(name in figures for name in experiment.columns):
         raise InputError(f"{folder}: none of its stages left a figure of {', '.join(experiment.columns)}")
     definition = definition_of(experiment.arms[arm])
-    return Outcome(figures, curve, pairs, round(minutes, 1), place.threads, definition)
+    return Outcome(figures, curve, pairs, round(cpu_minutes, 1), definition)
 
 
 def _run_stage(stage: Stage, folder: Path, seed: int, place: Place) -> float:
-    """Minutes that the stage took, now or before. InputError: it failed, or the folder holds what another one made."""
+    """Processor minutes that the stage took, now and before.
+
+    InputError: it failed, or the folder holds what another one made."""
     arguments = [*stage.script]
     places = {"data": place.data, "runs": place.runs, "seed": seed, "here": folder.parent}
     for name, value in stage.options.items():
@@ -91,29 +92,34 @@ def _run_stage(stage: Stage, folder: Path, seed: int, place: Place) -> float:
         if any(record[name] != value for name, value in command.items()):
             raise InputError(f"{folder}: was made by other options than the experiment has now; move it away")
         if record["finished"]:
-            return record["minutes"]
-        spent = record["minutes"]
+            return record["cpu_minutes"]
+        spent = record["cpu_minutes"]
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
 
     def note(finished: bool) -> float:
-        minutes = spent + (time.monotonic() - started) / 60
-        done.write_text(json.dumps({**command, "finished": finished, "minutes": minutes}))
-        return minutes
+        done.write_text(json.dumps({**command, "finished": finished, "cpu_minutes": spent}))
+        return spent
 
     note(False)
     threads = {"OMP_NUM_THREADS": str(place.threads)}
-    try:
-        with (folder / "log.txt").open("a") as log:
-            status = subprocess.run(
-                [sys.executable, *arguments], stdout=log, stderr=log, env={**os.environ, **threads}
-            ).returncode
-    finally:
-        note(False)
+    with (folder / "log.txt").open("a") as log:
+        process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env={**os.environ, **threads})
+    status, cpu_seconds = _wait(process)
+    spent += cpu_seconds / 60
+    note(False)
     if status != 0:
         last = (folder / "log.txt").read_text().strip().splitlines()[-1:]
         raise InputError(f"{folder}: ended with status {status}: {''.join(last)}; all of it is in log.txt there")
     return note(True)
+
+
+def _wait(process: subprocess.Popen) -> tuple[int, float]:
+    """Its exit status, and the processor seconds of it and its children, which do not grow where others want the cores.
+
+    What a terminal interrupts, both get: this waits until the training has saved."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, used.ru_utime + used.ru_stime
 
 
 def _evaluated_alone(folder: Path) -> dict[str, float]:

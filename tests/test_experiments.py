@@ -65,8 +65,11 @@ def test_what_stopped_goes_on_and_what_is_there_stays(run):
     kept = read_outcomes(run.folder / "results" / "toy.json", run.experiment)
     assert sorted(kept["plain"]) == [0, 1, 2] and len(kept["staged"]) == 2  # the others went on
     runs = run.folder / "runs" / "toy"
+    (failed,) = [path for path in runs.rglob("second/done.json") if not json.loads(path.read_text())["finished"]]
+    spent = json.loads(failed.read_text())["cpu_minutes"]
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("metrics.jsonl") if path.parent.name == "first"}
     found, said = run()
+    assert 0 < spent < json.loads(failed.read_text())["cpu_minutes"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     for seed in range(3):
         plain, staged, on = (found[arm][seed] for arm in ("plain", "staged", "on"))
@@ -197,7 +200,7 @@ def test_matching_accuracy_of_two_pairs_is_that_of_all_four(hardness):
 
 def outcome(experiment: Experiment, arm: str, **figures: float) -> Outcome:
     curve = [{"pairs": 0, **dict.fromkeys(figures, 0.0)}, {"pairs": 160, **figures}]
-    return Outcome(figures, curve, 160, 1.5, 2, definition_of(experiment.arms[arm]))
+    return Outcome(figures, curve, 160, 3.0, definition_of(experiment.arms[arm]))
 
 
 def test_the_tables(tmp_path):
