@@ -7,22 +7,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate import Accelerator
 from data_files import encode, noise
 from PIL import Image
+from safetensors.torch import load_file
+from small_run import small_run, train
 from tiny_pretrained import tiny_tcl
 
 import experiments
 from experiments import __main__ as command
 from experiments import report, results
 from experiments.experiment import Arm, Experiment, Stage
+from experiments.gradient_shares import gradients, shares
 from experiments.matching import matching_accuracy
 from experiments.pictures import DIGEST, draw
 from experiments.prepare_data import prepare_encoders, prepare_flickr8k
 from experiments.results import Outcome, definition_of, read_outcomes, result_path
 from experiments.statistics import paired_difference, spread
+from tcl.commands.task_options import parse_pretrain
+from tcl.data.feed.loader import train_loader
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.declared import names_declared
 from tcl.errors import InputError
+from tcl.tasks.pretrain import build
 
 NAMES = names_declared(experiments, "EXPERIMENT")
 TRAINING = ("tests/toy_training.py",)
@@ -221,6 +229,34 @@ def test_the_tables(tmp_path):
     for there in (outcomes, {"plain": outcomes["plain"], "staged": {}, "on": {}}):
         draw(experiment, there, tmp_path / "toy.png", "abc")
         assert Image.open(tmp_path / "toy.png").text[DIGEST] == "abc"
+
+
+def test_gradients_of_the_losses_add_up_to_that_of_their_total(tmp_path):
+    options = [*small_run(tmp_path), "--objective.itm_weight=0", "--objective.mlm_weight=0", "--objective.alpha=0"]
+    run = tmp_path / "run"
+    checkpoint = train(options, run, "--train.epochs=1")
+    found = gradients(run, "image", batches=2, seed=5)
+    assert sorted(found) == ["cma", "imc", "lmi"]
+
+    config = parse_pretrain([*options, "--seed=5"])
+    torch.manual_seed(5)  # the texts are dropped out alike
+    task = build(config, Accelerator(cpu=True))
+    task.student.load_state_dict(load_file(checkpoint / "student.safetensors"))
+    task.teacher.load_state_dict(load_file(checkpoint / "teacher.safetensors"))
+    feed = train_loader(config.data, reader=task.reader, batch_size=4, seed=5, rank=0, world_size=1)
+    for _ in range(2):
+        batch = task.prepare(next(feed))
+        targets = task.teacher(batch, {"temperature": task.student.temperature.detach()}, 0.0)
+        (task.student(batch, targets).total / 2).backward()
+    whole = torch.cat([one.grad.flatten() for one in task.student.encoders.image_encoder.parameters()])
+    assert whole.norm() > 0
+    torch.testing.assert_close(sum(found.values()), whole, rtol=1e-4, atol=1e-7)
+
+
+def test_shares_of_gradients():
+    figures = shares({"cma": torch.tensor([3.0, 0.0]), "lmi": torch.tensor([-0.6, 0.8])})
+    expected = {"eval_cma": 75, "eval_lmi": 25, "eval_lmi_with_cma": -60}
+    assert figures == {name: pytest.approx(value) for name, value in expected.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
