@@ -57,20 +57,31 @@ def some_relevance(queries: int, candidates: int, seed: int) -> tuple[list[set[i
     return right, relevance(pairs[:, 0], pairs[:, 1], queries)
 
 
-def test_ranks_by_embedding_equal_a_sorted_list_with_ties_and_any_number_of_answers(monkeypatch):
+@pytest.mark.parametrize("k", [1, 5, 16, 17])
+@pytest.mark.parametrize("values", [(-2, 3), (0, 2), (1, 2)], ids=str)
+def test_ranks_by_embedding_equal_a_sorted_list_with_ties_and_any_number_of_answers(monkeypatch, k, values):
     monkeypatch.setattr("tcl.search.candidates.QUERIES_AT_A_TIME", 4)
     generator = torch.Generator().manual_seed(0)
     # Whole numbers: many scores are equal, and exact.
-    queries = torch.randint(-2, 3, (11, 3), generator=generator).float()
-    candidates = torch.randint(-2, 3, (17, 3), generator=generator).float()
+    queries = torch.randint(*values, (11, 3), generator=generator).float()
+    candidates = torch.randint(*values, (17, 3), generator=generator).float()
     right, relevant = some_relevance(11, 17, seed=1)
-    found = rank_by_embedding(queries, candidates, relevant, k=5)
+    found = rank_by_embedding(queries, candidates, relevant, k)
+    assert rank_by_embedding(queries, candidates, None, k).candidates.equal(found.candidates)
     scores = queries @ candidates.T
     assert found.ranks.tolist() == slow_ranks(scores, right)
     for q, row in enumerate(scores.tolist()):
         order = sorted(range(17), key=lambda i: (row[i], i), reverse=True)
-        assert found.candidates[q].tolist() == order[:5]
-        assert found.scores[q].tolist() == [row[i] for i in order[:5]]
+        assert found.candidates[q].tolist() == order[:k]
+        assert found.scores[q].tolist() == [row[i] for i in order[:k]]
+
+
+def test_candidates_that_are_ruled_out_come_last_the_later_first():
+    queries, candidates = torch.eye(2), torch.tensor([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    ruled_out = torch.tensor([0.0, -torch.inf, -torch.inf, 0.0])
+    right = relevance(torch.tensor([0, 1]), torch.tensor([1, 2]), 2)
+    found = rank_by_embedding(queries, candidates, right, 4, lambda queries, candidates: lambda rows: rows + ruled_out)
+    assert found.candidates.tolist() == [[0, 3, 2, 1], [3, 0, 2, 1]] and found.ranks.tolist() == [4, 3]
 
 
 @pytest.mark.parametrize("k", [1, 4, 17])

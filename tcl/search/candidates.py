@@ -56,14 +56,13 @@ def rank_by_embedding(
     rescore_rows = rescore and rescore(queries, candidates)
     for start in range(0, len(queries), QUERIES_AT_A_TIME):
         rows = queries[start : start + QUERIES_AT_A_TIME]
-        similarities = (rows @ candidates.T).float()
-        order, ordered = best_first(rescored(rescore_rows, similarities) if rescore_rows else similarities)
-        best.append(order[:, :k].clone())  # a view would keep the whole row in memory
-        scores.append(ordered[:, :k].clone())
+        found = (rows @ candidates.T).float()
+        if rescore_rows:
+            found = rescored(rescore_rows, found)
+        for kept, of_rows in zip((best, scores), best_of(found, k), strict=True):
+            kept.append(of_rows)
         if relevant is not None:
-            place = torch.empty_like(order)
-            place.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-            ranks.append(_first_place(place, relevant, start) + 1)
+            ranks.append(_first_rank(found, relevant, start))
     found = torch.cat(scores)
     return Ranked(torch.cat(best), found, found, None if relevant is None else torch.cat(ranks))
 
@@ -81,20 +80,39 @@ def rank_again(first: Ranked, scores: Tensor, relevant: Relevance | None, count:
     return Ranked(ranked, ordered, first.similarities.gather(1, order), ranks)
 
 
+def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Indices and values [R, k] of the k (1 to C) highest of each row [R, C], highest first, of equal ones the later
+    index first."""
+    found, indices = scores.topk(k)
+    # Of several that equal the last, topk takes any.
+    last = found[:, -1:]
+    is_arbitrary = (scores == last).sum(dim=1) > (found == last).sum(dim=1)
+    if is_arbitrary.any():
+        order, ordered = best_first(scores[is_arbitrary])
+        indices[is_arbitrary], found[is_arbitrary] = order[:, :k], ordered[:, :k]
+    by_index = indices.sort(dim=1).values
+    order, ordered = best_first(scores.gather(1, by_index))
+    return by_index.gather(1, order), ordered
+
+
 def best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices and values of each row [R, C], highest first, of equal ones the later index first."""
+    """Indices and values of each whole row [R, C], in the order of `best_of`."""
     order = scores.flip(1).argsort(dim=1, descending=True, stable=True)
     order = scores.shape[1] - 1 - order
     return order, scores.gather(1, order)
 
 
-def _first_place(place: Tensor, relevant: Relevance, start: int) -> Tensor:
-    """Lowest place of a right answer for each of the queries start .. start + R - 1; place [R, C]."""
-    bounds = relevant.starts[start : start + len(place) + 1]
-    rows = torch.repeat_interleave(bounds.diff())
-    places = place[rows, relevant.answers[bounds[0] : bounds[-1]]]
-    first = torch.full((len(place),), place.shape[1], dtype=places.dtype, device=place.device)
-    return first.scatter_reduce(0, rows, places, "amin")
+def _first_rank(scores: Tensor, relevant: Relevance, start: int) -> Tensor:
+    """Rank [R], from 1, of the first right answer of each of the queries start .. start + R - 1; scores [R, C]."""
+    bounds = relevant.starts[start : start + len(scores) + 1]
+    rows, answers = torch.repeat_interleave(bounds.diff()), relevant.answers[bounds[0] : bounds[-1]]
+    right = scores[rows, answers]
+    best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce(0, rows, right, "amax")
+    is_best = right == best[rows]
+    last = torch.full_like(bounds[1:], -1).scatter_reduce(0, rows[is_best], answers[is_best], "amax")
+    ahead = (scores > best[:, None]).sum(dim=1)
+    behind_it = torch.arange(scores.shape[1], device=scores.device) > last[:, None]
+    return 1 + ahead + (behind_it & (scores == best[:, None])).sum(dim=1)
 
 
 def _ranks_among(ranked: Tensor, relevant: Relevance, count: int) -> Tensor:
