@@ -9,7 +9,7 @@ NEWEST := .venv-newest
 
 help:
 	@echo "make demo       generate scenes, pre-train a small TCL, fine-tune it on questions (7 to 10 minutes on 2 cores)"
-	@echo "make test       lint and test (about 15 minutes on 2 cores)"
+	@echo "make test       lint and test (about 10 minutes on 2 cores)"
 	@echo "make test-slow  the longer proofs: DeepSpeed, 20 kills, torch.compile, fuzzing (about 35 minutes)"
 	@echo "make test-newest  the tests with the newest versions that pip resolves, in $(NEWEST)"
 	@echo "make bench      every benchmark on this machine, into benchmarks/results (about an hour on 2 cores)"
@@ -29,8 +29,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/python -m tools.demo
 
+# A process a core, as most tests need one; more than four would want much memory. The slow tests start their own.
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
