@@ -50,7 +50,8 @@ def matching_accuracy(model: TCL, pairs: RetrievalSet, hardness: float) -> float
             image, text = encoders.project_image(image_tokens[:, 0]), encoders.project_text(text_tokens[:, 0])
             logits = hardness * image @ text.T / student.temperature
             negatives = draw_batch_negatives(logits, logits.T)
-            fused, _ = student.fuse(image_tokens, text_tokens, text_tokens[:0], mask, negatives)
+            seen = encoders.fusion_encoder.compress(image_tokens)
+            fused, _ = student.fuse(seen, text_tokens, text_tokens[:0], mask, negatives)
             labels = matching_labels(len(rows), negatives.valid_images, negatives.valid_texts)
             accuracy = image_text_matching(student.itm_head(fused), labels)[1].item()
             right, told = right + accuracy * len(labels), told + len(labels)

@@ -11,6 +11,7 @@ LARGEST = {
     "seed": 2**53,
     "model.image.image_size": 4096,
     "model.image.width": 2**16,
+    "model.fusion.image_tokens": 2**16,
     "model.embed_dim": 2**16,
     "model.lmi_regions": 1024,
     "objective.queue_size": 2**26,

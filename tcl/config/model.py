@@ -102,6 +102,10 @@ class FusionConfig:
     """Of its layers, as in a BERT's config: intermediate_size, hidden_act, hidden_dropout_prob,
     attention_probs_dropout_prob, layer_norm_eps, initializer_range. Default: 4 times the width, gelu, 0.1, 0.1, 1e-12,
     0.02, or as the BERT in `pretrained` has them."""
+    image_tokens: int | None = field(default=None, metadata=AS_BEFORE)
+    """To how many tokens those of an image are compressed before the fusion encoder looks at them, 1 to as many as
+    there are, by learned queries (EDJE): faster matching, and less to store of an image. Whatever fusion encoder there
+    is can have it. None: it looks at all. Embeddings are made of the tokens as they are."""
 
 
 @dataclass
@@ -151,9 +155,11 @@ def check_model(model: ModelConfig) -> None:
 def check_fusion(model: ModelConfig) -> None:
     """A fusion encoder of its own has sizes that fit together, and nothing sets sizes of one that is not there."""
     fusion = model.fusion
+    check_at_least(1, {"model.fusion.image_tokens": fusion.image_tokens})
     if fusion.layers is None:
         for name, value in vars(fusion).items():
-            require(not value, f"model.fusion.{name}", value, "nothing, unless model.fusion.layers is given")
+            fits = not value or name == "image_tokens"
+            require(fits, f"model.fusion.{name}", value, "nothing, unless model.fusion.layers is given")
         return
     require(1 <= fusion.layers <= 1024, "model.fusion.layers", fusion.layers, "a number of layers, 1 to 1024")
     require(

@@ -29,6 +29,10 @@ class ObjectiveConfig(Distillation):
     """ITM's negatives are drawn in proportion to exp(hardness x similarity / temperature), >= 0: 1 as published, 0 any
     with equal chance. Where the embeddings are good already, a new fusion encoder learns nothing from the hard ones:
     begin with easy ones."""
+    distil_itm_weight: float = field(default=0.0, metadata=AS_BEFORE)
+    """Weight of learning ITM's logits from the same student without its compression (model.fusion.image_tokens), >= 0:
+    soft labels for the same pairs (EDJE). For weights that know all tokens: fine-tuning from a model without
+    compression; from scratch nothing teaches the fusion encoder to read them."""
     mlm_weight: float = 1.0
     """Weight of masked language modelling, >= 0."""
     dsl_weight: float = field(default=0.0, metadata=AS_BEFORE)
@@ -67,7 +71,12 @@ class ObjectiveConfig(Distillation):
     @property
     def embeds(self) -> bool:
         """Are features needed: for a contrast, or to draw the negatives of ITM?"""
-        return self.contrasts or self.itm_weight > 0
+        return self.contrasts or self.matches
+
+    @property
+    def matches(self) -> bool:
+        """Are pairs and negatives fused?"""
+        return self.itm_weight + self.distil_itm_weight > 0
 
     @property
     def remembers(self) -> bool:
@@ -90,11 +99,17 @@ def check_objective(objective: ObjectiveConfig, train: TrainConfig) -> None:
         require(0 < value < math.inf, f"objective.{name}", value, "a number > 0")
     require(0 <= objective.circle_margin <= 1, "objective.circle_margin", objective.circle_margin, "0 to 1")
     check_at_least(1, {"objective.queue_size": objective.queue_size})
-    if train.batch_size < 2 and objective.itm_weight > 0:
-        raise InputError(
-            f"train.batch_size: {train.batch_size} with objective.itm_weight {objective.itm_weight}; ITM draws its "
-            f"negatives from the batch and needs at least 2, or objective.itm_weight 0"
-        )
+    check_batch_of_negatives(objective.itm_weight, objective.distil_itm_weight, train)
+
+
+def check_batch_of_negatives(itm_weight: float, distil_itm_weight: float, train: TrainConfig) -> None:
+    """Is there another pair to draw a negative from?"""
+    for name, weight in (("itm_weight", itm_weight), ("distil_itm_weight", distil_itm_weight)):
+        if train.batch_size < 2 and weight > 0:
+            raise InputError(
+                f"train.batch_size: {train.batch_size} with objective.{name} {weight}; ITM draws its negatives from "
+                f"the batch and needs at least 2, or objective.{name} 0"
+            )
 
 
 def check_temperature(temperature: float) -> None:

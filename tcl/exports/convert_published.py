@@ -94,6 +94,11 @@ def export_published(source: str, out: Path, *, with_teacher: bool = False) -> i
             f"to: the fusion encoder has {pretrained.model.fusion.layers} layers of its own; the published code knows "
             f"the upper layers of a BERT only"
         )
+    if pretrained.model.fusion.image_tokens is not None:
+        raise InputError(
+            f"to: the fusion encoder looks at {pretrained.model.fusion.image_tokens} tokens of an image; the published "
+            f"code knows no compression"
+        )
     student = {k: t for k, t in pretrained.student.state_dict().items() if not k.startswith(pretrained.lacks)}
     state = to_published(student, pretrained.teacher or {})
     try:

@@ -30,8 +30,11 @@ def _networks(config: ExportConfig) -> dict[str, object]:
     rows: dict[str, object] = {"image encoder": f"{model.image.name}, {model.image.image_size} px"}
     if not config.reads_text:
         return rows
+    few = model.fusion.image_tokens
+    compressed = {} if few is None else {"tokens of an image for the fusion encoder": few}
     return rows | {
         "text and fusion encoder": model.text.name,
+        **compressed,
         "embedding": model.embed_dim,
         "longest text": f"{config.max_tokens} tokens, {config.max_words} words",
     }

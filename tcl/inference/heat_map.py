@@ -64,7 +64,8 @@ def fusion_layer(layers: int, asked: int | None) -> int:
 def grad_cam(student: TCLStudent, image_tokens: Tensor, input_ids: Tensor, layer: int) -> Tensor:
     """Contribution of patches to tokens' match: image_tokens [1, 1 + patches, width], ids [1, L] -> [L, patches], >= 0.
 
-    layer: 0 to fusion layers - 1. In fp32, and no parameter gets a gradient.
+    layer: 0 to fusion layers - 1. In fp32, and no parameter gets a gradient. Where the fusion encoder looks at few
+    tokens, each passes what it contributes on to the patches, in the shares in which it looks at them.
     """
     fusion = student.encoders.fusion_encoder
     mask = torch.ones_like(input_ids, dtype=torch.bool)[:, None, None, :]
@@ -84,7 +85,11 @@ def grad_cam(student: TCLStudent, image_tokens: Tensor, input_ids: Tensor, layer
             text = after(text, mask, image, None)
         match = student.itm_head(text[:, 0])[0, 1]
         (gradient,) = torch.autograd.grad(match, probabilities)
-    return (gradient.clamp(min=0) * probabilities.detach())[0].mean(dim=0)[:, 1:]
+    contributions = (gradient.clamp(min=0) * probabilities.detach())[0].mean(dim=0)
+    if fusion.compression is not None:
+        with torch.no_grad():
+            contributions = contributions @ fusion.compression.looks(image_tokens)[0]
+    return contributions[:, 1:]
 
 
 def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:

@@ -39,6 +39,22 @@ def tokens_of_image(encoder: ImageEncoder) -> int:
     return 1 + encoder.grid[0] * encoder.grid[1]
 
 
+def compression_layers(fusion: nn.Module, encoder: ImageEncoder, images: int) -> Layers:
+    """Those between the two, which compress the tokens of `images`, where there are any: what the layer looks at, with
+    keys and values, is of all tokens, the rest of the few."""
+    if fusion.compression is None:
+        return []
+    all_tokens, few = (
+        images * count * encoder.width for count in (tokens_of_image(encoder), fusion.compression.tokens)
+    )
+    return [(1, all_tokens, 3), (1, few, SAVED_PER_TOKEN)]
+
+
+def seen_tokens(fusion: nn.Module, encoder: ImageEncoder) -> int:
+    """Tokens of an image that the layers of `fusion` look at."""
+    return tokens_of_image(encoder) if fusion.compression is None else fusion.compression.tokens
+
+
 def keys_values(fusion: nn.Module, source_tokens: int) -> float:
     """Elements of the keys and values of what all layers of `fusion` look at, which checkpointing keeps as well."""
     return 2 * len(fusion.layers) * source_tokens * fusion.width

@@ -11,6 +11,7 @@ from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
 from tcl.encoders.text_tower import load_text_tower
 from tcl.errors import InputError
+from tcl.models.compress_tokens import build_compression
 from tcl.models.fusion_encoder import FusionEncoder, fusion_encoder_from_bert
 from tcl.models.mlm_head import MLMHead, mlm_head_on
 from tcl.models.own_fusion import build_own_fusion
@@ -69,8 +70,16 @@ class Encoders(nn.Module):
 def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:
     """Networks of `config`, random or pre-trained. `vocab_size` and `pad_id` come from the tokenizer.
 
-    InputError: a name that cannot be built, or fusion_layers outside 1 .. layers - 1.
+    InputError: a name that cannot be built, fusion_layers outside 1 .. layers - 1, or fusion.image_tokens of more than
+    an image has.
     """
+    encoders = _build_encoders(config, vocab_size, pad_id)
+    # Last, so that the same seed gives all others the same weights with it and without.
+    encoders.fusion_encoder.compression = build_compression(config.fusion.image_tokens, encoders.image_encoder)
+    return encoders
+
+
+def _build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:
     image_encoder = build_image_encoder(config.image)
     if config.fusion.layers is not None:
         text_encoder, model = load_text_tower(config.text, vocab_size, pad_id)

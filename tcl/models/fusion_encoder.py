@@ -146,6 +146,8 @@ class FusionEncoder(nn.Module):
         self.config = config
         self.width: int = config.hidden_size
         self.text_in = None if text_width in (None, self.width) else nn.Linear(text_width, self.width)
+        self.compression: nn.Module | None = None
+        """tcl.models.compress_tokens, where the layers look at few tokens of an image."""
         self.activation_checkpointing = False
 
     def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
@@ -157,10 +159,18 @@ class FusionEncoder(nn.Module):
         """Tokens of the text encoder [..., text width] -> [..., width], as the first layer takes them."""
         return text if self.text_in is None else self.text_in(text)
 
-    def image_keys_values(self, image_tokens: Tensor, mask: Tensor | None = None) -> list[KeysValues]:
-        """[I, N, image width] -> keys and values of each image for every layer. mask [I, N] (1 token, 0 padding)."""
-        mask = None if mask is None else mask.bool()[:, None, None, :]
-        return [layer.cross_attention.keys_values(image_tokens, mask) for layer in self.layers]
+    def compress(self, image_tokens: Tensor) -> Tensor:
+        """Tokens of the image encoder [I, N, image width] -> those that the layers look at [I, M, image width]: few
+        where there is a compression, or else themselves."""
+        return image_tokens if self.compression is None else self.compression(image_tokens)
+
+    def keys_values(self, compressed: Tensor) -> list[KeysValues]:
+        """[I, M, image width], from `compress` -> keys and values of each image for every layer."""
+        return [layer.cross_attention.keys_values(compressed) for layer in self.layers]
+
+    def image_keys_values(self, image_tokens: Tensor) -> list[KeysValues]:
+        """Tokens of the image encoder [I, N, image width] -> keys and values of each image for every layer."""
+        return self.keys_values(self.compress(image_tokens))
 
     def forward(
         self,
@@ -172,7 +182,7 @@ class FusionEncoder(nn.Module):
         """Fuse texts with one image each.
 
         text [I * P + E, L, text width], attention_mask [I * P + E, L] (1 token, 0 padding), images of I images from
-        `image_keys_values`: the first P texts look at image 0, the next P at image 1, ... others, of E images: each of
+        `keys_values`: the first P texts look at image 0, the next P at image 1, ... others, of E images: each of
         the last E texts looks at one of them. -> [I * P + E, L, width]; token 0 is [CLS].
         """
         text = self.to_width(text)

@@ -11,12 +11,13 @@ from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder
 from tcl.losses.answer import answer_generation
 from tcl.models.activation_memory import (
+    compression_layers,
     fusion_layers,
     image_layers,
     kept_bytes,
     keys_values,
+    seen_tokens,
     text_layers,
-    tokens_of_image,
 )
 from tcl.models.answer_decoder import AnswerDecoder, answer_decoder_from
 from tcl.models.encoders import Encoders
@@ -174,8 +175,8 @@ def question_activation_bytes(
     questions, answers = batch_size * question_tokens, 2 * batch_size * answer_tokens
     fusion, decoder = networks.fusion_encoder, networks.decoder
     layers = image_layers(networks.image_encoder, batch_size) + text_layers(networks.text_encoder, questions)
-    layers += fusion_layers(fusion, questions)
+    layers += fusion_layers(fusion, questions) + compression_layers(fusion, networks.image_encoder, batch_size)
     vocabulary = answers * networks.text_encoder.word_embeddings.num_embeddings
-    of_images = keys_values(fusion, batch_size * tokens_of_image(networks.image_encoder))
+    of_images = keys_values(fusion, batch_size * seen_tokens(fusion, networks.image_encoder))
     kept = kept_bytes(layers, of_images, vocabulary, checkpointing=checkpointing, bf16=bf16)
     return kept + kept_bytes(fusion_layers(decoder, answers), 0, 0, checkpointing=False, bf16=bf16)

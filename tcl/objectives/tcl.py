@@ -8,9 +8,12 @@ from transformers import PreTrainedTokenizerBase
 from tcl.config.model import ModelConfig
 from tcl.config.tcl_objective import ObjectiveConfig, check_objective
 from tcl.data.batch import Batch
+from tcl.data.texts.text_tokens import Texts
+from tcl.errors import InputError
 from tcl.losses.circle import circle_loss, mean_of_rows
 from tcl.losses.cma import cross_modal_alignment, shared_id_positives
 from tcl.losses.contrast import TEMPERATURE, Candidates
+from tcl.losses.distil_itm import matching_distillation
 from tcl.losses.dual_softmax import dual_softmax_loss
 from tcl.losses.imc import intra_modal_contrast
 from tcl.losses.itm import ACCURACY_PRIOR, image_text_matching, matching_labels
@@ -32,7 +35,8 @@ def loss_weights(objective: ObjectiveConfig) -> dict[str, float]:
     weights = {one: getattr(objective, f"{name}_weight") / 6 for name, both in aligned.items() for one in both}
     for name in ("dsl", "circle"):
         weights |= {f"{name}_{way}": getattr(objective, f"{name}_weight") / 2 for way in ("i2t", "t2i")}
-    return weights | {"itm": objective.itm_weight, "mlm": objective.mlm_weight}
+    fused = ("itm", "distil_itm", "mlm")
+    return weights | {name: getattr(objective, f"{name}_weight") for name in fused}
 
 
 class TCLStudent(nn.Module):
@@ -55,9 +59,9 @@ class TCLStudent(nn.Module):
             (self.encoders.vision_proj, contrasts),
             (self.encoders.text_proj, contrasts),
             (self.temperature, weights.learns_temperature),
-            (self.encoders.fusion_encoder, weights.itm_weight + weights.mlm_weight > 0),
+            (self.encoders.fusion_encoder, weights.matches or weights.mlm_weight > 0),
             (self.encoders.mlm_head, weights.mlm_weight > 0),
-            (self.itm_head, weights.itm_weight > 0),
+            (self.itm_head, weights.matches),
         ):
             part.requires_grad_(is_read)
 
@@ -82,27 +86,55 @@ class TCLStudent(nn.Module):
                 each |= self._contrasts(image, text, targets)
                 if objective.dsl_weight > 0:
                     each |= self._dual_softmax(image, text, batch.ids)
-                if objective.itm_weight > 0 and negatives is None:
+                if objective.matches and negatives is None:
                     images, others = targets.candidates["image"][0], targets.candidates["text"][0]
                     logits = (
                         objective.itm_hardness * image @ others.T / self.temperature,
                         objective.itm_hardness * text @ images.T / self.temperature,
                     )
                     negatives = draw_batch_negatives(*logits, targets.first, targets.batch_ids)
-        if objective.itm_weight > 0:
-            pairs, fused = self.fuse(image_tokens, text_tokens, masked_tokens, texts.mask, negatives)
-            labels = matching_labels(len(batch), negatives.valid_images, negatives.valid_texts)
-            each["itm"], metrics["itm_accuracy"] = image_text_matching(self.itm_head(pairs), labels)
+        if objective.matches or objective.mlm_weight > 0:
+            fused, metrics = self.fused_losses(image_tokens, text_tokens, masked_tokens, texts, negatives, targets)
+            each |= fused
+        return weighted(each, loss_weights(objective), metrics)
+
+    def fused_losses(
+        self,
+        image_tokens: Tensor,
+        text_tokens: Tensor,
+        masked_tokens: Tensor,
+        texts: Texts,
+        negatives: Negatives | None,
+        targets: TCLTargets,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """ITM, its distillation and MLM, as far as they have a weight, and what to look at beside them.
+
+        Tokens as of `fuse`, but the image's as the image encoder gives them. negatives: None where nothing matches.
+        """
+        encoders, objective = self.encoders, self.objective
+        each: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
+        seen = encoders.fusion_encoder.compress(image_tokens)
+        if objective.matches:
+            pairs, fused = self.fuse(seen, text_tokens, masked_tokens, texts.mask, negatives)
+            labels = matching_labels(len(seen), negatives.valid_images, negatives.valid_texts)
+            logits = self.itm_head(pairs)
+            itm, metrics["itm_accuracy"] = image_text_matching(logits, labels)
+            each |= {"itm": itm} if objective.itm_weight > 0 else {}
             metrics["itm_prior"] = torch.full_like(metrics["itm_accuracy"], ACCURACY_PRIOR)
-        elif objective.mlm_weight > 0:
-            keys_values = encoders.fusion_encoder.image_keys_values(image_tokens)
-            fused = encoders.fusion_encoder(masked_tokens, texts.mask, keys_values)
+            if objective.distil_itm_weight > 0:
+                with torch.no_grad():  # after the other pass: autocast would keep weights cast without gradient for it
+                    everything, _ = self.fuse(image_tokens, text_tokens, masked_tokens[:0], texts.mask, negatives)
+                    teacher_logits = self.itm_head(everything)
+                each["distil_itm"] = matching_distillation(logits, teacher_logits, labels)
+        else:
+            fused = encoders.fusion_encoder(masked_tokens, texts.mask, encoders.fusion_encoder.keys_values(seen))
         if objective.mlm_weight > 0:
             logits = encoders.predict_tokens(fused, texts.masked.positions)
             each["mlm"] = masked_language_modelling(
                 logits, texts.masked.labels, targets.mlm_logits, targets.alpha, targets.mlm_count
             )
-        return weighted(each, loss_weights(objective), metrics)
+        return each, metrics
 
     def _contrasts(self, image: Tensor, text: Tensor, targets: TCLTargets) -> dict[str, Tensor]:
         """CMA, IMC and LMI of features [B, D]."""
@@ -153,13 +185,14 @@ class TCLStudent(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """One pass of the fusion encoder over all the pairs that ITM and MLM need, on shared image keys and values.
 
-        image_tokens [B, N, image width], text_tokens [B, L, width], masked_tokens as many or none, attention_mask
-        [B, L] -> ([CLS] of B positives, B (text, negative image), B (negative text, image) [3B, width], masked).
+        image_tokens [B, N, image width] as its layers are to look at them (`FusionEncoder.compress`), text_tokens
+        [B, L, width], masked_tokens as many or none, attention_mask [B, L] -> ([CLS] of B positives, B (text, negative
+        image), B (negative text, image) [3B, width], masked).
         """
         fusion = self.encoders.fusion_encoder
-        keys_values = fusion.image_keys_values(image_tokens)
+        keys_values = fusion.keys_values(image_tokens)
         if self.objective.global_negatives:
-            negative_images = fusion.image_keys_values(fetch_rows(image_tokens, negatives.images))
+            negative_images = fusion.keys_values(fetch_rows(image_tokens, negatives.images))
             negative_texts = fetch_rows(text_tokens, negatives.texts)
             negative_masks = fetch_rows(attention_mask, negatives.texts)
         else:
@@ -183,7 +216,13 @@ class TCLStudent(nn.Module):
 
 
 def build_student(model: ModelConfig, objective: ObjectiveConfig, tokenizer: PreTrainedTokenizerBase) -> TCLStudent:
-    """Random or pre-trained networks, as `model` says. InputError: they cannot be built."""
+    """Random or pre-trained networks, as `model` says. InputError: they cannot be built, or nothing is compressed that
+    a distillation could teach."""
+    if objective.distil_itm_weight > 0 and model.fusion.image_tokens is None:
+        raise InputError(
+            f"objective.distil_itm_weight: {objective.distil_itm_weight} is not possible; accepted: 0, unless "
+            f"model.fusion.image_tokens is given"
+        )
     return TCLStudent(build_encoders(model, len(tokenizer), tokenizer.pad_token_id), objective)
 
 

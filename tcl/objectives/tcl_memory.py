@@ -2,12 +2,13 @@
 
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.models.activation_memory import (
+    compression_layers,
     fusion_layers,
     image_layers,
     kept_bytes,
     keys_values,
+    seen_tokens,
     text_layers,
-    tokens_of_image,
 )
 from tcl.models.encoders import Encoders
 from tcl.objectives.pair_objective import PairSizes
@@ -18,10 +19,11 @@ def pair_activation_bytes(encoders: Encoders, objective: ObjectiveConfig, sizes:
     B, L, fusion = sizes.batch_size, sizes.max_tokens, encoders.fusion_encoder
     candidates = B * sizes.processes if objective.global_negatives else B
     plain, masked = int(objective.embeds), int(objective.mlm_weight > 0)
-    pairs = 3 if objective.itm_weight > 0 else 0
+    pairs = 3 if objective.matches else 0
     layers = image_layers(encoders.image_encoder, B)
     layers += text_layers(encoders.text_encoder, (plain + masked) * B * L)
     layers += fusion_layers(fusion, (pairs + masked) * B * L)
+    layers += compression_layers(fusion, encoders.image_encoder, B)
     images = (2 if pairs else masked) * B  # each image, and each that was drawn as a negative
     locals_of_sample = L - 1 + sizes.lmi_regions**2 if objective.lmi_weight > 0 else 0
     vocabulary = encoders.text_encoder.word_embeddings.num_embeddings
@@ -30,5 +32,5 @@ def pair_activation_bytes(encoders: Encoders, objective: ObjectiveConfig, sizes:
         logits += 4 * B * (candidates + objective.queue_size)  # both ways, as cosines and as exponents
     if objective.dsl_weight > 0:
         logits += 6 * (B * sizes.processes) ** 2  # both ways, as logits, priors and log-probabilities
-    kept = keys_values(fusion, images * tokens_of_image(encoders.image_encoder))
+    kept = keys_values(fusion, images * seen_tokens(fusion, encoders.image_encoder))
     return kept_bytes(layers, kept, logits, checkpointing=sizes.checkpointing, bf16=sizes.bf16)

@@ -17,6 +17,7 @@ from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.tokenize import load_tokenizer
+from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.objectives.pair_objective import objective_named
 from tcl.tasks.pretrain import pair_task
 from tcl.tasks.task import Task
@@ -63,7 +64,10 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     notices = []
     if config.init is not None:
         may_lack = () if objective.masked_share(config.objective) > 0 else objective.kind.may_lack
-        notices = fill(student, initial_weights(config.init), config.init, may_lack=may_lack)
+        # A compression may be new, or be left out again.
+        compression = (f"encoders.{COMPRESSION}",)
+        weights = initial_weights(config.init)
+        notices = fill(student, weights, config.init, may_lack=may_lack + compression, not_needed=compression)
     task = pair_task(config, accelerator, student, tokenizer, named_ids=True)
     task.notices += notices
     return task

@@ -38,6 +38,7 @@ from tcl.evaluation.vqa_accuracy import (
     vqa_accuracy,
     write_submission,
 )
+from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.models.encoders import build_encoders
 from tcl.models.preparation import image_preparation
 from tcl.objectives.kind import CardText, Kind
@@ -168,12 +169,14 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     if config.init is not None and not fine_tuned:
         inner = {name.removeprefix("encoders."): tensor for name, tensor in weights.items()}
         # Projections are pre-training's alone, and published retrieval checkpoints have no MLM head.
-        may_lack = ("vision_proj.", "text_proj.", "mlm_head.")
-        notices = fill(encoders, inner, config.init, may_lack=may_lack, not_needed=("itm_head.",))
+        # And a compression may be new, or be left out again.
+        may_lack = ("vision_proj.", "text_proj.", "mlm_head.", COMPRESSION)
+        notices = fill(encoders, inner, config.init, may_lack=may_lack, not_needed=("itm_head.", COMPRESSION))
     networks = build_networks(encoders, config.answers.decoder_layers)
     student = VQAStudent(networks)
     if fine_tuned:
-        notices = fill(student, weights, config.init)
+        compression = (f"networks.{COMPRESSION}",)
+        notices = fill(student, weights, config.init, may_lack=compression, not_needed=compression)
     data = config.data
     augment = Augment(data.augment, config.model.image.image_size)
     candidates = _closed_list(config.answers) if config.answers.list is not None else None
