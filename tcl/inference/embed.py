@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tcl.config.retrieval_eval import EvalConfig
+from tcl.data.tokens.token_file import TokenFile
 from tcl.errors import InputError
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import ImageLike
@@ -34,6 +35,9 @@ class Embedded:
     """[1 + patches, width] of the first images, as many as there was room for: these need not be encoded again."""
     hubness: np.ndarray | None = None
     """float32 [n], by which the cosine of each item with any query is lowered; None: not balanced."""
+    stored: TokenFile | None = None
+    """Tokens of all images on the disk, as the fusion encoder looks at them: none is encoded again. None: there are
+    none."""
 
     def balanced(
         self, bank: "Embedded", method: Method = "inverted_softmax", *, temperature: float = 0.05, iterations: int = 5

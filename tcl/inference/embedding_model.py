@@ -15,7 +15,7 @@ from tcl.inference.loaded_model import LoadedModel
 from tcl.inference.retrieve import Retrieved, check_search, retrieve
 from tcl.inference.texts import list_texts, tokenize_texts
 from tcl.search.class_prompts import TEMPLATES, class_features, class_prompts
-from tcl.search.pair_scores import MatchImages
+from tcl.search.pair_scores import MatchPairs
 from tcl.search.rescore import Rescore
 
 
@@ -102,7 +102,7 @@ class EmbeddingModel(LoadedModel):
         logits = torch.from_numpy(features) @ classes.T / self.student.temperature.detach().cpu()
         return guesses(logits, named, k)
 
-    def _second_stage(self, images: Embedded, texts: Embedded) -> MatchImages | None:
+    def _second_stage(self, images: Embedded, texts: Embedded) -> MatchPairs | None:
         """What scores pairs of these images and texts; None: the first stage decides."""
         return None
 

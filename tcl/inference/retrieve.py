@@ -1,7 +1,6 @@
 """Two-stage retrieval in a corpus: tcl.search, as evaluation calls it, for what a person has and wants to see."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from tcl.config.checks import require
 from tcl.errors import InputError
 from tcl.inference.embed import Embedded
-from tcl.search.pair_scores import MatchImages, image_by_image, match_once, pairs_of_images, pairs_of_texts
+from tcl.search.pair_scores import MatchPairs, match_once, pairs_of_images, pairs_of_texts
 from tcl.search.rescore import Rescore
 from tcl.search.rescorings import by_stored
 from tcl.search.two_stage import Search, search
@@ -46,7 +45,7 @@ def retrieve(
     corpus: Embedded,
     k: int,
     candidates: int,
-    match: MatchImages | None,
+    match: MatchPairs | None,
     rescore: Rescore | None = None,
 ) -> Retrieved:
     """The k best of `corpus` for each query: those by embedding, re-scored; `match`, if any, orders max(k, candidates).
@@ -58,7 +57,7 @@ def retrieve(
     pairs_of = pairs_of_images if query.kind == "images" else pairs_of_texts
 
     def match_candidates(chosen: Tensor) -> tuple[Tensor, ...]:
-        return match_once([pairs_of(chosen)], partial(image_by_image, match=match))
+        return match_once([pairs_of(chosen)], match)
 
     if rescore is None and corpus.hubness is not None:
         rescore = by_stored(torch.from_numpy(corpus.hubness))

@@ -1,7 +1,10 @@
 """A loaded TCL: embeddings, matching, retrieval, masked words, and why an image matches a text."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import chain
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -9,15 +12,19 @@ from PIL import Image
 from torch import Tensor
 
 from tcl.data.texts.tokenize import words_of
+from tcl.data.tokens.stored_tokens import Storage, store_tokens
+from tcl.data.tokens.token_file import TokenFile, TokenWriter, open_tokens
 from tcl.errors import InputError
-from tcl.inference.embed import Embedded
+from tcl.inference.embed import PASS_TOKENS, Embedded
 from tcl.inference.embedding_model import EmbeddingModel
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
 from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
 from tcl.inference.images import ImageLike, list_images, read_image
 from tcl.inference.match import match_one_to_one, match_probabilities, match_several, read_all_texts
 from tcl.inference.texts import list_texts
-from tcl.search.pair_scores import MatchImages
+from tcl.models.token_maker import token_maker_hash
+from tcl.search.match_stored import match_stored
+from tcl.search.pair_scores import MatchPairs, image_by_image
 
 
 class TCL(EmbeddingModel):
@@ -84,8 +91,59 @@ class TCL(EmbeddingModel):
         words = words_of(self.pretrained.tokenizer, ids[0, 1:].tolist())
         return HeatMap(Image.fromarray(shown), words, contributions.unflatten(1, grid).cpu().numpy())
 
-    def _second_stage(self, images: Embedded, texts: Embedded) -> MatchImages:
-        """ITM, image by image; tokens that were kept are not encoded again."""
+    def store_tokens(
+        self, images: ImageLike | Iterable[ImageLike], path: str | Path, *, storage: Storage = "int8"
+    ) -> Embedded:
+        """Write what the fusion encoder looks at in n images into the file `path`, in fp16 or int8 (with a scale for
+        each token); returns them with their embeddings, as a corpus that `retrieve` never encodes again.
+
+        N tokens an image: model.fusion.image_tokens, or all of them; int8 takes N x (width + 4) bytes. They are written
+        as they come. InputError: no storage of that name, a file that cannot be written.
+        """
+        if storage not in get_args(Storage):
+            raise InputError(f"storage: {storage!r} is not possible; accepted: {', '.join(get_args(Storage))}")
+        listed, encoders = list_images(images), self.student.encoders
+        features = []
+        with TokenWriter(path, self.token_maker) as out, torch.no_grad():
+            for tokens in self._encode(listed):
+                with self.hardware.autocast():
+                    features.append(encoders.project_image(tokens[:, 0]).cpu())
+                    compressed = encoders.fusion_encoder.compress(tokens)
+                out.append(store_tokens(compressed.float(), storage))
+        return Embedded("images", listed, torch.cat(features).numpy(), stored=self.open_tokens(path))
+
+    def open_tokens(self, path: str | Path) -> TokenFile:
+        """Tokens that `store_tokens` of this model wrote; they stay on the disk until they are matched.
+
+        InputError: no such file, a damaged one, or one of another model: another image encoder or compression. A fusion
+        encoder that was trained on above them reads the same.
+        """
+        return open_tokens(path, self.token_maker)
+
+    def match_stored(
+        self, tokens: TokenFile | str | Path, texts: str | Iterable[str], images: Iterable[int] | None = None
+    ) -> np.ndarray:
+        """As `match_grid`, of stored images: probabilities float32 [images, texts], 0 to 1.
+
+        tokens: a file, or what `open_tokens` gave. images: their places in it; None: all. InputError: as `open_tokens`,
+        a place that is not there.
+        """
+        stored, listed = self.open_tokens(tokens.path if isinstance(tokens, TokenFile) else tokens), list_texts(texts)
+        rows = torch.tensor(list(range(len(stored)) if images is None else images), dtype=torch.int64)
+        if not len(rows):
+            raise InputError("images: there are none; give at least one place")
+        pairs = torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(listed)))
+        logits = self._match_stored(stored, listed, rows[pairs[:, 0]], pairs[:, 1])
+        return match_probabilities(logits).unflatten(0, (len(rows), len(listed))).numpy()
+
+    @cached_property
+    def token_maker(self) -> str:
+        """Hash of what makes the tokens of images, which files of them know."""
+        return token_maker_hash(self.student.encoders)
+
+    def _second_stage(self, images: Embedded, texts: Embedded) -> MatchPairs:
+        """ITM, from stored tokens where there are any, else image by image; tokens that were kept are not encoded
+        again."""
 
         def match(
             image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
@@ -95,7 +153,12 @@ class TCL(EmbeddingModel):
             encoded = chain(kept, self._encode(others))
             return self._match_several(encoded, [texts.items[i] for i in text_numbers], texts_of_image)
 
-        return match
+        def match_from_disk(image_numbers: Tensor, text_numbers: Tensor) -> Tensor:
+            asked, of_text = text_numbers.unique(return_inverse=True)
+            named = [texts.items[i] for i in asked.tolist()]
+            return self._match_stored(images.stored, named, image_numbers, of_text)[:, 1]
+
+        return partial(image_by_image, match=match) if images.stored is None else match_from_disk
 
     def _match_several(
         self, encoded: Iterable[Tensor], texts: Sequence[str], texts_of_image: Sequence[Tensor]
@@ -104,3 +167,17 @@ class TCL(EmbeddingModel):
         states = read_all_texts(self.student, *self._tokenize(texts), self.hardware)
         texts_of_image = [some.to(self.hardware.device) for some in texts_of_image]
         return match_several(self.student, encoded, texts_of_image, states, self.hardware)
+
+    def _match_stored(self, stored: TokenFile, texts: Sequence[str], images: Tensor, of_texts: Tensor) -> Tensor:
+        """ITM logits [P, 2], on the host, of pairs: `stored` images [P] and `texts` (indices [P]), image by image."""
+        student = self.student
+        return match_stored(
+            student.encoders.fusion_encoder,
+            student.itm_head,
+            stored,
+            read_all_texts(student, *self._tokenize(texts), self.hardware),
+            images,
+            of_texts,
+            pass_tokens=PASS_TOKENS,
+            autocast=self.hardware.autocast,
+        ).cpu()

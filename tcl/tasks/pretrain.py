@@ -26,7 +26,7 @@ from tcl.evaluation.evaluate_retrieval import RetrievalResult, cut_rerank_k, eva
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
 from tcl.evaluation.rescoring_bank import load_bank, rescore_both
 from tcl.models.preparation import image_preparation
-from tcl.objectives.pair_objective import PairSizes, objective_named
+from tcl.objectives.pair_objective import PairObjective, PairSizes, objective_named
 from tcl.tasks.task import Evaluation, RunConfig, Task
 
 
@@ -60,23 +60,25 @@ def check(config: Config) -> None:
 def build(config: Config, accelerator: Accelerator) -> Task:
     """InputError: names that cannot be built, data.val without use."""
     tokenizer = load_tokenizer(config.model.text.tokenizer)
-    student = objective_named(config.objective.name).build_student(config.model, config.objective, tokenizer)
-    return pair_task(config, accelerator, student, tokenizer, named_ids=False)
+    objective = objective_named(config.objective.name)
+    student = objective.build_student(config.model, config.objective, tokenizer)
+    return pair_task(config, accelerator, objective, student, tokenizer, named_ids=False)
 
 
 def pair_task(
     config: RunConfig,
     accelerator: Accelerator,
+    objective: PairObjective,
     student: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     *,
     named_ids: bool,
 ) -> Task:
-    """Training of `student`, which config.objective built, on image-text pairs.
+    """Training of `student`, which `objective` built by config.objective, on image-text pairs.
 
     named_ids: all pairs of an image are right for each other. config.eval is an EvalConfig.
     """
-    objective, encoders, data = objective_named(config.objective.name), student.encoders, config.data
+    encoders, data = student.encoders, config.data
     check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
     notices = objective.notices(config.objective)
     evaluate = None

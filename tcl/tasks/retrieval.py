@@ -68,6 +68,6 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         compression = (f"encoders.{COMPRESSION}",)
         weights = initial_weights(config.init)
         notices = fill(student, weights, config.init, may_lack=may_lack + compression, not_needed=compression)
-    task = pair_task(config, accelerator, student, tokenizer, named_ids=True)
+    task = pair_task(config, accelerator, objective, student, tokenizer, named_ids=True)
     task.notices += notices
     return task
