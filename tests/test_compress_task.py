@@ -1,14 +1,14 @@
 """`tcl finetune --task compress`: a run on a finished model, and everything that such a model then goes through."""
 
 import json
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
-from data_files import noise
-from safetensors.torch import load_file
+from data_files import JPEG, noise, write_tar
+from safetensors.torch import load_file, save_file
 from small_run import rows, small_run
 from small_run import train as pretrain
 
@@ -65,8 +65,12 @@ def compressed(finished) -> Path:
     return out
 
 
+def last(run: Path) -> Path:
+    return max((run / "checkpoints").glob("step_*"))
+
+
 def weights(run: Path) -> dict:
-    return load_file(run / "checkpoints" / "latest" / "student.safetensors")
+    return load_file(last(run) / "student.safetensors")
 
 
 def test_only_the_compression_is_trained_and_saved_as_trained(finished, compressed):
@@ -74,9 +78,9 @@ def test_only_the_compression_is_trained_and_saved_as_trained(finished, compress
     own = {name for name in after if name.startswith(COMPRESSION)}
     assert after.keys() - own == before.keys() and len(own) == 17
     assert all(after[name].equal(before[name]) for name in before)
-    moments = load_file(compressed / "checkpoints" / "latest" / "optimizer.safetensors")
+    moments = load_file(last(compressed) / "optimizer.safetensors")
     assert moments and {name.rpartition(".")[0] for name in moments} == own
-    assert not load_file(compressed / "checkpoints" / "latest" / "teacher.safetensors")
+    assert not load_file(last(compressed) / "teacher.safetensors")
     steps = [row for row in rows(compressed) if "loss" in row]
     assert len(steps) == 3 and {"itm", "distil_itm", "mlm", "itm_accuracy"} <= steps[0].keys()
     assert not {"i2t", "lmi_image"} & steps[0].keys()
@@ -85,10 +89,11 @@ def test_only_the_compression_is_trained_and_saved_as_trained(finished, compress
 
 
 def test_it_resumes_to_the_bit(finished, compressed, tmp_path):
-    train(*parse_finetune(options(finished, tmp_path, FEW, "--train.save_every=2", "--train.steps=2")))
+    given = options(finished, tmp_path, FEW, "--train.save_every=2")
+    train(*parse_finetune(given))
     AcceleratorState._reset_state(reset_partial_state=True)
-    went_on = options(finished, tmp_path, FEW, "--train.resume=auto")
-    train(*parse_finetune(went_on))
+    shutil.rmtree(tmp_path / "checkpoints" / "step_00000003")
+    train(*parse_finetune(given))
     found, right = weights(tmp_path), weights(compressed)
     assert all(found[name].equal(right[name]) for name in right)
 
@@ -106,12 +111,10 @@ def test_it_is_exported_loaded_and_described_as_the_model_that_it_was(finished, 
         np.testing.assert_array_equal(model.encode_image(images), was.encode_image(images))
         assert np.abs(model.match(images, texts) - was.match(images, texts)).max() > 1e-6
         heat = model.explain(images[0], texts[0])
-        assert heat.values.shape == was.explain(images[0], texts[0]).values.shape and heat.values.max() > 0
+        assert heat.values.shape == was.explain(images[0], texts[0]).values.shape
         assert model.fill_mask(images[0], "a [MASK] dog")[0]
     broken = load_file(tmp_path / "export" / "model.safetensors")
     del broken[f"{COMPRESSION}queries"]
-    from safetensors.torch import save_file
-
     save_file(broken, tmp_path / "export" / "model.safetensors")
     (tmp_path / "export" / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"queries is not there"):
@@ -149,9 +152,6 @@ def test_retrieval_and_vqa_start_with_a_new_one_without_one_and_with_the_one_tha
 
 
 def test_questions_are_answered_from_few_tokens(finished, compressed, tmp_path):
-    from data_files import write_tar
-    from data_files import JPEG
-
     said = json.dumps({"question": "what is it", "answers": ["dog"], "question_id": 1}).encode()
     write_tar(tmp_path / "vqa.tar", [e for i in range(4) for e in ((f"{i}.jpg", JPEG), (f"{i}.json", said))])
     for init, more, tokens in ((compressed, [], 2), (tmp_path / "first", ["--model.fusion.image_tokens=null"], None)):
@@ -184,10 +184,3 @@ def test_what_it_cannot_start_from_is_one_line(finished, tmp_path):
     )
     AcceleratorState._reset_state(reset_partial_state=True)
     assert "cannot match images with texts" in refused(FEW, f"--init={tmp_path / 'clip'}")
-
-
-def test_the_preset_is_a_configuration_of_the_task(finished, compressed):
-    from tcl.presets import preset_file
-
-    with pytest.raises(InputError, match=r"shards: .*flickr30k"):  # all but the data is there
-        parse_finetune([f"--config={preset_file('finetune', 'compress')}", f"--init={finished / 'run'}"])

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tcl.errors import InputError
 from tcl.inference.heat_map import fusion_layer, grad_cam, overlay
+from tcl.models.compress_tokens import build_compression
 from tcl.models.fusion_encoder import Attention
 
 
@@ -45,27 +46,43 @@ def match_logit(student, image: torch.Tensor, text: torch.Tensor, layer: int, gi
     return float(student.itm_head(x[0])[1]), kept
 
 
-@pytest.mark.parametrize("layer", [0, 1])
 @torch.no_grad()
-def test_grad_cam_equals_finite_differences_of_the_match_logit(layer):
-    student = tiny_tcl().student.double()
+def slopes(student, image: torch.Tensor, text: torch.Tensor, layer: int) -> torch.Tensor:
+    """By finite differences, of all tokens of the image [N, width]: [L, N], probability times slope where that is > 0,
+    mean over the heads."""
+    _, probabilities = match_logit(student, image, text, layer)
+    found = torch.zeros(len(text), len(image), dtype=torch.float64)
+    step = 1e-5
+    for h, of_head in enumerate(probabilities):
+        for token in range(len(text)):
+            for seen in range(len(image)):
+                logits = []
+                for sign in (1, -1):
+                    given = [each.clone() for each in probabilities]
+                    given[h][token, seen] += sign * step
+                    logits.append(match_logit(student, image, text, layer, given)[0])
+                slope = (logits[0] - logits[1]) / (2 * step)
+                found[token, seen] += max(slope, 0) * of_head[token, seen] / len(probabilities)
+    return found
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("few", [None, 3])
+@torch.no_grad()
+def test_grad_cam_equals_finite_differences_of_the_match_logit(layer, few):
+    """few: tokens of an image for the fusion encoder, whose contributions go to where each of them looks."""
+    student = tiny_tcl().student
+    fusion = student.encoders.fusion_encoder
+    fusion.compression = build_compression(few, student.encoders.image_encoder)
+    student.double()
     batch = random_batch(1, length=4)
     image = student.encoders.image_encoder(batch.inputs["image"].view.double())
     ids = batch.inputs["text"].ids % len(TOKENIZER)
     text = student.encoders.text_encoder(ids, torch.ones_like(ids))[0]
-    _, probabilities = match_logit(student, image[0], text, layer)
-    expected = torch.zeros(4, 4, dtype=torch.float64)
-    step = 1e-5
-    for h, of_head in enumerate(probabilities):
-        for token in range(4):
-            for patch in range(4):
-                logits = []
-                for sign in (1, -1):
-                    given = [each.clone() for each in probabilities]
-                    given[h][token, 1 + patch] += sign * step
-                    logits.append(match_logit(student, image[0], text, layer, given)[0])
-                slope = (logits[0] - logits[1]) / (2 * step)
-                expected[token, patch] += max(slope, 0) * of_head[token, 1 + patch] / len(probabilities)
+    expected = slopes(student, fusion.compress(image)[0], text, layer)
+    if few is not None:
+        expected = expected @ fusion.compression.looks(image)[0]
+    expected = expected[:, 1:]
     assert (expected > 0).any()
     found = grad_cam(student, image, ids, layer)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)

@@ -49,7 +49,7 @@ def test_stored_matches_are_the_fresh_ones_within_their_precision(tmp_path, toke
     stored = tcl.match_stored(tmp_path / "a.tokens", TEXTS)
     assert stored.shape == (7, 5) and stored.dtype == np.float32
     np.testing.assert_allclose(stored, fresh, atol=TOLERANCE[storage])
-    assert 0 < np.abs(stored - fresh).max() and np.ptp(fresh) > 10 * TOLERANCE[storage]
+    assert np.abs(stored - fresh).max() > 0 and np.ptp(fresh) > 10 * TOLERANCE[storage]
     some = tcl.match_stored(corpus.stored, TEXTS[2], images=[5, 0, 5])
     np.testing.assert_allclose(some, stored[[5, 0, 5]][:, 2:3], atol=1e-6)
 

@@ -28,11 +28,14 @@ from transformers import AutoTokenizer
 from tcl import TCL
 from tcl.checkpoints.export_format import ExportConfig
 from tcl.commands.onnx import main
-from tcl.config.model import TextEncoderConfig
+from tcl.config.model import FusionConfig, TextEncoderConfig
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
+from tcl.data.tokens.stored_tokens import restore_tokens, store_tokens
+from tcl.data.tokens.token_file import TokenWriter
 from tcl.errors import InputError
 from tcl.exports.describe import build_student
 from tcl.exports.pretrained import Pretrained, save_pretrained
+from tcl.models.compress_tokens import build_compression
 from tcl.objectives.tcl import KIND
 from tcl.onnx.agreement import largest_differences, torch_recalls
 from tcl.onnx.export_graphs import GRAPHS, export_onnx
@@ -179,6 +182,48 @@ def test_int8_graphs_are_smaller_and_close(pretrained, folder, towers):
         assert np.abs(found - expected).max() > 1e-5  # it is not the same graph
     differences = largest_differences(pretrained, small)
     assert 1e-5 < differences["itm_logits"] < 0.5
+
+
+@pytest.mark.parametrize(("tokens", "storage"), [(2, "int8"), pytest.param(None, "fp16", marks=pytest.mark.slow)])
+def test_a_graph_takes_stored_tokens_few_or_all(tmp_path, tokens, storage, monkeypatch, capsys):
+    """And so does the int8 graph, and the report says how near they come to torch."""
+    known = tiny_tcl().pretrained
+    encoders = known.student.encoders
+    encoders.fusion_encoder.compression = build_compression(tokens, encoders.image_encoder)
+    known.model = replace(MODEL, fusion=FusionConfig(image_tokens=tokens))
+    save_pretrained(known, tmp_path / "export")
+    out = tmp_path / "out"
+    main([str(tmp_path / "export"), str(out), "--int8", "--stored", storage])
+    report = json.loads((out / "onnx_report.json").read_text())["largest_differences"]
+    assert 0 < report["fp32"]["stored_itm_logits"] < 1e-4 < report["int8"]["stored_itm_logits"] < 0.5
+    assert "stored_itm_logits" in capsys.readouterr().out
+    model = TCL(known, device="cpu", precision="fp32")
+    batch = random_batch(3, seed=4, length=6)
+    ids, mask = batch.inputs["text"].ids.clamp(max=9).numpy(), batch.inputs["text"].mask.numpy()
+    towers, small = load_onnx(out), load_onnx(out, int8=True)
+    images, texts = towers.encode_images(batch.inputs["image"].view.numpy())[0], towers.encode_texts(ids, mask)[0]
+    assert images.shape == (3, tokens or 5, 24) and towers.storage == storage
+    fresh = towers.match(images, texts, mask)
+    with TokenWriter(tmp_path / "a.tokens", model.token_maker) as file:
+        file.append(store_tokens(torch.from_numpy(images), storage))
+    stored = model.open_tokens(tmp_path / "a.tokens").read([0, 1, 2])
+    found = towers.match_stored(stored, texts, mask)
+    np.testing.assert_allclose(found, fresh, atol={"fp16": 5e-3, "int8": 0.1}[storage])
+    np.testing.assert_allclose(found, towers.match(restore_tokens(stored).numpy(), texts, mask), atol=1e-4)
+    np.testing.assert_allclose(small.match_stored(stored, texts, mask), found, atol=0.5)
+    other = {"fp16": "int8", "int8": "fp16"}[storage]
+    with pytest.raises(InputError, match=rf"^tokens: stored as {other}, but these graphs take {storage}; export them "):
+        towers.match_stored(store_tokens(torch.from_numpy(images), other), texts, mask)
+    monkeypatch.setattr("tcl.onnx.export_graphs.trace", lambda _: {})
+    export_onnx(known, out)
+    assert not list(out.glob("*.onnx"))  # they would be of other weights
+
+
+def test_without_a_graph_for_them_stored_tokens_are_refused(towers):
+    with pytest.raises(
+        InputError, match=r"graphs take none that are stored; export them with `tcl onnx --stored int8`"
+    ):
+        towers.match_stored(store_tokens(torch.zeros(1, 5, 24), "int8"), np.zeros((1, 2, 16)), np.ones((1, 2)))
 
 
 def test_retrieval_in_onnxruntime_ranks_as_torch(pretrained, towers, shards):

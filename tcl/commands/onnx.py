@@ -2,10 +2,12 @@
 
     tcl onnx runs/mine onnx/mine
     tcl onnx runs/mine onnx/mine --int8 --shards 'data/val/*.tar'
+    tcl onnx runs/mine onnx/mine --stored int8
 
-OUT gets image.onnx, text.onnx and fusion.onnx (and *.int8.onnx), the tokenizer, config.json, preprocessor_config.json
-and onnx_report.json: the largest differences from torch, sizes and, where shards are given, recalls.
-docs/checkpoints.md says what the graphs take and give.
+OUT gets image.onnx, text.onnx and fusion.onnx (with --stored also stored.onnx, which takes stored image tokens; with
+--int8 all of them as *.int8.onnx, too), the tokenizer, config.json, preprocessor_config.json and onnx_report.json: the
+largest differences from torch, sizes and, where shards are given, recalls. docs/checkpoints.md says what graphs take
+and give.
 """
 
 import argparse
@@ -23,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
     add_model_source(options)
     options.add_argument("out", type=Path, metavar="OUT", help="a folder")
     options.add_argument("--int8", action="store_true", help="also graphs with int8 weights")
+    options.add_argument(
+        "--stored", choices=("fp16", "int8"), help="also a fusion graph that takes image tokens stored like this"
+    )
     options.add_argument("--shards", metavar="PATTERN", help="image-text pairs on which recalls are compared")
     options.add_argument(
         "--rerank_k", type=int, default=16, metavar="K", help="candidates that ITM orders (default 16)"
@@ -47,5 +52,5 @@ def main(arguments: list[str]) -> None:
         data = load_retrieval_set(given.shards, max_words=pretrained.max_words, max_pixels=DataConfig.max_pixels)
         for note in cut_rerank_k(given.rerank_k, data, "rerank_k"):
             say(note)
-    export_onnx(pretrained, given.out, int8=given.int8)
+    export_onnx(pretrained, given.out, int8=given.int8, stored=given.stored)
     report_onnx(pretrained, given.out, int8=given.int8, data=data, rerank_k=given.rerank_k)

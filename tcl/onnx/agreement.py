@@ -12,6 +12,7 @@ from tcl.config.retrieval_eval import EvalConfig
 from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.data.texts.tokenize import tokenize
+from tcl.data.tokens.stored_tokens import restore_tokens, store_tokens
 from tcl.evaluation.evaluate_retrieval import evaluate_retrieval
 from tcl.exports.pretrained import Pretrained
 from tcl.onnx.graphs import graphs_of
@@ -28,7 +29,7 @@ def largest_differences(pretrained: Pretrained, towers: OnnxTowers) -> dict[str,
     """Of each output of the graphs, by its name, on random pixels and texts of `SIZES`, padding included.
 
     NaN where either side is. `pretrained` is on the CPU. The pair scorer is given torch's tokens, so that no error
-    counts twice.
+    counts twice; stored_itm_logits, where there is a graph of stored tokens, are compared with those of the restored.
     """
     graphs, differences = graphs_of(pretrained.student), defaultdict(list)
     for pairs, longest in SIZES:
@@ -45,6 +46,11 @@ def largest_differences(pretrained: Pretrained, towers: OnnxTowers) -> dict[str,
             ("itm_logits", graphs.fusion(image_tokens, text_tokens, mask), logits),
         ):
             differences[name].append((torch.from_numpy(found) - expected).abs().max())
+        if towers.storage is not None:
+            stored = store_tokens(image_tokens, towers.storage)
+            found = torch.from_numpy(towers.match_stored(stored, text_tokens.numpy(), mask.numpy()))
+            expected = graphs.fusion(restore_tokens(stored), text_tokens, mask)
+            differences["stored_itm_logits"].append((found - expected).abs().max())
     return {name: float(torch.stack(each).max()) for name, each in differences.items()}
 
 

@@ -3,6 +3,8 @@
 image.onnx      pixel_values [B, 3, H, W] -> image_tokens [B, N, image width], image_embedding [B, embed_dim]
 text.onnx       input_ids, attention_mask [B, L] -> text_tokens [B, L, text width], text_embedding [B, embed_dim]
 fusion.onnx     image_tokens, text_tokens, attention_mask of B pairs -> itm_logits [B, 2], no match and match
+stored.onnx     on request: as fusion.onnx, of image tokens as tcl.data.tokens stores them: in place of image_tokens
+                image_values [B, N, image width] float16, or int8 with image_scales [B, N]
 *.int8.onnx     the same with int8 weights, on request
 manifest.json   size and checksum of each file
 config.json, preprocessor_config.json, tokenizer.json, ...     as in an export (tcl.checkpoints.export_format)
@@ -25,23 +27,26 @@ from tcl.checkpoints.export_format import (
     write_config,
 )
 from tcl.checkpoints.manifest import MANIFEST, verify, write_manifest
+from tcl.data.tokens.stored_tokens import Storage
 from tcl.errors import InputError
 from tcl.exports.describe import self_contained
 from tcl.exports.pretrained import Pretrained
 from tcl.objectives.tcl import KIND
-from tcl.onnx.graphs import trace
+from tcl.onnx.graphs import trace, trace_stored
 from tcl.onnx.optional_package import import_optional
 
 GRAPHS = ("image", "text", "fusion")
+STORED = "stored"
 QUANTISED = ["MatMul", "Gemm", "Gather"]
 """Operators whose weights become int8: linear layers and embeddings, not the convolution that cuts patches."""
 
 
-def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> None:
+def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False, stored: Storage | None = None) -> None:
     """Write `pretrained`, whose student is on the CPU, into `folder`, in place of graphs that are there.
 
-    int8: the quantised graphs as well. InputError: a VQA model, one that cannot be described without files from
-    elsewhere, packages that are not installed, a `folder` that is a run's or an export or cannot be written.
+    int8: the quantised graphs as well. stored: the graph that takes image tokens in this storage, too. InputError: a
+    VQA model, one that cannot be described without files from elsewhere, packages that are not installed, a `folder`
+    that is a run's or an export or cannot be written.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         import_optional(package, "onnx")
@@ -52,14 +57,18 @@ def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> 
     model = self_contained(pretrained.kind, pretrained.model, pretrained.student)
     check_self_contained(model, folder)
     programs = trace(pretrained)
+    if stored is not None:
+        programs |= {STORED: trace_stored(pretrained, stored)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder cannot be loaded
         (folder / MANIFEST).unlink(missing_ok=True)
         pretrained.tokenizer.save_pretrained(folder)
         write_config(ExportConfig(KIND.name, model, pretrained.max_tokens, pretrained.max_words), folder)
+        for name in (*GRAPHS, STORED):
+            for former in folder.glob(f"{name}.*onnx*"):
+                former.unlink()
         for name, program in programs.items():
-            graph_file(folder, name, int8=True).unlink(missing_ok=True)
             program.save(graph_file(folder, name, int8=False))
             if int8:
                 _quantise(program, graph_file(folder, name, int8=True))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tcl.data.tokens.stored_tokens import Storage, StoredTokens, restore_tokens, store_tokens
 from tcl.exports.pretrained import Pretrained
+from tcl.models.activation_memory import seen_tokens
 from tcl.models.encoders import Encoders
 from tcl.objectives.tcl import TCLStudent
 
@@ -22,9 +24,9 @@ class ImageTower(nn.Module):
         self.encoders = encoders
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 3, H, W] -> tokens [B, N, image width], embeddings [B, embed_dim]."""
+        """[B, 3, H, W] -> tokens that the fusion encoder looks at [B, N, image width], embeddings [B, embed_dim]."""
         tokens = self.encoders.image_encoder(pixel_values)
-        return tokens, self.encoders.project_image(tokens[:, 0])
+        return self.encoders.fusion_encoder.compress(tokens), self.encoders.project_image(tokens[:, 0])
 
 
 class TextTower(nn.Module):
@@ -51,8 +53,19 @@ class PairScorer(nn.Module):
     def forward(self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor) -> Tensor:
         """[B, N, image width], [B, L, text width] and [B, L] of B pairs -> ITM logits [B, 2], no match and match."""
         read = self.fusion_encoder.read_texts(text_tokens, attention_mask)
-        keys_values = self.fusion_encoder.image_keys_values(image_tokens)
+        keys_values = self.fusion_encoder.keys_values(image_tokens)
         return self.itm_head(self.fusion_encoder.match(read, attention_mask, keys_values))
+
+
+class StoredPairScorer(PairScorer):
+    """As the pair scorer, of image tokens as they are stored."""
+
+    def forward(
+        self, image_values: Tensor, text_tokens: Tensor, attention_mask: Tensor, image_scales: Tensor | None = None
+    ) -> Tensor:
+        """Values [B, N, image width] float16 without scales, or int8 with scales [B, N]; the rest as above."""
+        tokens = restore_tokens(StoredTokens(image_values, image_scales))
+        return super().forward(tokens, text_tokens, attention_mask)
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,21 @@ def trace(pretrained: Pretrained) -> dict[str, torch.onnx.ONNXProgram]:
         "text": _export(graphs.text, texts, ["text_tokens", "text_embedding"]),
         "fusion": _export(graphs.fusion, pairs, ["itm_logits"]),
     }
+
+
+@torch.no_grad()
+def trace_stored(pretrained: Pretrained, storage: Storage) -> torch.onnx.ONNXProgram:
+    """`StoredPairScorer` as ONNX, which has no input image_scales where storage is fp16. As `trace`."""
+    encoders, length = pretrained.student.encoders, min(EXAMPLE_TOKENS, pretrained.max_tokens)
+    tokens = seen_tokens(encoders.fusion_encoder, encoders.image_encoder)
+    stored = store_tokens(torch.ones(2, tokens, encoders.image_encoder.width), storage)
+    inputs = {
+        "image_values": stored.values,
+        "text_tokens": torch.zeros(2, length, encoders.text_encoder.width),
+        "attention_mask": torch.ones(2, length, dtype=torch.int64),
+    }
+    inputs |= {} if stored.scales is None else {"image_scales": stored.scales}
+    return _export(StoredPairScorer(pretrained.student).eval(), inputs, ["itm_logits"])
 
 
 def _export(graph: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> torch.onnx.ONNXProgram:

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.export_format import ExportConfig, read_config
 from tcl.data.texts.tokenize import load_tokenizer
+from tcl.data.tokens.stored_tokens import Storage, StoredTokens
 from tcl.errors import InputError
-from tcl.onnx.export_graphs import GRAPHS, check_onnx, graph_file
+from tcl.onnx.export_graphs import GRAPHS, STORED, check_onnx, graph_file
 from tcl.onnx.optional_package import import_optional
 
 if TYPE_CHECKING:
@@ -20,13 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnnxTowers:
-    """The three graphs, ready to run on the CPU, with what prepares their inputs."""
+    """The graphs, ready to run on the CPU, with what prepares their inputs."""
 
     image: "InferenceSession"
     text: "InferenceSession"
     fusion: "InferenceSession"
     tokenizer: PreTrainedTokenizerBase
     config: ExportConfig
+    stored: "InferenceSession | None" = None
+    """The graph that takes tokens as they are stored, where there is one."""
+
+    @property
+    def storage(self) -> Storage | None:
+        """Of `stored`."""
+        if self.stored is None:
+            return None
+        return "int8" if "image_scales" in {each.name for each in self.stored.get_inputs()} else "fp16"
 
     def encode_images(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32 [B, 3, H, W], normalised -> tokens [B, N, image width], embeddings [B, embed_dim]."""
@@ -41,6 +51,18 @@ class OnnxTowers:
         inputs = {"image_tokens": image_tokens, "text_tokens": text_tokens, "attention_mask": attention_mask}
         return self.fusion.run(None, inputs)[0]
 
+    def match_stored(self, tokens: StoredTokens, text_tokens: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        """As `match`, of image tokens as they are stored. InputError: there is no graph for these."""
+        storage = "fp16" if tokens.scales is None else "int8"
+        if storage != self.storage:
+            raise InputError(
+                f"tokens: stored as {storage}, but these graphs take {self.storage or 'none that are stored'}; export "
+                f"them with `tcl onnx --stored {storage}`"
+            )
+        inputs = {"image_values": tokens.values.numpy(), "text_tokens": text_tokens, "attention_mask": attention_mask}
+        inputs |= {} if tokens.scales is None else {"image_scales": tokens.scales.numpy()}
+        return self.stored.run(None, inputs)[0]
+
 
 def load_onnx(folder: Path, *, int8: bool = False) -> OnnxTowers:
     """The towers in `folder`, on as many threads as torch has; int8: the quantised ones.
@@ -49,6 +71,9 @@ def load_onnx(folder: Path, *, int8: bool = False) -> OnnxTowers:
     """
     config = read_config(folder)
     sessions = {name: _session(graph_file(folder, name, int8=int8)) for name in GRAPHS}
+    stored = graph_file(folder, STORED, int8=int8)
+    if stored.is_file():
+        sessions[STORED] = _session(stored)
     check_onnx(folder)  # what onnxruntime did not see
     return OnnxTowers(**sessions, tokenizer=load_tokenizer(str(folder)), config=config)
 
