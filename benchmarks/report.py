@@ -120,6 +120,24 @@ def _hubness(result: dict) -> list[str]:
     return [*rows, f"| a search re-scored by it, in times of a plain one | | {cost:.2f} | | |"]
 
 
+def _matching(result: dict) -> list[str]:
+    """Against stored tokens, all of them in fp16, which is the textbook's way to save the encoder."""
+    rows, options, seconds = [], result["options"], result["seconds"]
+    slow = "all tokens, fp16"
+    what = f"a text with {options['candidates']} images, ViT-{options['size']}/16, {result['precision']}"
+    for name, row in result["rows"].items():
+        if name == slow:
+            continue
+        size = "" if row["bytes"] is None else f", {row['bytes']:,} bytes an image"
+        before, now = (statistics.median(seconds[side]) for side in (slow, name))
+        encoded = f"; {row['times_encoded']['median']:.0f} times encoding" if row["bytes"] else ""
+        rows.append(
+            f"| {what}: {name}{size} ({row['pairs_per_second']:.0f} pairs/s{encoded}) | {before:.2f} s, {slow} "
+            f"| {now:.2f} s | {_times(row['times_full'])} | |"
+        )
+    return rows
+
+
 def _sides(what: Callable[[dict], str], slow: str, fast: list[str]) -> Callable[[dict], list[str]]:
     def rows(result: dict) -> list[str]:
         seconds, ratios = result["seconds"], result["ratios"]
@@ -138,6 +156,7 @@ ROWS: dict[str, Callable[[dict], list[str]]] = {
     "losses": _losses,
     "loader": _loader,
     "hubness": _hubness,
+    "matching": _matching,
     "retrieval": _sides(
         lambda options: f"re-ranking {options['images']} images x {options['captions']:,} captions, k {options['k']}",
         "plain",
