@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
     embed = text_source(given) if given.captions or given.texts is not None else image_source(given)
     model = load_model(EmbeddingModel, given)
     if bank is not None:  # before hours of work
-        hubness_of(np.zeros((1, model.student.encoders.text_proj.out_features), np.float32), bank, given)
+        hubness_of(np.zeros((1, model.student.encoders.embedding_size), np.float32), bank, given)
     embedded = embed(model)
     causes = ", ".join(f"{n:,} {cause}" for cause, n in Counter(one.cause for one in embedded.skipped).most_common())
     if not embedded.ids:

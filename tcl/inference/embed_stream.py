@@ -84,5 +84,5 @@ def _chunks(texts: Iterable[CleanText]) -> Iterator[list[CleanText]]:
 def _stack(model: EmbeddingModel, rows: list[np.ndarray], order: Iterable[int]) -> np.ndarray:
     """`rows` [b, D] one below the other, in `order`."""
     if not rows:
-        return np.empty((0, model.pretrained.model.embed_dim), np.float32)
+        return np.empty((0, model.student.encoders.embedding_size), np.float32)
     return np.concatenate(rows)[np.fromiter(order, int)]

@@ -12,7 +12,7 @@ from tcl.checkpoints.export_format import ExportConfig, read_config
 from tcl.data.texts.tokenize import load_tokenizer
 from tcl.errors import InputError
 from tcl.onnx.export_graphs import GRAPHS, check_onnx, graph_file
-from tcl.onnx.optional_package import import_optional
+from tcl.optional_package import import_optional
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
