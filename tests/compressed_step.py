@@ -78,7 +78,7 @@ def learn(assignment: str, rows: slice, parallel: bool) -> dict[str, Tensor]:
         found |= {f"grad/{step}/{n}": p.grad.clone() for n, p in student.named_parameters() if p.grad is not None}
         student.zero_grad()
         teacher.enqueue({name: gather_rows(own) for name, own in targets.to_enqueue(B).items()})
-        found[f"state/{step}/codebooks"] = student.encoders.heads.codebooks.detach().clone()
+        found[f"state/{step}/codebooks"] = student.encoders.heads.quantiser.codebooks.detach().clone()
     found |= {f"state/end/{name}": value.clone() for name, value in student.state_dict().items() if "running" in name}
     found |= {f"state/teacher/{name}": value.clone() for name, value in teacher.state_dict().items()}
     return {f"{assignment}/{name}": value for name, value in found.items()}

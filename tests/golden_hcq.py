@@ -79,7 +79,7 @@ def heads_of(trained: bool) -> CompressedHeads:
     heads = CompressedHeads(D, GOLDEN["in.model.text_tokens"].shape[2], CodeSizes(D, L, G, M, K), trained)
     heads = load(heads, "state.model.", PUBLISHED_NAMES)
     with torch.no_grad():
-        heads.codebooks.copy_(torch.stack([GOLDEN[key] for key in BOOKS]))
+        heads.quantiser.codebooks.copy_(torch.stack([GOLDEN[key] for key in BOOKS]))
     heads.image_coarse, heads.image_fine = nn.Identity(), nn.Identity()
     return heads
 
@@ -93,7 +93,7 @@ def whole(kind: str, mode: str) -> Results:
     text_mask, image_mask = (GOLDEN[f"in.model.{side}_mask"].bool() for side in ("text", "image"))
     text = heads.text_levels(texts, text_mask)
     image = heads.levels(unit_or_zero(images[:, 1]), images[:, 2:], image_mask[:, 2:])
-    text_code, image_code = (heads.quantised(side, config) for side in (text, image))
+    text_code, image_code = (heads.quantiser(side, config) for side in (text, image))
     sides = {"quant_vid_t2v": (text, image_code), "quant_text_t2v": (text_code, image), "t2v": (text, image)}
     found = {}
     for key, (of_text, of_image) in sides.items():
@@ -109,7 +109,7 @@ def whole(kind: str, mode: str) -> Results:
             loss.backward(retain_graph=True)
             NORMS[name] = {ours: p.grad.norm().item() for ours, p in heads.named_parameters() if p.grad is not None}
             if soft:
-                books = zip(BOOKS, heads.codebooks.grad, strict=True)
+                books = zip(BOOKS, heads.quantiser.codebooks.grad, strict=True)
                 NORMS[name] |= {book.removeprefix("state.model."): level.norm().item() for book, level in books}
     found |= {"grad_text_tokens": texts.grad, "grad_image_tokens": images.grad}
     error = quantisation_error(torch.stack([text, image]), torch.stack([text_code, image_code])).mean()
@@ -131,13 +131,13 @@ def assigned(heads: CompressedHeads, name: str, *sides: Tensor) -> Results:
         norms.append((layer, norm.train(heads.training)))
     found = {}
     for side, levels, quantised in (("text", text, text_code), ("vid", image, image_code)):
-        similar = similarities(levels, heads.codewords)
+        similar = similarities(levels, heads.quantiser.codewords)
         soft = [norm(similar[:, v].mT).mT.mul(SIZES["alpha"]).softmax(-1) for v, (_, norm) in enumerate(norms)]
         rows, quantised_rows = levels.flatten(2), quantised.flatten(2)
         found |= {f"{side}_cls_embd": rows[:, 0], f"{side}_vlad_embds": rows[:, 1:]}
         found |= {f"quant_{side}_cls_embd": quantised_rows[:, 0], f"quant_{side}_vlad_embds": quantised_rows[:, 1:]}
         found |= {f"quant_{side}_cls_code": soft[0], f"quant_{side}_vlad_codes": torch.stack(soft[1:], dim=1)}
-        found[f"codes_{'text' if side == 'text' else 'image'}"] = heads.codes(levels)
+        found[f"codes_{'text' if side == 'text' else 'image'}"] = heads.quantiser.codes(levels)
     if not heads.training:
         return {f"{name}.{key}": value for key, value in found.items()}
     found = {}

@@ -5,18 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from data_files import TOKENIZER, noise
+from data_files import noise
 from golden_hcq import GOLDEN, M
 from golden_retrieval import close
 from safetensors.torch import load_file, save_file
-from tiny import MODEL
+from tiny_pretrained import tiny_compressed
 from torch import Tensor
 
-from tcl import TCLForCompressedRetrieval
 from tcl.commands.main import run
 from tcl.errors import InputError
-from tcl.exports.kinds import kind_named
-from tcl.exports.pretrained import Pretrained
 from tcl.inference.codes_file import read_codes
 from tcl.models.compressed_encoders import side_by_side
 from tcl.models.product_quantiser import split
@@ -24,7 +21,6 @@ from tcl.models.unit_rows import unit_or_zero
 from tcl.search.candidates import rank_by_embedding
 from tcl.search.code_index import check_index, flat_index, list_index, read_index, search_index, write_index
 from tcl.search.codes import Codes, checked_codes, codebooks_hash
-from tcl.tasks.compressed_retrieval import Parts, build_student
 
 LEVELS, PARTS, WORDS = 3, 4, 10
 
@@ -140,14 +136,6 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
         search_index(index, queries.numpy(), 0)
     with pytest.raises(InputError, match=r"^lists: 13 is not possible; accepted: 1 to the number of candidates, 12$"):
         list_index(codes, LEVELS, lists=13)
-
-
-def tiny_compressed() -> TCLForCompressedRetrieval:
-    torch.manual_seed(0)
-    parts = Parts(dim=16, levels=2, ghosts=1, parts=4, codewords=6)
-    student = build_student(MODEL, parts, TOKENIZER)
-    kind = kind_named("compressed_retrieval", "here")
-    return TCLForCompressedRetrieval(Pretrained(student, TOKENIZER, kind, MODEL, 12, 8), device="cpu", precision="fp32")
 
 
 def test_codes_are_encoded_into_a_file_that_knows_its_codebooks(tmp_path, capsys):

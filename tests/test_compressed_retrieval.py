@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_straight_through_refits_its_codebooks_when_an_epoch_ends(pretrained, tm
     config.train.save_every, config.train.keep_checkpoints = 1, 20
     train(config, build)
     folders = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
-    books = [load_file(folder / "student.safetensors")["encoders.heads.codebooks"] for folder in folders]
+    books = [load_file(folder / "student.safetensors")["encoders.heads.quantiser.codebooks"] for folder in folders]
     same = [one.equal(other) for one, other in pairwise(books)]
     assert same == [True] * 3 + [False] + [True] * 4 + [False]
     torch.testing.assert_close(books[-1].norm(dim=-1), torch.ones(books[-1].shape[:-1]))
@@ -137,7 +138,7 @@ def test_straight_through_refits_its_codebooks_when_an_epoch_ends(pretrained, tm
 def test_a_teacher_refits_to_the_newest_pairs_of_the_epoch():
     student = student_of("straight_through")
     teacher, vectors = teacher_of(student, refit_pairs=12), {"image": [], "text": []}
-    before = student.encoders.heads.codebooks.clone()
+    before = student.encoders.heads.quantiser.codebooks.clone()
     for step in range(2):
         batch = part(step, slice(None))
         teacher.update([])
@@ -145,13 +146,13 @@ def test_a_teacher_refits_to_the_newest_pairs_of_the_epoch():
         student(batch, targets)
         for name, rows_of in targets.to_enqueue(len(batch)).items():
             vectors[name].append(rows_of)
-        assert student.encoders.heads.codebooks.equal(before)
+        assert student.encoders.heads.quantiser.codebooks.equal(before)
         teacher.enqueue(targets.to_enqueue(len(batch)))
     newest = {name: torch.cat(some)[-12:] for name, some in vectors.items()}
     # The ring wrote over its oldest rows: of 16, the last four lie where the first four did.
     ring = {name: torch.cat([some[8:], some[:8]]) for name, some in newest.items()}
     expected = fit_codebooks(torch.cat([ring["image"], ring["text"]]).flatten(1, 2), before.flatten(0, 1))
-    torch.testing.assert_close(student.encoders.heads.codebooks.flatten(0, 1), expected)
+    torch.testing.assert_close(student.encoders.heads.quantiser.codebooks.flatten(0, 1), expected)
 
 
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
@@ -182,7 +183,7 @@ def test_what_is_trained_gets_a_gradient_and_the_rest_is_frozen():
             left = {name.split(".")[1] for name, p in student.named_parameters() if not p.requires_grad and "." in name}
             expected = {"vision_proj", "text_proj", "mlm_head"}
             assert left == (expected if itm_weight else expected | {"fusion_encoder", "weight", "bias"})
-            assert ("encoders.heads.codebooks" in trained) == (assignment == "soft")
+            assert ("encoders.heads.quantiser.codebooks" in trained) == (assignment == "soft")
 
 
 def test_an_empty_text_has_no_fine_vector_and_no_nan():
@@ -327,10 +328,17 @@ def test_more_codewords_than_vectors_of_an_epoch_are_refused(pretrained, tmp_pat
 
 
 def test_a_model_without_codebooks_is_not_evaluated_nor_encoded(pretrained, tmp_path):
-    with pytest.raises(
-        InputError, match=r"^init: .*run has no codebooks; give a run or an export of --task compressed"
-    ):
-        evaluate_only(*compressed(pretrained, tmp_path / "out", "--data.train=[]", trains=False))
+    missing = r"^init: .* has no codebooks; give a run or an export that was trained with --task compressed_retrieval$"
+    with pytest.raises(InputError, match=missing):
+        compressed(pretrained, tmp_path / "out", trains=False)
+    (weights,) = (pretrained / "run" / "checkpoints").glob("step_*/student.safetensors")
+    shutil.copy(weights, tmp_path)  # where nothing says what they are of
+    alone = [option for option in small_run(tmp_path) if option.startswith("--model.")]
+    config, build = compressed(
+        pretrained, tmp_path / "out", f"--init={tmp_path / weights.name}", "--data.train=[]", *alone, trains=False
+    )
+    with pytest.raises(InputError, match=missing):
+        evaluate_only(config, build)
     (tmp_path / "texts.txt").write_text("a dog\n")
     encode = ["encode", str(pretrained / "run"), f"--texts={tmp_path / 'texts.txt'}", "--codes"]
     with pytest.raises(InputError, match=r"^codes: .*run is a tcl model, without codebooks; give one of `tcl finetune"):

@@ -1,4 +1,4 @@
-"""Every Python block of README.md and docs/python.md runs, on tiny models and generated pictures."""
+"""Every Python block of README.md, docs/python.md and docs/compression.md runs, on tiny models and pictures."""
 
 import re
 import subprocess
@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from data_files import noise
 from PIL import Image
-from tiny_pretrained import tiny_classifier, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_tcl, tiny_vqa
+
+from tcl.inference.codes_file import write_codes
+from tcl.inference.embed_stream import EmbeddedStream
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +39,17 @@ def run(tmp_path, monkeypatch):
         return names
 
     return run_page
+
+
+def test_the_page_about_codes(run):
+    model = tiny_compressed()
+    model.save_pretrained("runs/compressed")
+    pictures = ["dog.jpg", "cat.jpg", "street.jpg"]
+    codes = EmbeddedStream(pictures, model.encode_image_codes(pictures), [])
+    write_codes(codes, model.codebooks, Path("photos.safetensors"))
+    names = run("docs/compression.md")
+    assert sorted(names["best"]) == sorted(pictures)
+    assert names["scores"].shape == names["places"].shape == (2, 3)
 
 
 def test_the_readme(run):

@@ -1,10 +1,9 @@
 """What is kept of an image or a text to find it by, and how it is learned (HCQ, arXiv 2202.03384)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from tcl.config.checks import check_at_least, require
-from tcl.config.free import FREE
 from tcl.errors import InputError
 
 
@@ -41,7 +40,7 @@ class QuantiseConfig(CodeSizes):
     prior: float = 0.0
     """Share of the other samples of a batch that are right for a query all the same, 0 <= p < 1: it is taken off the
     contrast of the fine levels. 0 as published."""
-    refit_pairs: int = field(default=8192, metadata=FREE)
+    refit_pairs: int = 8192
     """straight_through: newest pairs of an epoch whose vectors are kept for the refit, in memory and in checkpoints,
     8 (1 + levels) dim bytes each; at least half as many as codewords."""
     refit_rounds: int = 10

@@ -20,7 +20,7 @@ class TCLForCompressedRetrieval(TCL):
     @property
     def codebooks(self) -> np.ndarray:
         """float32 [1 + levels, parts, codewords, dim / parts], words of length 1."""
-        return self.student.encoders.heads.codewords.detach().cpu().numpy()
+        return self.student.encoders.heads.quantiser.codewords.detach().cpu().numpy()
 
     @property
     def codebooks_hash(self) -> str:

@@ -37,8 +37,8 @@ class CompressedEncoders(Encoders):
 
     def codes_of(self, embeddings: Tensor) -> Tensor:
         """[n, embedding_size] -> uint8 [n, 1 + L, parts]."""
-        words = self.heads.codebooks
-        return self.heads.codes(embeddings.unflatten(-1, (*words.shape[:2], words.shape[3])))
+        words = self.heads.quantiser.codebooks
+        return self.heads.quantiser.codes(embeddings.unflatten(-1, (*words.shape[:2], words.shape[3])))
 
 
 def side_by_side(levels: Tensor) -> Tensor:

@@ -9,25 +9,14 @@ each brought to `dim` numbers, through one GhostVLAD that both share, as they sh
 import torch
 from torch import Tensor, nn
 
-from tcl.config.quantise import CodeSizes, QuantiseConfig
+from tcl.config.quantise import CodeSizes
 from tcl.models.gated_unit import GatedUnit
 from tcl.models.ghost_vlad import GhostVLAD
-from tcl.models.product_quantiser import (
-    hard_parts,
-    similarities,
-    soft_assignment,
-    soft_parts,
-    split,
-    straight_through,
-)
-from tcl.models.unit_rows import unit_or_zero
+from tcl.models.product_quantiser import ProductQuantiser, split
 
 
 class CompressedHeads(nn.Module):
-    """V = 1 + L levels of M parts of d numbers, M d = dim; the coarse level is the first.
-
-    codebooks [V, M, K, d] are a parameter where gradients train them, a buffer where k-means refits them.
-    """
+    """V = 1 + L levels of M parts of d numbers, M d = dim; the coarse level is the first."""
 
     def __init__(self, image_width: int, text_width: int, sizes: CodeSizes, trained_codebooks: bool = True):
         super().__init__()
@@ -38,11 +27,7 @@ class CompressedHeads(nn.Module):
         self.text_fine = nn.Linear(text_width, sizes.dim)
         self.vlad = GhostVLAD(sizes.dim, sizes.levels, sizes.ghosts)
         shape = (1 + sizes.levels, sizes.parts, sizes.codewords, sizes.dim // sizes.parts)
-        codebooks = unit_or_zero(torch.randn(shape))
-        if trained_codebooks:
-            self.codebooks = nn.Parameter(codebooks)
-        else:
-            self.register_buffer("codebooks", codebooks)
+        self.quantiser = ProductQuantiser(shape, trained_codebooks)
 
     def image_levels(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, image width], the global one first -> fp32 [B, V, M, d], parts of length 1."""
@@ -58,21 +43,3 @@ class CompressedHeads(nn.Module):
         """Coarse vectors [B, dim] and tokens [B, N, dim], of which bool [B, N] are there -> [B, V, M, d]."""
         levels = torch.cat([coarse[:, None], self.vlad(fine_tokens, there)], dim=1)
         return split(levels, self.sizes.parts)
-
-    @property
-    def codewords(self) -> Tensor:
-        """The codebooks, fp32 [V, M, K, d], words of length 1."""
-        return unit_or_zero(self.codebooks.float())
-
-    def quantised(self, levels: Tensor, config: QuantiseConfig) -> Tensor:
-        """[B, V, M, d] -> the same shape, as codes have them while they are trained, which `config` says."""
-        codewords = self.codewords
-        similar = similarities(levels, codewords)
-        if config.assignment == "soft":
-            return soft_parts(soft_assignment(similar, config.alpha, config.nearest), codewords)
-        return straight_through(hard_parts(similar.argmax(dim=-1), codewords), levels)
-
-    @torch.no_grad()
-    def codes(self, levels: Tensor) -> Tensor:
-        """[B, V, M, d] -> uint8 [B, V, M]: the nearest codeword of each part. One of zeros has the first."""
-        return similarities(levels, self.codewords).argmax(dim=-1).to(torch.uint8)

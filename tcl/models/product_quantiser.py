@@ -6,8 +6,9 @@ parts laid side by side.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tcl.config.quantise import QuantiseConfig
 from tcl.models.unit_rows import unit_or_zero
 
 
@@ -49,3 +50,33 @@ def straight_through(value: Tensor, source: Tensor) -> Tensor:
 def quantisation_error(parts: Tensor, quantised: Tensor) -> Tensor:
     """Squared distance of [..., M, d] each -> [...], 0 to 4 M."""
     return (parts - quantised).square().sum(dim=(-2, -1))
+
+
+class ProductQuantiser(nn.Module):
+    """Codebooks of each level [V, M, K, d], a parameter where gradients train them, else a buffer that is refitted."""
+
+    def __init__(self, shape: tuple[int, int, int, int], trained: bool = True):
+        super().__init__()
+        codebooks = unit_or_zero(torch.randn(shape))
+        if trained:
+            self.codebooks = nn.Parameter(codebooks)
+        else:
+            self.register_buffer("codebooks", codebooks)
+
+    @property
+    def codewords(self) -> Tensor:
+        """The codebooks, fp32 [V, M, K, d], words of length 1."""
+        return unit_or_zero(self.codebooks.float())
+
+    def forward(self, levels: Tensor, config: QuantiseConfig) -> Tensor:
+        """[B, V, M, d] -> the same shape, as codes have them while they are trained, which `config` says."""
+        codewords = self.codewords
+        similar = similarities(levels, codewords)
+        if config.assignment == "soft":
+            return soft_parts(soft_assignment(similar, config.alpha, config.nearest), codewords)
+        return straight_through(hard_parts(similar.argmax(dim=-1), codewords), levels)
+
+    @torch.no_grad()
+    def codes(self, levels: Tensor) -> Tensor:
+        """[B, V, M, d] -> uint8 [B, V, M]: the nearest codeword of each part. One of zeros has the first."""
+        return similarities(levels, self.codewords).argmax(dim=-1).to(torch.uint8)

@@ -65,7 +65,7 @@ class CodebookTeacher(nn.Module):
         self._arrived = 0
         self.register_buffer("given", torch.zeros((), dtype=torch.long))
         if self.keeps:
-            words = heads.codebooks
+            words = heads.quantiser.codebooks
             for name in ("image", "text"):
                 self.register_buffer(name, torch.zeros(refit_pairs, *words.shape[:2], words.shape[3]))
             self.register_buffer("kept", torch.zeros((), dtype=torch.long))
@@ -104,8 +104,8 @@ class CodebookTeacher(nn.Module):
         (heads,) = self._heads
         newest = min(int(self.kept), len(self.image))
         vectors = torch.cat([self.image[:newest], self.text[:newest]]).flatten(1, 2)
-        codebooks = fit_codebooks(vectors, heads.codebooks.flatten(0, 1), self.refit_rounds)
+        codebooks = fit_codebooks(vectors, heads.quantiser.codebooks.flatten(0, 1), self.refit_rounds)
         if world()[1] > 1:  # hardware that rounds differently may not make different codes
             distributed.broadcast(codebooks, 0)
-        heads.codebooks.copy_(codebooks.view_as(heads.codebooks))
+        heads.quantiser.codebooks.copy_(codebooks.view_as(heads.quantiser.codebooks))
         self.kept.zero_()

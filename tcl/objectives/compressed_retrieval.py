@@ -59,7 +59,7 @@ class CompressedStudent(TCLStudent):
         images = encoders.heads.image_levels(image_tokens)
         targets.see(images, texts)
         with torch.autocast(images.device.type, enabled=False):
-            quantised = torch.stack([encoders.heads.quantised(side, self.quantise) for side in (images, texts)])
+            quantised = torch.stack([encoders.heads.quantiser(side, self.quantise) for side in (images, texts)])
             plain = torch.stack([images, texts])
             error = quantisation_error(plain, quantised).mean().detach() / self.quantise.parts
             ids = torch.arange(len(batch), device=images.device) + world()[0] * len(batch)

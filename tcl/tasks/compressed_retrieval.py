@@ -113,6 +113,10 @@ def check(config: Config, trains: bool = True) -> None:
     check_data(config.data, trains)
     check_shards(config.data, trains)
     check_optim(config.optim)
+    if not trains and config.init is not None:
+        said = description_of(config.init)
+        if said is not None and said.kind != KIND.name:
+            raise _without_codebooks(config.init)
 
 
 def build(config: Config, accelerator: Accelerator) -> Task:
@@ -175,13 +179,16 @@ def _start_from(config: Config, student: CompressedStudent) -> list[str]:
             require(own == value, f"quantise.{name}", own, f"{value}, as in the codes of init, {config.init}")
         return fill(student, weights, config.init, may_lack=KIND.may_lack)
     if not config.data.train:
-        raise InputError(
-            f"init: {config.init} has no codebooks; give a run or an export of --task {KIND.name}, or data.train to "
-            f"train them on"
-        )
+        raise _without_codebooks(config.init)
     notices = fill(student, weights, config.init, may_lack=(*KIND.may_lack, heads))
     student.temperature.data.fill_(config.quantise.temperature)
     return [*notices, f"init: {config.init} has no codes: their heads and codebooks start random"]
+
+
+def _without_codebooks(init: str) -> InputError:
+    return InputError(
+        f"init: {init} has no codebooks; give a run or an export that was trained with --task {KIND.name}"
+    )
 
 
 def _teacher(config: Config, student: CompressedStudent, processes: int) -> CodebookTeacher:
@@ -226,7 +233,7 @@ def _evaluate(
         config=config.eval,
         max_pixels=config.data.max_pixels,
         workers=config.data.workers,
-        store=lambda embeddings: checked_codes(encoders.codes_of(embeddings), encoders.heads.codewords),
+        store=lambda embeddings: checked_codes(encoders.codes_of(embeddings), encoders.heads.quantiser.codewords),
     )
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
     score = found.metrics["rerank_mean" if config.eval.rerank_k > 0 else "quantised_mean"]
