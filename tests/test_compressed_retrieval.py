@@ -328,7 +328,7 @@ def test_more_codewords_than_vectors_of_an_epoch_are_refused(pretrained, tmp_pat
 
 
 def test_a_model_without_codebooks_is_not_evaluated_nor_encoded(pretrained, tmp_path):
-    missing = r"^init: .* has no codebooks; give a run or an export that was trained with --task compressed_retrieval$"
+    missing = r"^init: .* has no codebooks; give a run or an export of --task compressed_retrieval$"
     with pytest.raises(InputError, match=missing):
         compressed(pretrained, tmp_path / "out", trains=False)
     (weights,) = (pretrained / "run" / "checkpoints").glob("step_*/student.safetensors")

@@ -104,6 +104,7 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    assert tcl.__all__ == ["TCL", "TCLForClassification", "TCLForVQA", "TwoTowers", "load_model"]
+    models = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers"]
+    assert tcl.__all__ == [*models, "load_model"]
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
         _ = tcl.Model

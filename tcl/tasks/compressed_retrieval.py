@@ -187,7 +187,7 @@ def _start_from(config: Config, student: CompressedStudent) -> list[str]:
 
 def _without_codebooks(init: str) -> InputError:
     return InputError(
-        f"init: {init} has no codebooks; give a run or an export that was trained with --task {KIND.name}"
+        f"init: {init} has no codebooks; give a run or an export of --task {KIND.name}"
     )
 
 
