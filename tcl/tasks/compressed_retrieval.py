@@ -186,9 +186,7 @@ def _start_from(config: Config, student: CompressedStudent) -> list[str]:
 
 
 def _without_codebooks(init: str) -> InputError:
-    return InputError(
-        f"init: {init} has no codebooks; give a run or an export of --task {KIND.name}"
-    )
+    return InputError(f"init: {init} has no codebooks; give a run or an export of --task {KIND.name}")
 
 
 def _teacher(config: Config, student: CompressedStudent, processes: int) -> CodebookTeacher:
