@@ -58,6 +58,7 @@ bench: $(INSTALLED)
 	$(BENCH) benchmarks.retrieval
 	$(BENCH) benchmarks.hubness
 	$(BENCH) benchmarks.matching
+	$(BENCH) benchmarks.codes
 	$(BENCH) benchmarks.vqa
 	$(BENCH) benchmarks.onnx_latency
 	$(BENCH) benchmarks.scale

@@ -136,6 +136,24 @@ def _matching(result: dict) -> list[str]:
     return rows
 
 
+def _codes(result: dict) -> list[str]:
+    rows = []
+    for row in result["rows"]:
+        count, slow = row["candidates"], statistics.median(row["tables"]["milliseconds"])
+        what = f"10 best of {count:,} codes of {row['bytes_each']} bytes"
+        sides = {"all of them": (row["flat"], row["flat"]["bytes"])} | {
+            f"{looked} of {row['lists']['lists']:,} lists": (found, row["lists"]["bytes"])
+            for looked, found in row["lists"]["looked"].items()
+        }
+        for name, (found, size) in sides.items():
+            own = statistics.median(found["milliseconds"])
+            rows.append(
+                f"| {what}, {name}: recall {found['recall']:.2f} | {slow:.0f} ms | {own:.1f} ms | **{slow / own:.1f}** "
+                f"| {size / 2**20:,.0f} MiB |"
+            )
+    return rows
+
+
 def _sides(what: Callable[[dict], str], slow: str, fast: list[str]) -> Callable[[dict], list[str]]:
     def rows(result: dict) -> list[str]:
         seconds, ratios = result["seconds"], result["ratios"]
@@ -155,6 +173,7 @@ ROWS: dict[str, Callable[[dict], list[str]]] = {
     "loader": _loader,
     "hubness": _hubness,
     "matching": _matching,
+    "codes": _codes,
     "retrieval": _sides(
         lambda options: f"re-ranking {options['images']} images x {options['captions']:,} captions, k {options['k']}",
         "plain",

@@ -1,5 +1,5 @@
-"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA` and
-`tcl.TCLForClassification`, or whatever `tcl.load_model` finds (docs/python.md)."""
+"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA`,
+`tcl.TCLForClassification` and `tcl.TCLForCompressedRetrieval`, or whatever `tcl.load_model` finds (docs/python.md)."""
 
 import importlib
 
@@ -7,6 +7,7 @@ _MODULES = {
     "TCL": "tcl.inference.tcl_model",
     "TwoTowers": "tcl.inference.two_towers",
     "TCLForClassification": "tcl.inference.classifier",
+    "TCLForCompressedRetrieval": "tcl.inference.compressed_model",
     "TCLForVQA": "tcl.inference.question_model",
     "load_model": "tcl.inference.loaded_model",
 }
@@ -14,7 +15,7 @@ _MODULES = {
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""
 
-__all__ = ["TCL", "TCLForClassification", "TCLForVQA", "TwoTowers", "load_model"]
+__all__ = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers", "load_model"]
 
 
 def __getattr__(name: str) -> object:

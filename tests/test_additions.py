@@ -107,9 +107,14 @@ def test_without_the_file_its_exports_are_refused_in_one_line(pretrained, tmp_pa
         config, build_task = parse_finetune(polarity(tmp_path, pretrained))
         train(config, build_task)
     for refused in (lambda: load_pretrained(str(tmp_path / "tuned")), lambda: load_model(tmp_path / "tuned")):
-        with pytest.raises(InputError, match=r"^source: kind 'polarity' is none .*: classification, clip, tcl, vqa$"):
+        with pytest.raises(
+            InputError,
+            match=r"^source: kind 'polarity' is none .*: classification, clip, compressed_retrieval, tcl, vqa$",
+        ):
             refused()
-    with pytest.raises(InputError, match=r"^task: 'polarity' is not possible; .*, compress, retrieval, vqa"):
+    with pytest.raises(
+        InputError, match=r"^task: 'polarity' is not possible; accepted: classification, .*retrieval, vqa"
+    ):
         parse_finetune(polarity(tmp_path, pretrained))
 
 

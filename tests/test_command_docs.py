@@ -12,7 +12,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from data_files import JPEG, encode, noise, pair, write_tar
 from safetensors.numpy import load_file
-from tiny_pretrained import tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_compressed, tiny_tcl, tiny_vqa
 
 from tcl.commands import COMMANDS
 from tcl.commands.main import run
@@ -52,6 +52,7 @@ def folder(tmp_path, monkeypatch):
     Path("templates.txt").write_text("a photo of a {}.\na {}\n")
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
+    tiny_compressed().save_pretrained("runs/compressed")
     sizes = json.loads(Path("runs/pretrain/config.json").read_text())["model"]
     sizes["text"]["tokenizer"] = "runs/pretrain"
     shared = {

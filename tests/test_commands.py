@@ -117,7 +117,10 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
         ),
         ("plot tcl", "run: tcl/metrics.jsonl does not exist; name the output_dir of a run"),
         ("plot tcl --out a.jpeg", "out: a.jpeg ends in .jpeg; accepted: .png, .svg, .pdf"),
-        ("finetune --task vga", "task: 'vga' is not possible; accepted: classification, compress, retrieval,"),
+        (
+            "finetune --task vga",
+            "task: 'vga' is not possible; accepted: classification, compress, compressed_retrieval,",
+        ),
         ("evaluate --task vqa --inti x", "config: there is no option --inti; did you mean --init?"),
         ("shards --from xml", "from: invalid choice: 'xml' "),
         ("shards --from json --annotation x", "the following arguments are required: --images, --out"),

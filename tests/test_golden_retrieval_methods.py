@@ -1,17 +1,16 @@
-"""Parity with published re-scoring and circle loss.
+"""Parity with published re-scoring and circle loss; HCQ has `tests/test_golden_hcq.py`.
 
 Any files of the same form work, in the folder that TCL_GOLDEN_RETRIEVAL_METHODS_DIR names.
 """
 
-import json
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from golden_retrieval import close, expected_keys, read
+from test_golden_hcq import GOLDEN as HCQ
+from test_golden_hcq import results
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,21 +19,9 @@ from tcl.losses.dual_softmax import dual_softmax_logits, dual_softmax_loss
 from tcl.search.hubness import hubness, log_sums, sinkhorn_potentials
 from tcl.search.rescorings import activation_set, dual_softmax, less, qb_norm, stacked_sinkhorn
 
-FOLDER = Path(
-    os.environ.get("TCL_GOLDEN_RETRIEVAL_METHODS_DIR", Path(__file__).parent / "golden" / "retrieval_methods")
-)
-TOLERANCE = 1e-4
-
-
-def read(name: str) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and configuration."""
-    with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["config"])  # noqa: SIM118
-
-
-RESCORING, CONFIG = read("rescoring")
+RESCORING, CONFIG, _ = read("rescoring")
 BANK, QUERIES, LOGIT_SCALE = RESCORING["in.bank"], RESCORING["in.t2i"], CONFIG["logit_scale"]
-CIRCLE, CIRCLE_CONFIG = read("circle")
+CIRCLE, CIRCLE_CONFIG, _ = read("circle")
 LABELS, EDGE = CIRCLE["in.labels"], CIRCLE_CONFIG["edge"]
 
 
@@ -52,12 +39,6 @@ def parametrize(names: str, pattern: str):
 def candidates(similarities: Tensor) -> Tensor:
     """Unit rows whose cosines with the rows of `similarities` are the numbers in them."""
     return torch.eye(similarities.shape[1])
-
-
-def close(ours: Tensor, expected: Tensor) -> None:
-    assert ours.shape == expected.shape
-    error = (ours.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-12)
-    assert error < TOLERANCE
 
 
 def close_but_for_a_constant(ours: Tensor, expected: Tensor) -> None:
@@ -209,3 +190,25 @@ def test_circle_loss_at_its_edges(case):
     for side, values in zip(("sp", "sn"), both, strict=True):
         if len(values):
             close(values.grad, CIRCLE[f"out.edge.{case}.grad_{side}"])
+
+
+COMPARED = {
+    "rescoring": r"inverted_softmax\.tau_[^.]+(\.\d+)?\.(hubness|scores)|sinkhorn_bank\..*\.(hubness|scores)"
+    r"|sinkhorn_all\..*\.(t2i|i2t)|sinkhorn_single\..*\.log_scores|dsl_single\.tau_.+|dsl_query\.(t2i|i2t)\.temp_.+"
+    r"|qbnorm\.beta_.+\.k_\d+|dsl\.(t2i|i2t)\.temp_.+\.(losses|grad_logits|rescored)",
+    "circle": r"class\.cosines|class\..*\.(loss|losses|grad_features|grad_weights)|pooled\.(sp|sn)"
+    r"|pooled\..*\.(loss|grad_sp|grad_sn|grad_features)|anchor\..*\.(loss|losses|grad_features)"
+    r"|cross\..*\.(loss|losses|grad_features|grad_other)|edge\.[^.]+\.(loss|grad_sp|grad_sn)",
+}
+"""What the tests above compare, after `out.`."""
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_every_result_is_compared(name):
+    recorded = {"rescoring": RESCORING, "circle": CIRCLE}[name]
+    assert [key for key in expected_keys(recorded) if not re.fullmatch(rf"out\.({COMPARED[name]})", key)] == []
+
+
+def test_every_result_of_hcq_is_compared():
+    """By test_golden_hcq.py."""
+    assert expected_keys(HCQ) - results().keys() == set()

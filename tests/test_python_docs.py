@@ -1,4 +1,4 @@
-"""Every Python block of README.md and docs/python.md runs, on tiny models and generated pictures."""
+"""Every Python block of README.md, docs/python.md and docs/compression.md runs, on tiny models and pictures."""
 
 import re
 import subprocess
@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from data_files import noise
 from PIL import Image
-from tiny_pretrained import tiny_classifier, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_tcl, tiny_vqa
+
+from tcl.inference.codes_file import write_codes
+from tcl.inference.embed_stream import EmbeddedStream
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +39,17 @@ def run(tmp_path, monkeypatch):
         return names
 
     return run_page
+
+
+def test_the_page_about_codes(run):
+    model = tiny_compressed()
+    model.save_pretrained("runs/compressed")
+    pictures = ["dog.jpg", "cat.jpg", "street.jpg"]
+    codes = EmbeddedStream(pictures, model.encode_image_codes(pictures), [])
+    write_codes(codes, model.codebooks, Path("photos.safetensors"))
+    names = run("docs/compression.md")
+    assert sorted(names["best"]) == sorted(pictures)
+    assert names["scores"].shape == names["places"].shape == (2, 3)
 
 
 def test_the_readme(run):
@@ -90,6 +104,7 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    assert tcl.__all__ == ["TCL", "TCLForClassification", "TCLForVQA", "TwoTowers", "load_model"]
+    models = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers"]
+    assert tcl.__all__ == [*models, "load_model"]
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
         _ = tcl.Model

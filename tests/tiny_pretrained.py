@@ -5,7 +5,7 @@ from data_files import TOKENIZER
 from tiny import MODEL
 from torch import nn
 
-from tcl import TCL, TCLForClassification, TCLForVQA, TwoTowers
+from tcl import TCL, TCLForClassification, TCLForCompressedRetrieval, TCLForVQA, TwoTowers
 from tcl.config.clip_objective import CLIPObjectiveConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.exports.kinds import kind_named
@@ -15,6 +15,7 @@ from tcl.models.encoders import build_encoders, build_towers
 from tcl.objectives.clip import CLIPStudent
 from tcl.objectives.question_answering import VQANetworks, VQAStudent
 from tcl.objectives.tcl import TCLStudent
+from tcl.tasks import compressed_retrieval
 from tcl.tasks.classification import Parts, build_student
 
 PLAIN = {"device": "cpu", "precision": "fp32"}
@@ -55,6 +56,16 @@ def tiny_classifier(classes: list[str], **options) -> TCLForClassification:
     _spread(student)
     known = Pretrained(student, None, kind_named("classification", "here"), MODEL, None, None)
     return TCLForClassification(known, **{**PLAIN, **options})
+
+
+def tiny_compressed(**options) -> TCLForCompressedRetrieval:
+    """As `tiny_tcl`; three levels of four parts of four numbers, six codewords each."""
+    torch.manual_seed(0)
+    sizes = compressed_retrieval.Parts(dim=16, levels=2, ghosts=1, parts=4, codewords=6)
+    student = compressed_retrieval.build_student(MODEL, sizes, TOKENIZER)
+    _spread(student)
+    known = Pretrained(student, TOKENIZER, kind_named("compressed_retrieval", "here"), MODEL, 12, 8)
+    return TCLForCompressedRetrieval(known, **{**PLAIN, **options})
 
 
 @torch.no_grad()

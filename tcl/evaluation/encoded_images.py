@@ -34,13 +34,13 @@ class EncodedImages:
         self.kept: dict[int, Tensor] = {}
 
     def embed(self) -> Tensor:
-        """Features of all images [I, embed_dim]; each process encodes its share."""
+        """Embeddings of all images [I, embedding_size]; each process encodes its share."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         own = range(self.count * rank // processes, self.count * (rank + 1) // processes)
         features = []
         for _, tokens in self.encode(own):
             with self.accelerator.autocast():
-                features.append(self.encoders.project_image(tokens[:1]).cpu())
+                features.append(self.encoders.embed_images(tokens[None]).cpu())
         gathered = [part for part in gather_object([torch.cat(features) if features else None]) if part is not None]
         return torch.cat(gathered).to(self.accelerator.device)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from tcl.evaluation.encoded_images import EncodedImages
 from tcl.evaluation.recall import rank_metrics
 from tcl.objectives.tcl import TCLStudent
 from tcl.search.candidates import Ranked
+from tcl.search.codes import Codes
 from tcl.search.match_pairs import TextStates, image_logits, read_texts
 from tcl.search.pair_scores import match_once, pairs_of_images, pairs_of_texts
 from tcl.search.rescore import Rescore
@@ -38,7 +39,8 @@ class RetrievalResult:
     captions: Ranked
     """Candidates are images."""
     metrics: dict[str, float]
-    """As `rank_metrics`, from the embeddings; re-ranked with the prefix rerank_."""
+    """As `rank_metrics`, from the embeddings; from what is stored of them with the prefix quantised_, re-ranked with
+    rerank_."""
 
 
 @torch.no_grad()
@@ -54,11 +56,13 @@ def evaluate_retrieval(
     workers: int,
     rescore: tuple[Rescore, Rescore] | None = None,
     rescored: str = "rescored",
+    store: Callable[[Tensor], Codes] | None = None,
 ) -> RetrievalResult:
     """Called on every process; all get the result. They share the images and the pairs, and each reads all texts.
 
     `workers` (>= 0) processes decode images. rescore: of image queries and of caption queries; what ITM orders follows
-    their scores, and so do metrics with the prefix `rescored`.
+    their scores, and so do metrics with the prefix `rescored`. store: what a system keeps of its candidates [n, D],
+    which queries as they are then search; metrics of that have the prefix quantised_, and ITM orders what it finds.
 
     config.rerank_k may be more than there are candidates: ITM orders all of them then. With 0 of them the networks of
     the second stage are not used. InputError: scores of `rescore` that cannot be ranked.
@@ -76,8 +80,10 @@ def evaluate_retrieval(
         plain = both_directions(image_features, text_features, data.pairs)
         searches = both_directions(image_features, text_features, data.pairs, rescore) if rescore else plain
         similarity_weight = config.rerank_similarity / student.temperature.item() if match else 0.0
+        if store is not None:
+            searches, rescored = [replace(one, candidates=store(one.candidates)) for one in plain], "quantised"
         by_image, by_caption = search(searches, config.rerank_k or LISTED, match, similarity_weight)
-        if not rescore:
+        if searches is plain:
             return retrieval_result(by_image, by_caption)
         of_rescored = rank_metrics(by_image.first.ranks, by_caption.first.ranks)
         before = retrieval_result(*search(plain, 1)).metrics

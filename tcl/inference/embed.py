@@ -63,7 +63,7 @@ def embed_images(
     features, kept = [], []
     for tokens in batches:
         with hardware.autocast():
-            features.append(encoders.project_image(tokens[:, 0]).cpu())
+            features.append(encoders.embed_images(tokens).cpu())
         fitting = tokens[: room // tokens[0].nbytes].clone()
         room -= fitting.nbytes
         kept += fitting.unbind()

@@ -1,6 +1,6 @@
 """Embeddings of more images or texts than fit into memory: only their vectors are kept."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,6 +21,14 @@ TEXTS_AT_A_TIME = 4096
 """Enough to sort them by length and fill whole forward passes."""
 
 
+Keep = Callable[[np.ndarray], np.ndarray]
+
+
+def whole(embeddings: np.ndarray) -> np.ndarray:
+    """Of embeddings, all."""
+    return embeddings
+
+
 @dataclass(frozen=True)
 class EmbeddedStream:
     """n images or texts with their embeddings, and those that were skipped."""
@@ -28,15 +36,15 @@ class EmbeddedStream:
     ids: list[str]
     """[n]"""
     embeddings: np.ndarray
-    """float32 [n, embed_dim], rows of length 1."""
+    """float32 [n, embedding_size], rows of length 1; or what was kept of them."""
     skipped: list[Skipped]
     hubness: np.ndarray | None = None
     """float32 [n], to subtract from cosines with each; None: there is no bank of queries."""
 
 
 @torch.no_grad()
-def embed_image_stream(model: EmbeddingModel, batches: Iterable[ImageBatch]) -> EmbeddedStream:
-    """In the order of the images' places, whatever that of the batches is."""
+def embed_image_stream(model: EmbeddingModel, batches: Iterable[ImageBatch], keep: Keep = whole) -> EmbeddedStream:
+    """In the order of the images' places, whatever that of the batches is. keep: what of embeddings [b, D]."""
     ids, places, rows, skipped = [], [], [], []
     encoders, hardware = model.student.encoders, model.hardware
     with tqdm(desc="images", unit="", leave=False, delay=QUIET_SECONDS, disable=None) as bar:
@@ -47,15 +55,15 @@ def embed_image_stream(model: EmbeddingModel, batches: Iterable[ImageBatch]) -> 
                 continue
             with hardware.autocast():
                 tokens = encoders.image_encoder(batch.pixels.to(hardware.device))
-            rows.append(embed_images(encoders, [tokens], hardware)[0])
+            rows.append(keep(embed_images(encoders, [tokens], hardware)[0]))
             ids += batch.ids
             places += batch.places
     order = sorted(range(len(ids)), key=places.__getitem__)
-    return EmbeddedStream([ids[i] for i in order], _stack(model, rows, order), skipped)
+    return EmbeddedStream([ids[i] for i in order], _stack(model, rows, order, keep), skipped)
 
 
-def embed_text_stream(model: EmbeddingModel, texts: Iterable[CleanText]) -> EmbeddedStream:
-    """In the order of the texts; what is longer than the model reads is cut."""
+def embed_text_stream(model: EmbeddingModel, texts: Iterable[CleanText], keep: Keep = whole) -> EmbeddedStream:
+    """In the order of the texts; what is longer than the model reads is cut. keep: as of images."""
     ids, rows, skipped = [], [], []
     with tqdm(desc="texts", unit="", leave=False, delay=QUIET_SECONDS, disable=None) as bar:
         for some in _chunks(texts):
@@ -70,9 +78,9 @@ def embed_text_stream(model: EmbeddingModel, texts: Iterable[CleanText]) -> Embe
             skipped += [
                 Skipped(text.id, EMPTY_CAPTION) for text, any_token in zip(good, read, strict=True) if not any_token
             ]
-            rows.append(embed_texts(model.student.encoders, input_ids[read], mask[read], model.hardware))
+            rows.append(keep(embed_texts(model.student.encoders, input_ids[read], mask[read], model.hardware)))
             ids += [text.id for text, any_token in zip(good, read, strict=True) if any_token]
-    return EmbeddedStream(ids, _stack(model, rows, range(len(ids))), skipped)
+    return EmbeddedStream(ids, _stack(model, rows, range(len(ids)), keep), skipped)
 
 
 def _chunks(texts: Iterable[CleanText]) -> Iterator[list[CleanText]]:
@@ -81,8 +89,8 @@ def _chunks(texts: Iterable[CleanText]) -> Iterator[list[CleanText]]:
         yield some
 
 
-def _stack(model: EmbeddingModel, rows: list[np.ndarray], order: Iterable[int]) -> np.ndarray:
-    """`rows` [b, D] one below the other, in `order`."""
+def _stack(model: EmbeddingModel, rows: list[np.ndarray], order: Iterable[int], keep: Keep) -> np.ndarray:
+    """`rows` [b, ...] one below the other, in `order`."""
     if not rows:
-        return np.empty((0, model.pretrained.model.embed_dim), np.float32)
+        return keep(np.empty((0, model.student.encoders.embedding_size), np.float32))
     return np.concatenate(rows)[np.fromiter(order, int)]

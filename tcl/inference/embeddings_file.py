@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from tcl.checkpoints.weights_file import read_weights, write_weights
+from tcl.data.shards.bad_sample import Skipped
 from tcl.errors import InputError
 from tcl.inference.embed_stream import EmbeddedStream
 
@@ -32,21 +33,21 @@ def check_out(path: Path) -> None:
         _partial(path).touch()
         _partial(path).unlink()
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
 
 
 def write_embeddings(embedded: EmbeddedStream, path: Path) -> Path | None:
     """Each file as a whole, by renaming; returns that of what was skipped. InputError: it cannot be written."""
     ids = json.dumps(embedded.ids).encode()
-    skipped, hubness = path.with_suffix(".skipped.json"), path.with_suffix(".hubness.npy")
+    hubness = path.with_suffix(".hubness.npy")
     try:
         if path.suffix == ".npy":
-            _write(path.with_suffix(".ids.json"), lambda out: out.write_bytes(ids))
+            write_whole(path.with_suffix(".ids.json"), lambda out: out.write_bytes(ids))
             if embedded.hubness is None:
                 hubness.unlink(missing_ok=True)
             else:
-                _write(hubness, lambda out: _save_array(embedded.hubness, out))
-            _write(path, lambda out: _save_array(embedded.embeddings, out))
+                write_whole(hubness, lambda out: _save_array(embedded.hubness, out))
+            write_whole(path, lambda out: _save_array(embedded.embeddings, out))
         else:
             tensors = {
                 "embeddings": torch.from_numpy(embedded.embeddings),
@@ -54,15 +55,21 @@ def write_embeddings(embedded: EmbeddedStream, path: Path) -> Path | None:
             }
             if embedded.hubness is not None:
                 tensors["hubness"] = torch.from_numpy(embedded.hubness)
-            _write(path, lambda out: write_weights(tensors, out))
-        if not embedded.skipped:
-            skipped.unlink(missing_ok=True)
-            return None
-        listed = json.dumps([one._asdict() for one in embedded.skipped], indent=1) + "\n"
-        _write(skipped, lambda out: out.write_text(listed))
-        return skipped
+            write_whole(path, lambda out: write_weights(tensors, out))
+        return write_skipped(embedded.skipped, path)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
+
+
+def write_skipped(skipped: list[Skipped], path: Path) -> Path | None:
+    """What was skipped, beside `path`; returns its file. OSError: it cannot be written."""
+    file = path.with_suffix(".skipped.json")
+    if not skipped:
+        file.unlink(missing_ok=True)
+        return None
+    listed = json.dumps([one._asdict() for one in skipped], indent=1) + "\n"
+    write_whole(file, lambda out: out.write_text(listed))
+    return file
 
 
 def read_embeddings(path: Path, field: str) -> np.ndarray:
@@ -89,7 +96,8 @@ def _save_array(array: np.ndarray, path: Path) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """`write` makes a file beside, which becomes `path` when it is whole. OSError: it cannot be written."""
     partial = _partial(path)
     try:
         write(partial)
@@ -102,5 +110,6 @@ def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def _not_written(path: Path, error: OSError) -> InputError:
+def not_written(path: Path, error: OSError) -> InputError:
+    """What to say of it."""
     return InputError(f"out: {path} cannot be written ({error.strerror or error}); name another file")

@@ -33,7 +33,7 @@ from tcl.exports.describe import self_contained
 from tcl.exports.pretrained import Pretrained
 from tcl.objectives.tcl import KIND
 from tcl.onnx.graphs import trace, trace_stored
-from tcl.onnx.optional_package import import_optional
+from tcl.optional_package import import_optional
 
 GRAPHS = ("image", "text", "fusion")
 STORED = "stored"

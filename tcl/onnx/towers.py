@@ -13,7 +13,7 @@ from tcl.data.texts.tokenize import load_tokenizer
 from tcl.data.tokens.stored_tokens import Storage, StoredTokens
 from tcl.errors import InputError
 from tcl.onnx.export_graphs import GRAPHS, STORED, check_onnx, graph_file
-from tcl.onnx.optional_package import import_optional
+from tcl.optional_package import import_optional
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

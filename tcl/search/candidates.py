@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tcl.search.codes import Codes, similarities
 from tcl.search.rescore import Rescore, rescored
 
 QUERIES_AT_A_TIME = 256
@@ -46,9 +47,10 @@ class Ranked:
 
 
 def rank_by_embedding(
-    queries: Tensor, candidates: Tensor, relevant: Relevance | None, k: int, rescore: Rescore | None = None
+    queries: Tensor, candidates: Tensor | Codes, relevant: Relevance | None, k: int, rescore: Rescore | None = None
 ) -> Ranked:
-    """Unit rows queries [Q, D] and candidates [C, D] -> the k (1 to C) best of each query by cosine, re-scored.
+    """Unit rows queries [Q, D] and candidates [C, D], or their codes -> the k (1 to C) best of each query by cosine,
+    re-scored (rows only).
 
     InputError: scores that cannot be ranked, as `rescored` says.
     """
@@ -56,7 +58,7 @@ def rank_by_embedding(
     rescore_rows = rescore and rescore(queries, candidates)
     for start in range(0, len(queries), QUERIES_AT_A_TIME):
         rows = queries[start : start + QUERIES_AT_A_TIME]
-        found = (rows @ candidates.T).float()
+        found = similarities(rows, candidates)
         if rescore_rows:
             found = rescored(rescore_rows, found)
         for kept, of_rows in zip((best, scores), best_of(found, k), strict=True):

@@ -50,7 +50,7 @@ def read_texts(
     pass_tokens: int,
     autocast: Callable[[], AbstractContextManager],
 ) -> tuple[Tensor, TextStates]:
-    """Embeddings [C, embed_dim] and states of C texts, ids and mask [C, L], in passes of about pass_tokens tokens."""
+    """Embeddings [C, embedding_size] and states of C texts, ids and mask [C, L], in passes of about pass_tokens."""
     lengths = attention_mask.sum(dim=1)
     states, features = None, None
     for texts in split_by_tokens(lengths.argsort(stable=True), lengths, pass_tokens):
@@ -58,7 +58,7 @@ def read_texts(
         ids, mask = input_ids[texts, :longest], attention_mask[texts, :longest]
         with autocast():
             tokens = encoders.text_encoder(ids, mask)
-            projected = encoders.project_text(tokens[:, 0])
+            projected = encoders.embed_texts(tokens, mask)
             read = encoders.fusion_encoder.read_texts(tokens, mask)
         if states is None:
             states = TextStates(lengths, read.shape[2], read.dtype)

@@ -22,18 +22,18 @@ def embed_texts(
     autocast: Callable[[], AbstractContextManager],
     no_bar: bool | None = None,
 ) -> Tensor:
-    """Ids and mask [T, L] -> fp32 [T, embed_dim], rows of length 1, on the host.
+    """Ids and mask [T, L] -> fp32 [T, embedding_size], rows of length 1, on the host.
 
     device: that of `encoders`. no_bar: None where nobody watches, as tqdm's `disable`.
     """
     lengths = attention_mask.sum(dim=1)
-    features = torch.empty(len(input_ids), encoders.text_proj.out_features)
+    features = torch.empty(len(input_ids), encoders.embedding_size)
     passes = list(split_by_tokens(lengths.argsort(stable=True), lengths, pass_tokens))
     for texts in tqdm(passes, desc="texts", unit="pass", leave=False, delay=QUIET_SECONDS, disable=no_bar):
         longest = int(lengths[texts].max())
         ids, mask = (tensor[texts, :longest].to(device) for tensor in (input_ids, attention_mask))
         with autocast():
-            features[texts.cpu()] = encoders.project_text(encoders.text_encoder(ids, mask)[:, 0]).cpu()
+            features[texts.cpu()] = encoders.embed_texts(encoders.text_encoder(ids, mask), mask).cpu()
     return features
 
 

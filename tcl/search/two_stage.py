@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tcl.search.candidates import Ranked, Relevance, rank_again, rank_by_embedding, relevance
+from tcl.search.codes import Codes
 from tcl.search.rescore import Rescore
 
 MatchCandidates = Callable[..., Sequence[Tensor]]
@@ -26,8 +27,8 @@ class Search:
 
     queries: Tensor
     """[Q, D], rows of length 1."""
-    candidates: Tensor
-    """[C, D], rows of length 1, on the same device."""
+    candidates: Tensor | Codes
+    """[C, D], rows of length 1, on the same device; or what is kept of them."""
     relevant: Relevance | None = None
     """Where it is given, the ranks of right answers are found too."""
     rescore: Rescore | None = None

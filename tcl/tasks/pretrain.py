@@ -172,10 +172,10 @@ def _evaluate(
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
     score = found.metrics["rerank_mean" if rerank_k > 0 else "mean"]
     line = f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}"
-    return Evaluation(found.metrics, score, line, partial(_write, found=found, pairs=pairs))
+    return Evaluation(found.metrics, score, line, partial(write_retrieval, found=found, pairs=pairs))
 
 
-def _write(folder: Path, *, found: RetrievalResult, pairs: RetrievalSet) -> None:
+def write_retrieval(folder: Path, *, found: RetrievalResult, pairs: RetrievalSet) -> None:
     """retrieval.jsonl, a line for each query, and gallery.html for a person to look through."""
     by_image, by_caption = ranked_queries(found.images), ranked_queries(found.captions)
     write_results(folder / "retrieval.jsonl", by_image, by_caption, pairs.image_ids, pairs.caption_ids)
