@@ -59,6 +59,7 @@ bench: $(INSTALLED)
 	$(BENCH) benchmarks.hubness
 	$(BENCH) benchmarks.matching
 	$(BENCH) benchmarks.codes
+	$(BENCH) benchmarks.stored_tokens
 	$(BENCH) benchmarks.vqa
 	$(BENCH) benchmarks.onnx_latency
 	$(BENCH) benchmarks.scale

@@ -40,6 +40,7 @@ from tcl.data.images.batched_operations import take_steps
 from tcl.data.images.decode_image import decode_image
 from tcl.data.images.image_views import prepare_images
 from tcl.data.images.normalise import normalise
+from tcl.data.images.pixel_views import PixelViews
 from tcl.data.images.view_step import Step
 from tcl.data.shards.read_shard import read_samples
 
@@ -166,7 +167,7 @@ def loader_speed(urls: list[str], samples: int, workers: int) -> float:
     data = DataConfig(
         train=[SourceConfig(str(Path(urls[0]).parent / "*.tar"))], workers=workers, shuffle_buffer=2 * BATCH
     )
-    reader = PairReader(data, AUGMENT, TOKENIZER, mlm_probability=0.15)
+    reader = PairReader(data, PixelViews(data, SIZE), TOKENIZER, mlm_probability=0.15)
     loader = train_loader(data, reader=reader, batch_size=BATCH, seed=0, rank=0, world_size=1)
     prepare = partial(normalise, mean=torch.tensor(MEAN), std=torch.tensor(STD))
     speed = _speed((prepare_images(batch.inputs["image"], prepare) for batch in loader), samples, workers)

@@ -17,10 +17,10 @@ import torch
 from benchmarks.loader import TOKENIZER
 from benchmarks.measure import resident_mib, save
 from benchmarks.photographs import photographs, write_shards
-from tcl.config.data import AugmentConfig, DataConfig, SourceConfig
+from tcl.config.data import DataConfig, SourceConfig
 from tcl.data.feed.loader import TrainLoader, train_loader
 from tcl.data.feed.pair_reader import PairReader
-from tcl.data.images.augment import Augment
+from tcl.data.images.pixel_views import PixelViews
 
 SIZE, BATCH = 32, 64
 READINGS = 10
@@ -31,7 +31,7 @@ def loader_of(folder: Path, workers: int, shuffle_buffer: int) -> TrainLoader:
     data = DataConfig(
         train=[SourceConfig(str(folder / "*.tar"))], workers=workers, shuffle_buffer=shuffle_buffer, timeout=60
     )
-    reader = PairReader(data, Augment(AugmentConfig(), SIZE), TOKENIZER, mlm_probability=0.15)
+    reader = PairReader(data, PixelViews(data, SIZE), TOKENIZER, mlm_probability=0.15)
     return train_loader(data, reader=reader, batch_size=BATCH, seed=0, rank=0, world_size=1)
 
 

@@ -154,6 +154,19 @@ def _codes(result: dict) -> list[str]:
     return rows
 
 
+def _stored_tokens(result: dict) -> list[str]:
+    rows, batch = [], result["options"]["batch"]
+    for row in result["rows"]:
+        objective, text = row["row"].split("/")
+        speeds = {name: batch / parts["step"] for name, parts in row["parts"].items()}
+        for storage, times in row["ratios"].items():
+            rows.append(
+                f"| {objective} on a frozen ViT-S/16, text side {text}, from {storage} tokens instead of pixels "
+                f"| {speeds['pixels']:.2f} pairs/s | {speeds[storage]:.2f} pairs/s | {_times(times)} | |"
+            )
+    return rows
+
+
 def _sides(what: Callable[[dict], str], slow: str, fast: list[str]) -> Callable[[dict], list[str]]:
     def rows(result: dict) -> list[str]:
         seconds, ratios = result["seconds"], result["ratios"]
@@ -174,6 +187,7 @@ ROWS: dict[str, Callable[[dict], list[str]]] = {
     "hubness": _hubness,
     "matching": _matching,
     "codes": _codes,
+    "stored_tokens": _stored_tokens,
     "retrieval": _sides(
         lambda options: f"re-ranking {options['images']} images x {options['captions']:,} captions, k {options['k']}",
         "plain",

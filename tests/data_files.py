@@ -12,7 +12,7 @@ from transformers import BertTokenizerFast
 from tcl.config.data import AugmentConfig, DataConfig, SourceConfig
 from tcl.data.feed.loader import TrainLoader, train_loader
 from tcl.data.feed.pair_reader import PairReader
-from tcl.data.images.augment import Augment
+from tcl.data.images.pixel_views import PixelViews
 
 WORDS = "a photo of thing number red green blue dog cat on mat"
 TOKENIZER = BertTokenizerFast(
@@ -76,6 +76,6 @@ def config(*shards: str | SourceConfig, **options) -> DataConfig:
 
 
 def loader(data: DataConfig, named_ids: bool = False, **options) -> TrainLoader:
-    reader = PairReader(data, Augment(data.augment, 16), TOKENIZER, mlm_probability=0.5, named_ids=named_ids)
+    reader = PairReader(data, PixelViews(data, 16), TOKENIZER, mlm_probability=0.5, named_ids=named_ids)
     defaults = {"reader": reader, "batch_size": 4, "seed": 0, "rank": 0, "world_size": 1}
     return train_loader(data, **{**defaults, **options})

@@ -91,7 +91,7 @@ def test_the_page_about_the_command_line(folder, capsys):
         said += capsys.readouterr().out.splitlines()
     for place in ("exports/mine", "exports/again"):
         assert Path(place, "model.safetensors").is_file()
-    for place in ("runs/retrieval", "runs/classification", "runs/zero_shot"):
+    for place in ("runs/retrieval", "runs/classification", "runs/zero_shot", "runs/on_tokens"):
         assert Path(place, "results/metrics.json").is_file()
     assert json.loads(Path("photos.ids.json").read_text()) == ["cat.jpg", "deeper/street.jpg", "dog.jpg", "street.jpg"]
     assert np.load("photos.npy").shape == (4, 8) and np.load("captions.npy").shape == (18, 8)

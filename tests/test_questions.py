@@ -10,7 +10,7 @@ from data_files import NO_AUGMENT, TOKENIZER, config, encode, noise, write_tar
 
 from tcl.data.feed import question_reader
 from tcl.data.feed.question_reader import QuestionReader
-from tcl.data.images.augment import Augment
+from tcl.data.images.pixel_views import PixelViews
 from tcl.data.images.whole_image import CORRUPT_IMAGE
 from tcl.data.sets import question_set as questions
 from tcl.data.sets.collect_answers import make_answer_list
@@ -27,7 +27,7 @@ PAD, CLS, SEP = TOKENIZER.pad_token_id, TOKENIZER.cls_token_id, TOKENIZER.sep_to
 
 def reader(max_answer_tokens: int = 4) -> QuestionReader:
     data = config(augment=NO_AUGMENT)
-    return QuestionReader(data, Augment(data.augment, 16), TOKENIZER, max_answer_tokens)
+    return QuestionReader(data, PixelViews(data, 16), TOKENIZER, max_answer_tokens)
 
 
 def fields(image: bytes | None = None, **said) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from tcl.annotations.pack_row import Packed, SkippedRow, pack_row
 from tcl.annotations.row import Row
 from tcl.config.checks import require
+from tcl.data.shards.out_folder import check_out, put_in_place, unfinished
 from tcl.data.shards.shard_writer import ShardWriter
 from tcl.errors import InputError
 
@@ -69,22 +70,22 @@ def make_shards(
     out, images = Path(out).resolve(), Path(images)
     if not images.is_dir():
         raise InputError(f"images: {images} is no folder; give the one that image paths start from")
-    _check_out(out, images, overwrite)
+    check_out(out, (images,), overwrite)
     pack = partial(pack_row, images=images, max_side=max_side, quality=quality, **limits)
-    unfinished = out.with_name(out.name + ".partial")
+    partly = unfinished(out)
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        writer = ShardWriter(unfinished, shard_size or 1000, shard_bytes)
+        shutil.rmtree(partly, ignore_errors=True)
+        writer = ShardWriter(partly, shard_size or 1000, shard_bytes)
         report = _write_shards(writer, rows, pack, workers)
         if not report.samples:
             causes = ", ".join(f"{count} x {cause}" for cause, count in report.causes.items()) or "there are none"
             raise InputError(f"rows: no usable one among {report.rows} ({causes}); give images with texts")
-        (unfinished / "report.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
-        _put_in_place(unfinished, out)
+        (partly / "report.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
+        put_in_place(out)
     except OSError as error:
         raise InputError(f"out: {out} cannot be written ({error}); name a folder with space that is yours") from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(partly, ignore_errors=True)
     return report
 
 
@@ -96,16 +97,6 @@ def _check_options(
     for name, value in (counts | {"shard_size": shard_size, "shard_bytes": shard_bytes}).items():
         require(value is None or value >= 1, name, value, "an integer >= 1")
     require(1 <= quality <= 95, "quality", quality, "1 to 95")
-
-
-def _check_out(out: Path, images: Path, overwrite: bool) -> None:
-    if out.is_file():
-        raise InputError(f"out: {out} is a file; name a folder")
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        raise InputError(f"out: {out} is there already and not empty; name another folder or give --overwrite")
-    for kept in (images.resolve(), Path.cwd()):
-        if kept.is_relative_to(out):
-            raise InputError(f"out: {out} contains {kept}, which overwriting would delete; name another folder")
 
 
 def _write_shards(writer: ShardWriter, rows: Iterable[Row], pack: Callable, workers: int) -> ShardsReport:
@@ -155,13 +146,3 @@ def _in_order(
 
 def _pack_rows(pack: Callable, rows: list[Row]) -> list[Packed | SkippedRow]:
     return [pack(row) for row in rows]
-
-
-def _put_in_place(unfinished: Path, out: Path) -> None:
-    """Replace `out` by renaming alone: at no time is there a folder of that name that is half old or half new."""
-    replaced = out.with_name(out.name + ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if out.exists():
-        out.rename(replaced)
-    unfinished.rename(out)
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -19,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from tcl.config.checks import check_at_least, require
 from tcl.config.model import ModelConfig, TextEncoderConfig, check_model
 from tcl.data.texts.answer_list import read_answer_list
+from tcl.encoders.image_weights import fetches
 from tcl.errors import InputError
 from tcl.plain_values import read_json
 from tcl.typed_section import decode, warn_of_older
@@ -215,11 +216,6 @@ def _is_size(name: str, value: Any) -> bool:
         return all(not isinstance(item, (list, dict)) and _is_size(name, item) for item in value)
     plain = value is None or isinstance(value, (bool, int, float)) or re.fullmatch(r"[\w.+-]*", str(value))
     return bool(plain) and not _NO_SIZES.search(name)
-
-
-def fetches(name: str) -> bool:
-    """Does the argument `name` of timm.create_model name files or the hub?"""
-    return name.startswith("pretrained") or name in ("checkpoint_path", "cache_dir")
 
 
 def _check_image_arguments(overrides: dict[str, Any], place: Path) -> None:

@@ -7,7 +7,7 @@ COMMANDS = {
     "pretrain": "pre-train on image-text pairs",
     "finetune": "fine-tune on retrieval or on questions",
     "evaluate": "evaluate a run, a checkpoint or an export on a task",
-    "shards": "turn images and annotations into webdataset shards",
+    "shards": "make webdataset shards of images and texts, or of image tokens",
     "tokenizer": "train a tokenizer on the texts of shards",
     "answers": "collect the commonest answers of shards into a list",
     "convert": "published TCL and ALBEF checkpoints, or a BERT, in and out",

@@ -56,7 +56,7 @@ def _all_commands() -> argparse.ArgumentParser:
 
 
 def _actions(name: str) -> Iterator[argparse.Action]:
-    """Those of training differ from task to task; what several tasks have comes as often."""
+    """Those of training differ from task to task, others from form to form; what several have comes as often."""
     module = importlib.import_module(f"tcl.commands.{name}")
     for flag in (DEBUG, *getattr(module, "FLAGS", ())):
         presets = preset_names(PRESETS[name]) if flag == PRESET else None
@@ -67,4 +67,5 @@ def _actions(name: str) -> Iterator[argparse.Action]:
         for task in task_names():
             yield from module.parser(task)._actions
     else:
-        yield from module.parser()._actions
+        for parser_of in getattr(module, "FORMS", (module.parser,)):
+            yield from parser_of()._actions

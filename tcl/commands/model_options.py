@@ -15,9 +15,15 @@ def add_model_source(options: argparse.ArgumentParser) -> None:
 def add_model_options(options: argparse.ArgumentParser) -> None:
     """MODEL, where it runs, and how much at a time."""
     add_model_source(options)
+    add_hardware_options(options)
+
+
+def add_hardware_options(options: argparse.ArgumentParser, what: str = "", batch_size: int = 32) -> None:
+    """Where a model runs, and how many, of `what`, at a time."""
     options.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N (default: a GPU where there is one)")
     options.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="default auto")
-    options.add_argument("--batch_size", type=int, default=32, metavar="N", help="in one forward pass (default 32)")
+    default = f"{what} in one forward pass (default {batch_size})".strip()
+    options.add_argument("--batch_size", type=int, default=batch_size, metavar="N", help=default)
 
 
 def load_model(kind: type[Model], given: argparse.Namespace) -> Model:

@@ -30,11 +30,14 @@ the JSON of a sample 1 MiB.
 The JSON of a sample is {"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers",
 "question_id", "image"}, plus the types. Images that decode are stored byte for byte, unless --max_side shrinks them.
 sizes.json counts the samples of each shard; report.json lists the rows that were skipped and why.
+
+    tcl shards --tokens MODEL --shards 'shards/train/*.tar' --out shards/train_tokens
+
+makes shards of stored image tokens out of shards: `tcl shards --tokens --help`.
 """
 
 import argparse
 import contextlib
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -42,6 +45,8 @@ from pathlib import Path
 
 from tcl.annotations.make_shards import ShardsReport, make_shards
 from tcl.annotations.read_rows import IMAGE_NAME_HELP, STRUCTURES, read_rows
+from tcl.commands import token_shards
+from tcl.commands.parse_number import parse_number
 from tcl.commands.parser import command_parser
 from tcl.errors import InputError
 from tcl.shown import say
@@ -75,8 +80,16 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+FORMS = (parser, token_shards.parser)
+"""The command has two."""
+
+
 def main(arguments: list[str]) -> None:
-    """InputError: impossible options, and all that read_rows and make_shards raise."""
+    """InputError: impossible options, and all that read_rows and make_shards raise, or `token_shards.main`."""
+    if any(argument.partition("=")[0] == token_shards.TOKENS for argument in arguments):
+        with _sigterm_tidies_up():
+            token_shards.main(arguments)
+        return
     options = vars(parser().parse_args(arguments))
     for name in ("max_pixels", "max_image_bytes", "shard_bytes"):
         if options[name] is not None:
@@ -96,16 +109,6 @@ def print_report(report: ShardsReport) -> None:
         say(f"{count:10,}  {cause}")
     if report.blank_captions:
         say(f"{report.blank_captions:10,}  blank captions dropped from rows that have others")
-
-
-def parse_number(name: str, text: str) -> int:
-    """'100e6' -> 100000000, '300MB' -> 300000000, '4KiB' -> 4096. InputError, naming option `name`: no number."""
-    match = re.fullmatch(r"([\d.]+(?:e\d+)?)\s*(?:([kmgt]?)(i?)b)?", text.strip().lower())
-    try:
-        value, prefix, binary = match.groups()
-        return round(float(value) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
-    except (AttributeError, ValueError, OverflowError):
-        raise InputError(f"{name}: {text!r} is no number; accepted: such as 100e6 or 300MB") from None
 
 
 @contextlib.contextmanager

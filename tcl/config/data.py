@@ -13,7 +13,7 @@ class SourceConfig:
 
     shards: str = field(metadata=FREE)
     """A local glob (cc3m/*.tar), a brace range (cc3m/{000000..000331}.tar), or a URL (https, s3, gs, pipe:) with
-    brace ranges."""
+    brace ranges. Of images with texts, or of the stored tokens of a frozen image tower (`tcl shards --tokens`)."""
     weight: float | None = None
     """Share of the drawn samples relative to the other sources, > 0. Give it for all sources or for none; without
     weights all shards form one pool and every sample is seen once an epoch."""
@@ -41,7 +41,8 @@ class AugmentConfig:
     """Strength of RandAugment, 0 to 10."""
     views: int | None = field(default=None, metadata=AS_BEFORE)
     """How many views an image has, >= 1, of which one is drawn each time; they are the same in all epochs and runs.
-    None: a new one each time. For frozen networks that remember (model.image.remember)."""
+    None: a new one each time. For frozen networks that remember (model.image.remember), or whose tokens are stored
+    (`tcl shards --tokens`): then they must be as many as were stored, which None leaves to the shards."""
     on_device: bool = field(default=False, metadata=FREE)
     """Take all steps but the crop on the training device, in batches, instead of in the workers: for a GPU that few
     CPU cores have to feed. Views are the same but for rounding (`tcl.data.images.batched_operations`)."""
@@ -85,7 +86,7 @@ def check_data(data: DataConfig, trains: bool = True) -> None:
     check_at_least(0, {"data.workers": data.workers, "data.timeout": data.timeout})
     require(data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "an integer >= 2: [CLS] and a token")
     require(0 <= data.max_bad_fraction <= 1, "data.max_bad_fraction", data.max_bad_fraction, "0 to 1")
-    _check_augment(data.augment)
+    check_augment(data.augment)
     if not trains:
         return
     if not data.train:
@@ -96,7 +97,8 @@ def check_data(data: DataConfig, trains: bool = True) -> None:
         raise InputError(f"data.train: weights {weights}; give every source a weight > 0, or none of them")
 
 
-def _check_augment(augment: AugmentConfig) -> None:
+def check_augment(augment: AugmentConfig) -> None:
+    """InputError: the first impossible value."""
     for name in ("flip_prob", "color_jitter_prob", "grayscale_prob", "blur_prob"):
         require(0 <= getattr(augment, name) <= 1, f"data.augment.{name}", getattr(augment, name), "0 to 1")
     low, high = augment.crop_scale

@@ -26,7 +26,7 @@ class ImageEncoderConfig:
     tokens of a ViT stay as they are: leave it out."""
     frozen: bool = field(default=False, metadata=AS_BEFORE)
     """Leave the pre-trained network as it is: not trained, batch norms, dropout and dropped paths in eval mode. The
-    projection of a grid is trained."""
+    projection of a grid is trained. Needed where data.train holds stored tokens (`tcl shards --tokens`)."""
     remember: int = field(default=0, metadata=FREE | AS_BEFORE)
     """Views of training images, >= 0, of which a frozen network's features stay in memory, in each process: a view that
     comes again costs nothing. For augmentations that repeat views: data.augment.views."""

@@ -23,8 +23,9 @@ class GridEncoder(ImageEncoder):
         super().__init__(backbone, config)
         self.backbone = backbone
         self.channels_last = getattr(backbone, "output_fmt", None) == "NHWC"
-        self.prefix_tokens = _prefix_tokens(backbone)
-        features, self.grid = _features_and_grid(example, self.channels_last, self.prefix_tokens, config.name)
+        prefix_tokens = _prefix_tokens(backbone)
+        features, self.grid = _features_and_grid(example, self.channels_last, prefix_tokens, config.name)
+        self.prefix_tokens = prefix_tokens if example.ndim == 3 else 0
         self.width = config.width or features
         self.projection = nn.Linear(features, self.width)
         self.positions = nn.Parameter(torch.empty(1, math.prod(self.grid), self.width))
@@ -32,20 +33,17 @@ class GridEncoder(ImageEncoder):
 
     def tokens(self, features: Tensor) -> Tensor:
         """[B, 1 + patches, width], as `ImageEncoder` says."""
-        patches = self.projection(self._sequence(features)) + self.positions
+        patches = self.projection(features[:, self.prefix_tokens :]) + self.positions
         return torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
 
     def _run(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
-        """The map, or sequence, of the network."""
+        """The map of the network, row by row, or its sequence."""
         if patch_drop:
             raise InputError(cannot_drop(patch_drop, type(self.backbone).__name__))
         # Convolutions are faster where the channels of a pixel stand together.
-        return self.backbone(image.contiguous(memory_format=torch.channels_last))
-
-    def _sequence(self, features: Tensor) -> Tensor:
-        """[B, rows * columns, features]."""
+        features = self.backbone(image.contiguous(memory_format=torch.channels_last))
         if features.ndim == 3:
-            return features[:, self.prefix_tokens :]
+            return features
         return features.flatten(1, 2) if self.channels_last else features.flatten(2).transpose(1, 2)
 
 

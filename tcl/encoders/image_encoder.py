@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tcl.config.model import ImageEncoderConfig
 from tcl.data.images.normalise import normalise
+from tcl.data.tokens.stored_tokens import StoredTokens, restore_tokens
 from tcl.encoders.remembered import Remembered
 from tcl.errors import InputError
 
@@ -38,19 +39,22 @@ class ImageEncoder(nn.Module):
         """Of an image, for the backward pass, where that was measured; None: transformer layers keep what they keep."""
         self._scale: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
+    def forward(self, image: Tensor | StoredTokens, patch_drop: float = 0.0) -> Tensor:
         """[B, 3, H, W], normalised -> [B, 1 + patches, width]: the global token, then the patches, row by row.
 
-        patch_drop: share of the patches, 0 <= p < 1, that is left out, other ones of each image; the rest comes in any
-        order.
+        Or from `features` that were stored. patch_drop: share of the patches, 0 <= p < 1, that is left out, other ones
+        of each image; the rest comes in any order.
         """
         return self.tokens(self.features(image, patch_drop))
 
-    def features(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
-        """What the backbone gives, without gradient where it is frozen: then student and teacher can share it.
+    def features(self, image: Tensor | StoredTokens, patch_drop: float = 0.0) -> Tensor:
+        """What the backbone gives, as a sequence [B, N, features], without gradient where it is frozen: then student
+        and teacher can share it. Where it was stored, the backbone does not run.
 
         InputError: patch_drop above 0 with a network that needs all patches.
         """
+        if isinstance(image, StoredTokens):
+            return restore_tokens(image, next((p.dtype for p in self.parameters()), torch.float32))
         with self._gradients():
             if self.remembered is None or not self.training or patch_drop:
                 return self._run(image, patch_drop)

@@ -58,3 +58,8 @@ def _load_and_compare(name: str, arguments: dict[str, Any], unused: set[str]) ->
         return network, []
     missed = [key for key in untouched if key not in constant or key.startswith(("norm.", "fc_norm."))]
     return network, [key for key in missed if key not in unused]
+
+
+def fetches(name: str) -> bool:
+    """Does the argument `name` of timm.create_model name files or the hub?"""
+    return name.startswith("pretrained") or name in ("checkpoint_path", "cache_dir")

@@ -6,11 +6,12 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tcl.checkpoints.export_format import ExportConfig, fetches, text_sizes, write_answers, write_description
+from tcl.checkpoints.export_format import ExportConfig, text_sizes, write_answers, write_description
 from tcl.checkpoints.run_folder import MODEL
 from tcl.config.checks import require
 from tcl.config.model import FUSION_SIZES, FusionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.encoders.image_encoder import ImageEncoder
+from tcl.encoders.image_weights import fetches
 from tcl.encoders.text_encoder import check_length
 from tcl.exports.kinds import kind_named, parts_of
 from tcl.objectives.kind import Kind

@@ -19,7 +19,7 @@ from tcl.config.model import ModelConfig, check_model
 from tcl.config.optim import OptimConfig, check_optim
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.labelled_reader import LabelledReader
-from tcl.data.images.augment import Augment, eval_transform
+from tcl.data.images.augment import eval_transform
 from tcl.data.sets.labelled_set import LabelledSet
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.class_list import check_names, read_class_list
@@ -29,7 +29,7 @@ from tcl.evaluation.class_report import accuracies, report_line, write_report
 from tcl.evaluation.classify_images import classify_images
 from tcl.models.activation_memory import image_layers, kept_bytes
 from tcl.models.no_teacher import NoTeacher
-from tcl.models.preparation import image_preparation
+from tcl.models.training_images import training_images
 from tcl.objectives.classification import ClassificationStudent
 from tcl.objectives.kind import CardText, Kind
 from tcl.tasks.task import Evaluation, Task
@@ -145,18 +145,19 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     student = ClassificationStudent(build_image_encoder(config.model.image), classes, config.head)
     notices = [] if config.init is None else _start_from(config.init, student)
     encoder, data, batch = student.networks.image_encoder, config.data, config.train.batch_size
+    images = training_images(data, config.model.image, encoder)
     evaluate = None
     if data.val is not None:
         transform = eval_transform(config.model.image.image_size, encoder.mean, encoder.std)
-        images = LabelledSet(data, classes, transform, config.eval.max_samples)
-        evaluate = partial(_evaluate, images=images, batch_size=config.eval.batch_size)
+        labelled = LabelledSet(data, classes, transform, config.eval.max_samples)
+        evaluate = partial(_evaluate, images=labelled, batch_size=config.eval.batch_size)
     return Task(
         KIND,
         student,
         NoTeacher(),
         None,
-        LabelledReader(data, Augment(data.augment, config.model.image.image_size), classes),
-        prepare=image_preparation(encoder),
+        LabelledReader(images.views, classes),
+        prepare=images.prepare,
         evaluate=evaluate,
         activation_bytes=kept_bytes(
             image_layers(encoder, batch),
@@ -165,7 +166,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
             checkpointing=config.train.activation_checkpointing,
             bf16=accelerator.mixed_precision == "bf16",
         ),
-        notices=notices,
+        notices=notices + images.notices,
     )
 
 

@@ -31,7 +31,7 @@ from tcl.config.retrieval_eval import EvalConfig, check_eval
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.loader import open_sources
 from tcl.data.feed.pair_reader import PairReader
-from tcl.data.images.augment import Augment, eval_transform
+from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.data.shards.bad_sample import counted
 from tcl.data.shards.list_shards import check_shards
@@ -40,7 +40,7 @@ from tcl.encoders.text_encoder import check_length
 from tcl.errors import InputError
 from tcl.evaluation.evaluate_retrieval import cut_rerank_k, evaluate_retrieval
 from tcl.models.no_teacher import NoTeacher
-from tcl.models.preparation import image_preparation
+from tcl.models.training_images import training_images
 from tcl.objectives.codebook_teacher import CodebookTeacher
 from tcl.objectives.compressed_retrieval import CompressedStudent, activation_bytes, build_compressed
 from tcl.objectives.kind import CardText, Kind
@@ -129,6 +129,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     encoders = student.encoders
     check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
     notices = [] if config.init is None else _start_from(config, student)
+    images = training_images(data, config.model.image, encoders.image_encoder)
+    notices += images.notices
     evaluate = None
     if data.val is not None:
         pairs = load_retrieval_set(
@@ -151,14 +153,13 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     )
     code = config.quantise
     notices.append(f"codes: {(1 + code.levels) * code.parts:,} bytes for each image or text")
-    augment = Augment(data.augment, config.model.image.image_size)
     return Task(
         KIND,
         student,
         _teacher(config, student, accelerator.num_processes) if data.train else NoTeacher(),
         tokenizer,
-        PairReader(data, augment, tokenizer, mlm_probability=0.0, two_views=False, named_ids=True),
-        prepare=image_preparation(encoders.image_encoder),
+        PairReader(data, images.views, tokenizer, mlm_probability=0.0, two_views=False, named_ids=True),
+        prepare=images.prepare,
         evaluate=evaluate,
         activation_bytes=activation_bytes(student, sizes),
         notices=notices,

@@ -16,7 +16,7 @@ from tcl.config.retrieval_eval import EvalConfig, check_eval
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.pair_reader import PairReader
-from tcl.data.images.augment import Augment, eval_transform
+from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.data.shards.bad_sample import counted
 from tcl.data.shards.list_shards import check_shards
@@ -25,7 +25,7 @@ from tcl.encoders.text_encoder import check_length
 from tcl.evaluation.evaluate_retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
 from tcl.evaluation.rescoring_bank import load_bank, rescore_both
-from tcl.models.preparation import image_preparation
+from tcl.models.training_images import training_images
 from tcl.objectives.pair_objective import PairObjective, PairSizes, objective_named
 from tcl.tasks.task import Evaluation, RunConfig, Task
 
@@ -80,7 +80,8 @@ def pair_task(
     """
     encoders, data = student.encoders, config.data
     check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
-    notices = objective.notices(config.objective)
+    images = training_images(data, config.model.image, encoders.image_encoder)
+    notices = images.notices + objective.notices(config.objective)
     evaluate = None
     if data.val is not None:
         pairs = load_retrieval_set(
@@ -106,7 +107,7 @@ def pair_task(
     )
     reader = PairReader(
         data,
-        Augment(data.augment, config.model.image.image_size),
+        images.views,
         tokenizer,
         mlm_probability=objective.masked_share(config.objective),
         two_views=objective.two_views,
@@ -118,7 +119,7 @@ def pair_task(
         objective.build_teacher(student, config.model, config.seed, named_ids),
         tokenizer,
         reader,
-        prepare=image_preparation(encoders.image_encoder),
+        prepare=images.prepare,
         evaluate=evaluate,
         activation_bytes=objective.activation_bytes(student, config.objective, sizes),
         distillation=objective.distillation(config.objective),

@@ -20,7 +20,7 @@ from tcl.config.model import ModelConfig, check_model
 from tcl.config.optim import OptimConfig, check_optim
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.question_reader import QuestionReader
-from tcl.data.images.augment import Augment, eval_transform
+from tcl.data.images.augment import eval_transform
 from tcl.data.sets.question_set import QuestionSet, load_question_set
 from tcl.data.shards.bad_sample import counted
 from tcl.data.shards.list_shards import check_shards
@@ -40,7 +40,7 @@ from tcl.evaluation.vqa_accuracy import (
 )
 from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.models.encoders import build_encoders
-from tcl.models.preparation import image_preparation
+from tcl.models.training_images import training_images
 from tcl.objectives.kind import CardText, Kind
 from tcl.objectives.question_answering import AnswerTeacher, VQAStudent, build_networks, question_activation_bytes
 from tcl.tasks.task import Evaluation, Task
@@ -178,7 +178,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         compression = (f"networks.{COMPRESSION}",)
         notices = fill(student, weights, config.init, may_lack=compression, not_needed=compression)
     data = config.data
-    augment = Augment(data.augment, config.model.image.image_size)
+    images = training_images(data, config.model.image, networks.image_encoder)
+    notices += images.notices
     candidates = _closed_list(config.answers) if config.answers.list is not None else None
     evaluate = None
     if data.val is not None:
@@ -190,8 +191,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         student,
         AnswerTeacher(networks, config.objective.momentum),
         tokenizer,
-        QuestionReader(data, augment, tokenizer, config.answers.max_tokens),
-        prepare=image_preparation(networks.image_encoder),
+        QuestionReader(data, images.views, tokenizer, config.answers.max_tokens),
+        prepare=images.prepare,
         evaluate=evaluate,
         activation_bytes=question_activation_bytes(
             networks,

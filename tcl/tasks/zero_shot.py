@@ -19,7 +19,8 @@ from tcl.config.free import FREE
 from tcl.config.model import ModelConfig, check_model
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.labelled_reader import LabelledReader
-from tcl.data.images.augment import Augment, eval_transform
+from tcl.data.images.augment import eval_transform
+from tcl.data.images.pixel_views import PixelViews
 from tcl.data.sets.labelled_set import LabelledSet
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.captions import clean_caption
@@ -119,7 +120,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         student,
         NoTeacher(),
         tokenizer,
-        LabelledReader(config.data, Augment(config.data.augment, config.model.image.image_size), names),
+        LabelledReader(PixelViews(config.data, config.model.image.image_size), names),
         prepare=image_preparation(student.encoders.image_encoder),
         evaluate=evaluate,
         activation_bytes=0,

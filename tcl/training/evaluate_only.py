@@ -24,6 +24,7 @@ def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
     if config.data.val is None:
         raise InputError("data.val: none, but there is nothing else to evaluate on; give shards")
     watch_launcher()
+    config.data.train = []  # nothing is trained: what was to be trained on may be gone, or of another image tower
     accelerator = build_accelerator(config)
     torch.manual_seed(config.seed)
     task = build_task(config, accelerator)

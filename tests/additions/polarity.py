@@ -22,7 +22,6 @@ from tcl.config.optim import OptimConfig
 from tcl.config.train import TrainConfig
 from tcl.data.batch import Batch
 from tcl.data.feed.pair_reader import Pair, PairReader
-from tcl.data.images.augment import Augment
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.texts.sample_texts import json_of
 from tcl.data.texts.tokenize import load_tokenizer
@@ -30,7 +29,7 @@ from tcl.losses.learned import LossParameter
 from tcl.models.activation_memory import fusion_layers, image_layers, kept_bytes, text_layers
 from tcl.models.encoders import Encoders, build_encoders
 from tcl.models.no_teacher import NoTargets, NoTeacher
-from tcl.models.preparation import image_preparation
+from tcl.models.training_images import training_images
 from tcl.objectives.kind import CardText, Kind
 from tcl.objectives.objective import Losses
 from tcl.tasks.task import Evaluation, Task
@@ -157,9 +156,10 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     if config.init is not None:
         weights = initial_weights(config.init)
         notices = fill(student, weights, config.init, may_lack=("head.",), not_needed=("itm_head.",))
+    images = training_images(config.data, config.model.image, student.encoders.image_encoder)
     reader = Reader(
         config.data,
-        Augment(config.data.augment, config.model.image.image_size),
+        images.views,
         tokenizer,
         mlm_probability=0.0,
         two_views=False,
@@ -173,10 +173,10 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         NoTeacher(),
         tokenizer,
         reader,
-        prepare=image_preparation(encoders.image_encoder),
+        prepare=images.prepare,
         evaluate=partial(_evaluate, tokenizer=tokenizer),
         activation_bytes=kept_bytes(layers, 0, 0, checkpointing=False, bf16=False),
-        notices=notices,
+        notices=notices + images.notices,
     )
 
 

@@ -7,7 +7,7 @@ from random import Random
 from tcl.config.data import DataConfig
 from tcl.data.feed.pair_reader import PairReader
 from tcl.data.feed.question_reader import QuestionReader
-from tcl.data.images.augment import Augment
+from tcl.data.images.pixel_views import PixelViews
 from tcl.data.shards.bad_sample import BadSample
 from tests.data_files import JPEG, NO_AUGMENT, TOKENIZER
 from tests.fuzz.case import Wrong
@@ -40,9 +40,9 @@ def mutate(good: list[dict[str, object]], rng: Random, folder: Path) -> None:
 
 def read(good: list[dict[str, object]], folder: Path) -> None:
     fields = {path.suffix[1:]: path.read_bytes() for path in folder.glob("sample.*")} | {"jpg": JPEG}
-    augment = Augment(NO_AUGMENT, 16)
-    readers = (PairReader(DATA, augment, TOKENIZER, mlm_probability=0.5), QuestionReader(DATA, augment, TOKENIZER, 10))
-    for reader in (*readers, PairReader(DATA, augment, TOKENIZER, mlm_probability=0.5, named_ids=True)):
+    images = PixelViews(DATA, 16)
+    readers = (PairReader(DATA, images, TOKENIZER, mlm_probability=0.5), QuestionReader(DATA, images, TOKENIZER, 10))
+    for reader in (*readers, PairReader(DATA, images, TOKENIZER, mlm_probability=0.5, named_ids=True)):
         try:
             example = reader.read(fields, "0.tar/sample", Random(0))
         except BadSample as cause:

@@ -3,15 +3,14 @@
 import random
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.data import DataConfig
 from tcl.data.batch import Batch
-from tcl.data.images.augment import Augment, View
-from tcl.data.images.decode_image import decode_image, image_bytes
-from tcl.data.images.image_views import Images
+from tcl.data.feed.view_reader import ViewReader
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.texts.answer_tokens import AnswerTokens
 from tcl.data.texts.question import Asked, question_of, tokenize_answers
@@ -25,20 +24,22 @@ NO_ANSWERS = "missing answers"
 class Example:
     """A question and a view of its image."""
 
-    view: View
+    view: Any
     asked: Asked
     key: str
 
 
 class QuestionReader:
-    """Decodes questions with one augmented view of their image, and makes batches of them.
+    """Reads questions, with one view of their image that `images` makes, and makes batches of them.
 
     max_answer_tokens (>= 1): longer answers are cut.
     """
 
-    def __init__(self, data: DataConfig, augment: Augment, tokenizer: PreTrainedTokenizerBase, max_answer_tokens: int):
+    def __init__(
+        self, data: DataConfig, images: ViewReader, tokenizer: PreTrainedTokenizerBase, max_answer_tokens: int
+    ):
         self.data = data
-        self.augment = augment
+        self.images = images
         self.tokenizer = tokenizer
         self.max_answer_tokens = max_answer_tokens
 
@@ -47,9 +48,7 @@ class QuestionReader:
         asked = question_of(fields, key, self.data.max_words)
         if not any(answer.strip() for answer in asked.answers):
             raise BadSample(NO_ANSWERS)
-        content = image_bytes(fields)
-        pixels = decode_image(content, max_pixels=self.data.max_pixels, min_side=self.augment.min_side)
-        return Example(self.augment(pixels, rng), asked, key)
+        return Example(self.images.open(fields).view(rng), asked, key)
 
     def batch(self, examples: list[Example], seed: int) -> Batch:
         """A batch of `examples`; there is nothing random in it."""
@@ -68,10 +67,7 @@ class QuestionReader:
         return Batch(
             keys=[example.key for example in examples],
             inputs={
-                "image": Images(
-                    torch.stack([example.view.pixels for example in examples]),
-                    steps=[example.view.steps for example in examples],
-                ),
+                "image": self.images.batch([example.view for example in examples]),
                 "text": Texts(input_ids, attention_mask),
                 "answer": AnswerTokens(
                     answer_ids,

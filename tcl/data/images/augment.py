@@ -48,9 +48,16 @@ class Augment:
         self.min_side = math.ceil(image_size / math.sqrt(config.crop_scale[0] * CROP_RATIO[0]))
 
     def __call__(self, pixels: np.ndarray, rng: random.Random) -> View:
-        height, width, _ = pixels.shape
         if self.config.views is not None:
-            rng = random.Random(seed_of("view", zlib.crc32(pixels.tobytes()), rng.randrange(self.config.views)))
+            return self.numbered(pixels, rng.randrange(self.config.views))
+        return self._view(pixels, rng)
+
+    def numbered(self, pixels: np.ndarray, number: int) -> View:
+        """View 0 .. config.views - 1 of an image, [H, W, 3] uint8: the same in all epochs and runs."""
+        return self._view(pixels, random.Random(seed_of("view", zlib.crc32(pixels.tobytes()), number)))
+
+    def _view(self, pixels: np.ndarray, rng: random.Random) -> View:
+        height, width, _ = pixels.shape
         steps = draw_view(self.config, self.image_size, width, height, rng)
         here = 1 if self.config.on_device else len(steps)
         for operation, values in steps[:here]:

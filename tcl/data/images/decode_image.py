@@ -10,12 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tcl.data.images.image_format import HEIC_MISSING, IMAGE_EXTENSIONS, READ, format_of
+from tcl.data.images.image_format import HEIC_MISSING, IMAGE_EXTENSIONS, READ, TOKENS_EXTENSION, format_of
 from tcl.data.images.image_work import check_scans, check_work, has_one_scan
 from tcl.data.images.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE, check_progression, check_whole, jpeg_pixels
 from tcl.data.shards.bad_sample import BadSample
 
 NO_IMAGE = "no image"
+ONLY_TOKENS = "stored tokens in place of an image"
 EMPTY_IMAGE = "empty image file"
 TOO_LARGE = "too many pixels"
 
@@ -35,11 +36,11 @@ _UPRIGHT = {
 
 
 def image_bytes(fields: dict[str, bytes]) -> bytes:
-    """The encoded image of a sample, given as its bytes by extension. BadSample: NO_IMAGE."""
+    """The encoded image of a sample, given as its bytes by extension. BadSample: NO_IMAGE, ONLY_TOKENS."""
     for extension in IMAGE_EXTENSIONS:
         if extension in fields:
             return fields[extension]
-    raise BadSample(NO_IMAGE)
+    raise BadSample(ONLY_TOKENS if TOKENS_EXTENSION in fields else NO_IMAGE)
 
 
 def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None) -> np.ndarray:

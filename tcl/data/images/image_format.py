@@ -6,6 +6,8 @@ other programs."""
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jpe", "jfif", "avif", "heic", "heif")
 """That files with images have, whatever is in them."""
+TOKENS_EXTENSION = "tokens"
+"""Of a file that stands in place of an image: the tokens of its views (tcl.data.tokens.token_sample)."""
 
 HEIC_MISSING = "HEIC, which needs pip install 'tcl-vlp[heic]'"
 

@@ -142,7 +142,7 @@ def _counts_beside(url: str) -> tuple[str, dict]:
     """The file in the shard's folder that holds counts, and its counts by shard name; {} where there is none."""
     for name in ("sizes.json", "meta.json"):
         path = beside(url, name)
-        found = _read_json(path)
+        found = read_object(path)
         if found is None:
             continue
         counts = found.get("shards", found) if name == "meta.json" else found
@@ -157,7 +157,7 @@ def _size(url: str, counts_path: str, counts: dict) -> int:
     if name in counts:
         return _count(counts_path, name, counts[name])
     path = beside(url, name.partition(".tar")[0] + "_stats.json")
-    stats = _read_json(path)
+    stats = read_object(path)
     if stats is not None:
         return _count(path, "successes", stats.get("successes"))
     if is_remote(url):
@@ -173,7 +173,7 @@ def _count(path: str, field: str, value: object) -> int:
     return value
 
 
-def _read_json(url: str) -> dict | None:
+def read_object(url: str) -> dict | None:
     """The object in a JSON file; None where there is no such file."""
     try:
         with contextlib.closing(open_url(url)) as stream:
