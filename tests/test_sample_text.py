@@ -149,7 +149,7 @@ def test_another_exception_in_a_reader_is_a_counted_bad_sample(tmp_path, monkeyp
     expected = f"{type(error).__name__} while reading"
     batches = loader(config(str(tmp_path / "0.tar"), shuffle_buffer=1), batch_size=1)
     next(batches)
-    for place in ("sets.retrieval_set", "feed.pair_reader"):
+    for place in ("sets.retrieval_set", "images.pixel_views"):
         monkeypatch.setattr(f"tcl.data.{place}.image_bytes", raises)
     with pytest.raises(InputError, match=rf"no usable image-text pair: {expected} 2$"):
         load(tmp_path / "0.tar")

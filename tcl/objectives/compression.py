@@ -15,7 +15,8 @@ from tcl.models.no_teacher import NoTargets, NoTeacher
 from tcl.objectives.hard_negatives import Negatives, draw_batch_negatives
 from tcl.objectives.objective import Losses, weighted
 from tcl.objectives.pair_objective import PairObjective
-from tcl.objectives.tcl import KIND, TCLStudent, loss_weights
+from tcl.objectives.tcl import KIND as KIND_OF_TCL
+from tcl.objectives.tcl import TCLStudent, loss_weights
 from tcl.objectives.tcl_memory import compression_activation_bytes
 from tcl.objectives.tcl_teacher import TCLTargets
 
@@ -61,7 +62,7 @@ class CompressionStudent(TCLStudent):
 
 
 COMPRESSION = PairObjective(
-    kind=KIND,
+    kind=KIND_OF_TCL,
     Config=CompressionObjectiveConfig,
     check=check_compression_objective,
     build_student=lambda model, objective, tokenizer: CompressionStudent(
