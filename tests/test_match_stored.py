@@ -9,7 +9,7 @@ import pytest
 import torch
 from data_files import noise
 from tiny import MODEL
-from tiny_pretrained import tiny_tcl
+from tiny_pretrained import tiny_compressed, tiny_tcl
 
 from tcl import TCL
 from tcl.config.model import FusionConfig
@@ -189,3 +189,9 @@ def test_bf16_restores_to_what_the_layers_compute_in(tmp_path):
     np.testing.assert_allclose(tcl.match_stored(corpus.stored, TEXTS), model(2).match_grid(IMAGES, TEXTS), atol=0.1)
     right = store_tokens(torch.zeros(1, 1, 4), "int8")
     assert restore_tokens(right, torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_stored_images_of_a_model_with_codes_have_its_embeddings(tmp_path):
+    coded = tiny_compressed()
+    corpus = coded.store_tokens(IMAGES, tmp_path / "a.tokens", storage="fp16")
+    assert np.allclose(corpus.features, coded.encode_image(IMAGES), atol=1e-6)

@@ -107,7 +107,7 @@ class TCL(EmbeddingModel):
         with TokenWriter(path, self.token_maker) as out, torch.no_grad():
             for tokens in self._encode(listed):
                 with self.hardware.autocast():
-                    features.append(encoders.project_image(tokens[:, 0]).cpu())
+                    features.append(encoders.embed_images(tokens).cpu())
                     compressed = encoders.fusion_encoder.compress(tokens)
                 out.append(store_tokens(compressed.float(), storage))
         return Embedded("images", listed, torch.cat(features).numpy(), stored=self.open_tokens(path))
