@@ -32,7 +32,7 @@ from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.loader import open_sources
 from tcl.data.feed.pair_reader import PairReader
 from tcl.data.images.augment import eval_transform
-from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
+from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.data.shards.bad_sample import counted
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.tokenize import load_tokenizer, tokenize
@@ -44,9 +44,8 @@ from tcl.models.training_images import training_images
 from tcl.objectives.codebook_teacher import CodebookTeacher
 from tcl.objectives.compressed_retrieval import CompressedStudent, activation_bytes, build_compressed
 from tcl.objectives.kind import CardText, Kind
-from tcl.objectives.pair_objective import PairSizes
 from tcl.search.codes import checked_codes
-from tcl.tasks.pretrain import write_retrieval
+from tcl.tasks.pretrain import held_out_pairs, pair_sizes, write_retrieval
 from tcl.tasks.task import Evaluation, Task
 
 
@@ -133,24 +132,10 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     notices += images.notices
     evaluate = None
     if data.val is not None:
-        pairs = load_retrieval_set(
-            data.val,
-            max_images=config.eval.max_images,
-            max_words=data.max_words,
-            max_pixels=data.max_pixels,
-            max_sample_bytes=data.max_sample_bytes,
-        )
+        pairs = held_out_pairs(config)
         notices += cut_rerank_k(config.eval.rerank_k, pairs, "eval.rerank_k")
         notices += [f"data.val: skipped {counted(pairs.bad)}"] if pairs.bad else []
         evaluate = partial(_evaluate, pairs=pairs, config=config, tokenizer=tokenizer)
-    sizes = PairSizes(
-        config.train.batch_size,
-        data.max_tokens,
-        config.model.lmi_regions,
-        accelerator.num_processes,
-        config.train.activation_checkpointing,
-        bf16=accelerator.mixed_precision == "bf16",
-    )
     code = config.quantise
     notices.append(f"codes: {(1 + code.levels) * code.parts:,} bytes for each image or text")
     return Task(
@@ -161,7 +146,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         PairReader(data, images.views, tokenizer, mlm_probability=0.0, two_views=False, named_ids=True),
         prepare=images.prepare,
         evaluate=evaluate,
-        activation_bytes=activation_bytes(student, sizes),
+        activation_bytes=activation_bytes(student, pair_sizes(config, accelerator)),
         notices=notices,
     )
 

@@ -84,27 +84,14 @@ def pair_task(
     notices = images.notices + objective.notices(config.objective)
     evaluate = None
     if data.val is not None:
-        pairs = load_retrieval_set(
-            data.val,
-            max_images=config.eval.max_images,
-            max_words=data.max_words,
-            max_pixels=data.max_pixels,
-            max_sample_bytes=data.max_sample_bytes,
-        )
+        pairs = held_out_pairs(config)
         rerank_k = config.eval.rerank_k if objective.matches else 0
         notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
         bank = _bank(config, pairs)
         evaluate = partial(_evaluate, pairs=pairs, bank=bank, config=config, rerank_k=rerank_k, tokenizer=tokenizer)
         if pairs.bad:
             notices.append(f"data.val: skipped {counted(pairs.bad)}")
-    sizes = PairSizes(
-        config.train.batch_size,
-        data.max_tokens,
-        config.model.lmi_regions,
-        accelerator.num_processes,
-        config.train.activation_checkpointing,
-        bf16=accelerator.mixed_precision == "bf16",
-    )
+    sizes = pair_sizes(config, accelerator)
     reader = PairReader(
         data,
         images.views,
@@ -124,6 +111,30 @@ def pair_task(
         activation_bytes=objective.activation_bytes(student, config.objective, sizes),
         distillation=objective.distillation(config.objective),
         notices=notices,
+    )
+
+
+def held_out_pairs(config: RunConfig) -> RetrievalSet:
+    """Those of config.data.val; config.eval is an EvalConfig. InputError: no usable one."""
+    data = config.data
+    return load_retrieval_set(
+        data.val,
+        max_images=config.eval.max_images,
+        max_words=data.max_words,
+        max_pixels=data.max_pixels,
+        max_sample_bytes=data.max_sample_bytes,
+    )
+
+
+def pair_sizes(config: RunConfig, accelerator: Accelerator) -> PairSizes:
+    """What a forward pass of the run is estimated from."""
+    return PairSizes(
+        config.train.batch_size,
+        config.data.max_tokens,
+        config.model.lmi_regions,
+        accelerator.num_processes,
+        config.train.activation_checkpointing,
+        bf16=accelerator.mixed_precision == "bf16",
     )
 
 
