@@ -2,8 +2,7 @@
 
 import hashlib
 
-from torch import nn
-
+from tcl.encoders.tower import hash_of
 from tcl.models.encoders import Encoders
 
 
@@ -13,10 +12,6 @@ def token_maker_hash(encoders: Encoders) -> str:
     A fusion encoder that is trained on above a frozen image encoder goes on reading the same tokens.
     """
     image, compression = encoders.image_encoder, encoders.fusion_encoder.compression
-    found = hashlib.blake2b(digest_size=16)
-    found.update(repr((tuple(image.grid), tuple(image.mean), tuple(image.std))).encode())
-    for part in (image, nn.Identity() if compression is None else compression):
-        for name, tensor in sorted(part.state_dict().items()):
-            found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            found.update(tensor.detach().cpu().contiguous().numpy())
-    return found.hexdigest()
+    weights = [hash_of(part) for part in (image, compression) if part is not None]
+    prepared = tuple(image.grid), tuple(image.mean), tuple(image.std)
+    return hashlib.blake2b(repr((prepared, weights)).encode(), digest_size=16).hexdigest()
