@@ -15,6 +15,11 @@ def add_model_source(options: argparse.ArgumentParser) -> None:
 def add_model_options(options: argparse.ArgumentParser) -> None:
     """MODEL, where it runs, and how much at a time."""
     add_model_source(options)
+    add_running_options(options)
+
+
+def add_running_options(options: argparse.ArgumentParser) -> None:
+    """Where a model runs, and how much at a time."""
     options.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N (default: a GPU where there is one)")
     options.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="default auto")
     options.add_argument("--batch_size", type=int, default=32, metavar="N", help="in one forward pass (default 32)")
