@@ -53,5 +53,5 @@ class EmbeddingRows:
         return values * rows["scale"][:, None] if self.storage == "int8" else values
 
     def _codes(self, embeddings: np.ndarray) -> np.ndarray:
-        parts = embeddings.reshape(len(embeddings), len(self.codebooks), -1)
-        return np.einsum("npd,pkd->npk", parts, self.codebooks).argmax(axis=2)
+        parts = embeddings.reshape(len(embeddings), len(self.codebooks), -1).transpose(1, 0, 2)
+        return (parts @ self.codebooks.transpose(0, 2, 1)).argmax(axis=2).T

@@ -180,7 +180,7 @@ def _padded(codebooks: np.ndarray) -> np.ndarray:
 
 
 def _faiss() -> ModuleType:
-    return import_optional("faiss", "index")
+    return import_optional("faiss", "search")
 
 
 def _not_written(path: Path, error: OSError) -> InputError:

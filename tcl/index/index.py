@@ -27,7 +27,7 @@ from tcl.inference.images import ImageLike
 from tcl.search.rescorings import by_stored
 from tcl.search.two_stage import Search, search
 
-ROOM_FOR_HUBS = 4
+ROOM_FOR_HUBS = 16
 """Times as many candidates as are ranked, where they are re-scored: hubs take places that others get."""
 
 

@@ -40,6 +40,7 @@ class MilvusEngine:
             if not client.has_collection(self.collection):
                 self._create(client, update.count)
                 entries = update.all
+            self._outgrow_flat(client, update.count)
             for start in range(0, len(update.removed), AT_A_TIME):
                 ids = update.removed[start : start + AT_A_TIME].tolist()
                 client.delete(self.collection, ids=ids)
@@ -66,8 +67,7 @@ class MilvusEngine:
     def describe(self) -> str:
         """As Engine.describe."""
         with self._connected() as client:
-            kinds = [client.describe_index(self.collection, name) for name in client.list_indexes(self.collection)]
-        kind = ", ".join(str(one.get("index_type", "?")) for one in kinds) or "no index"
+            kind = client.describe_index(self.collection, "embedding")["index_type"]
         return f"milvus at {self.uri}, {kind.lower()}"
 
     def close(self) -> None:
@@ -83,10 +83,17 @@ class MilvusEngine:
         schema.add_field("embedding", kinds.FLOAT_VECTOR, dim=self.width)
         schema.add_field("path", kinds.VARCHAR, max_length=LONGEST_PATH)
         schema.add_field("taken", kinds.INT64)
-        indexes = client.prepare_index_params()
-        kind = "FLAT" if count <= FLAT_UP_TO else "AUTOINDEX"
-        indexes.add_index("embedding", index_type=kind, metric_type="IP")
+        indexes = _index_of(client, count)
         client.create_collection(self.collection, schema=schema, index_params=indexes)
+
+    def _outgrow_flat(self, client, count: int) -> None:
+        """From the one kind of index to the other, once there are so many."""
+        if count <= FLAT_UP_TO or client.describe_index(self.collection, "embedding")["index_type"] != "FLAT":
+            return
+        client.release_collection(self.collection)
+        client.drop_index(self.collection, "embedding")
+        client.create_index(self.collection, _index_of(client, count))
+        client.load_collection(self.collection)
 
     @contextmanager
     def _connected(self) -> Iterator:
@@ -99,6 +106,12 @@ class MilvusEngine:
         except milvus.MilvusException as error:
             said = " ".join(str(error.message).split()) or f"code {error.code}"
             raise InputError(f"uri: Milvus at {self.uri} cannot be used ({said})") from error
+
+
+def _index_of(client, count: int):
+    indexes = client.prepare_index_params()
+    indexes.add_index("embedding", index_type="FLAT" if count <= FLAT_UP_TO else "AUTOINDEX", metric_type="IP")
+    return indexes
 
 
 def _rows(entries: "Entries", some: slice) -> list[dict[str, object]]:

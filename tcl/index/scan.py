@@ -85,7 +85,7 @@ def files_below(folder: str, closed: list[tuple[bytes, str]]) -> Iterator[Found]
             try:
                 if entry.is_dir(follow_symlinks=False):
                     places.append(name)
-                elif entry.is_symlink() and entry.is_dir():
+                elif entry.is_symlink() and _leads_to_folder(entry):
                     closed.append((name, NEVER_ENTERED))
                 else:
                     yield _stated(name, entry.stat(follow_symlinks=False), entry)
@@ -98,6 +98,13 @@ def shards_now(urls: Iterable[str]) -> Iterator[Found]:
     for url in urls:
         stat = None if is_remote(url) else os.stat(url)
         yield Found(os.fsencode(url), *((0, 0) if stat is None else (stat.st_size, stat.st_mtime_ns)))
+
+
+def _leads_to_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _stated(name: bytes, stat: os.stat_result, entry: os.DirEntry) -> Found:

@@ -19,6 +19,8 @@ from tcl.inference.embeddings_file import read_embeddings
 from tcl.onnx.optional_package import import_optional
 
 DEFAULT_TEMPERATURE = 0.05
+PACKAGES = {"faiss": ("faiss", "search"), "milvus": ("pymilvus", "milvus")}
+"""Of an engine, and its dependency group."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _begun(folder: Path, wanted: Wanted, stages: Stages) -> Description:
         raise InputError(f"tokens: {stages.source} does not match images with texts; accepted: none")
     if (engine == "milvus") != (wanted.uri is not None):
         raise InputError("uri: it belongs to --engine milvus; give both, or neither")
-    import_optional({"faiss": "faiss", "milvus": "pymilvus"}[engine], {"faiss": "index", "milvus": "milvus"}[engine])
+    import_optional(*PACKAGES[engine])
     with told(folder):
         others = [path.name for path in folder.iterdir() if path.name != ".lock" and not _is_ours(path)]
         if others:
