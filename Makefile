@@ -57,6 +57,7 @@ bench: $(INSTALLED)
 	$(BENCH) benchmarks.loader_scale
 	$(BENCH) benchmarks.retrieval
 	$(BENCH) benchmarks.hubness
+	$(BENCH) benchmarks.search
 	$(BENCH) benchmarks.vqa
 	$(BENCH) benchmarks.onnx_latency
 	$(BENCH) benchmarks.scale
