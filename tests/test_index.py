@@ -132,6 +132,12 @@ def test_links_out_of_the_folder_are_not_followed(images, tmp_path, stages):
     assert causes["folder"] == "folder behind a link, not entered"
 
 
+def test_an_index_within_its_folder_is_no_part_of_it(images, stages):
+    for _ in range(2):
+        built, info = build(images / "deep" / "index", images, stages)
+        assert (built.images, info["skipped"]) == (10, {})
+
+
 def test_any_name_that_a_file_can_have(tmp_path, stages):
     odd = ["東京.png", "e\u0301.png", "\u202egpj.png", "a\nb.png", "'; DROP TABLE items; --.png", '"\\.png', "%_*.png"]
     raw = [*map(os.fsencode, odd), b"\xff\xfe.png", "dé/sub dir/🐕.png".encode()]

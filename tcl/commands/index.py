@@ -88,7 +88,7 @@ def _write(given: argparse.Namespace) -> None:
     )
     watch_launcher()
     stages = open_stages(
-        given.model,
+        os.path.abspath(given.model) if os.path.exists(given.model) else given.model,  # or a hub id
         revision=given.revision,
         device=own_device(given.device),
         precision=given.precision,

@@ -5,6 +5,7 @@ same as if nothing had happened, row by row. Several processes encode a batch ea
 one process alone would have made.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def look(store: Store) -> Changes:
     known = dict(store.catalogue.files())
     try:
         if description.images is not None:
-            found: list[Found] = list(files_below(description.images, closed))
+            found: list[Found] = list(files_below(description.images, closed, but=store.folder))
         else:
             found = list(shards_now([] if description.shards is None else list_shards(description.shards)))
     except OSError as error:
@@ -171,26 +172,31 @@ def _rounds(
 
     InputError on all processes: what goes wrong on one of them.
     """
-    own = _encoded(work, description, stages, share, workers)
-    more = True
-    while more:
-        mine: Encoded | InputError | None
-        try:
-            mine = next(own, None)
-        except InputError as error:
-            mine = error
-        problem, batches = None, share.gather(mine)
-        try:
-            for one in batches:
-                if isinstance(one, InputError):
-                    raise one
-                if one is not None:
-                    keep(one)
-        except InputError as error:
-            problem = str(error)
-        problem, more = share.agree((problem, any(one is not None for one in batches)))
-        if problem is not None:
-            raise InputError(problem)
+    with contextlib.closing(_encoded(work, description, stages, share, workers)) as own:
+        while _round(own, share, keep):
+            pass
+
+
+def _round(own: Iterator[Encoded], share: Share, keep: Callable[[Encoded], None] | None) -> bool:
+    """Whether there was a batch."""
+    mine: Encoded | InputError | None
+    try:
+        mine = next(own, None)
+    except InputError as error:
+        mine = error
+    problem, batches = None, share.gather(mine)
+    try:
+        for one in batches:
+            if isinstance(one, InputError):
+                raise one
+            if one is not None:
+                keep(one)
+    except InputError as error:
+        problem = str(error)
+    problem, more = share.agree((problem, any(one is not None for one in batches)))
+    if problem is not None:
+        raise InputError(problem)
+    return more
 
 
 def _encoded(

@@ -31,7 +31,7 @@ class MilvusEngine:
 
     def __init__(self, uri: str, collection: str, width: int):
         self.uri, self.collection, self.width = uri, collection, width
-        self._client = None
+        self._client, self._loaded = None, False
 
     def update(self, update: "Update") -> None:
         """As Engine.update: what is told again replaces what was there."""
@@ -52,7 +52,9 @@ class MilvusEngine:
     def search(self, query: np.ndarray, k: int, within: Within | None) -> np.ndarray:
         """As Engine.search."""
         with self._connected() as client:
-            client.load_collection(self.collection)
+            if not self._loaded:
+                client.load_collection(self.collection)
+                self._loaded = True
             (found,) = client.search(
                 self.collection,
                 [query.tolist()],
@@ -74,7 +76,7 @@ class MilvusEngine:
         """As Engine.close."""
         if self._client is not None:
             self._client.close()
-            self._client = None
+            self._client, self._loaded = None, False
 
     def _create(self, client, count: int) -> None:
         kinds = _pymilvus().DataType

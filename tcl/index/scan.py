@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from tcl.data.shards.read_shard import is_remote
@@ -65,10 +66,11 @@ def changes(found: Iterable[Found], closed: list[tuple[bytes, str]], known: dict
     return result
 
 
-def files_below(folder: str, closed: list[tuple[bytes, str]]) -> Iterator[Found]:
+def files_below(folder: str, closed: list[tuple[bytes, str]], but: Path) -> Iterator[Found]:
     """All files below `folder`, links among them; folders behind links are not entered, and told of in `closed` as are
-    those that cannot be read. OSError: `folder` itself cannot be."""
+    those that cannot be read. but: a folder that is left out, the index. OSError: `folder` itself cannot be read."""
     root = os.fsencode(folder)
+    left_out = os.path.relpath(os.path.realpath(os.fsencode(but)), os.path.realpath(root))
     places = [b""]
     while places:
         place = places.pop()
@@ -84,7 +86,8 @@ def files_below(folder: str, closed: list[tuple[bytes, str]]) -> Iterator[Found]
             name = os.path.join(place, entry.name)
             try:
                 if entry.is_dir(follow_symlinks=False):
-                    places.append(name)
+                    if name != left_out:
+                        places.append(name)
                 elif entry.is_symlink() and _leads_to_folder(entry):
                     closed.append((name, NEVER_ENTERED))
                 else:

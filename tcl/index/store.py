@@ -45,7 +45,7 @@ class Store:
         """InputError: files that are missing, damaged or cannot be written."""
         self.folder, self.description = folder, description
         with told(folder):
-            books = np.load(folder / CODEBOOKS) if description.embeddings == "codes" else None
+            books = _read_codebooks(folder / CODEBOOKS) if description.embeddings == "codes" else None
             self.rows = EmbeddingRows(description.embeddings, description.width, books)
             self._bank = torch.from_numpy(read_embeddings(folder / BANK, "bank")) if description.bank else None
             self.catalogue = Catalogue(folder / CATALOGUE, writable=writable)
@@ -186,7 +186,7 @@ def told(folder: Path) -> Iterator[None]:
             f"index: {folder / CATALOGUE} cannot be used ({error}); make room or give it back, then the same command "
             f"goes on"
         ) from error
-    except (sqlite3.DatabaseError, EOFError, ValueError) as error:
+    except sqlite3.DatabaseError as error:
         raise _damaged(folder, str(error)) from error
 
 
@@ -195,6 +195,16 @@ def not_written(folder: Path, error: OSError) -> InputError:
     return InputError(
         f"index: {folder} cannot be written ({error.strerror or error}); make room, and the same command goes on"
     )
+
+
+def _read_codebooks(path: Path) -> np.ndarray:
+    try:
+        books = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise _damaged(path.parent, str(error)) from error
+    if not isinstance(books, np.ndarray) or books.ndim != 3 or books.dtype != np.float32:
+        raise _damaged(path.parent, f"{path.name} holds no codebooks")
+    return books
 
 
 def _damaged(folder: Path, what: str) -> InputError:
