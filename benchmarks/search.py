@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from benchmarks.measure import interleaved, ratio, resident_mib, save
-from benchmarks.onnx_latency import random_model
 from benchmarks.photographs import photographs
+from benchmarks.random_model import random_model
 from benchmarks.sides import Side, Sides
 from benchmarks.synthetic_index import FewTokens, clustered, embeddings_of, make_synthetic
 from tcl import TCL
