@@ -60,6 +60,7 @@ bench: $(INSTALLED)
 	$(BENCH) benchmarks.matching
 	$(BENCH) benchmarks.codes
 	$(BENCH) benchmarks.stored_tokens
+	$(BENCH) benchmarks.search
 	$(BENCH) benchmarks.vqa
 	$(BENCH) benchmarks.onnx_latency
 	$(BENCH) benchmarks.scale

@@ -18,19 +18,14 @@ import jsonargparse
 import onnxruntime
 import torch
 from torch import Tensor
-from transformers import BertTokenizerFast
 
 from benchmarks.measure import interleaved, ratio, save
-from tcl.checkpoints.export_format import ExportConfig
-from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
-from tcl.exports.describe import build_student
+from benchmarks.random_model import random_model
 from tcl.exports.pretrained import Pretrained, load_pretrained
-from tcl.objectives.tcl import KIND
 from tcl.onnx.export_graphs import export_onnx
 from tcl.onnx.graphs import Graphs, graphs_of
 from tcl.onnx.towers import OnnxTowers, load_onnx
 
-VOCABULARY, WIDTH = 30522, 384
 SIDES = ("torch fp32", "torch bf16", "onnx fp32", "onnx int8")
 Side = dict[str, Callable[[], object]]
 """One run of each graph, by its name."""
@@ -71,19 +66,6 @@ def main(model: str | None = None, candidates: int = 16, text_tokens: int = 12, 
         "query_times_as_fast": speed,
     }
     print(save("onnx-latency", result))
-
-
-def random_model() -> Pretrained:
-    """ViT-S and six layers each of text and fusion encoder, as wide."""
-    torch.manual_seed(0)
-    heads = WIDTH // 64
-    sizes = {"hidden_size": WIDTH, "num_attention_heads": heads, "intermediate_size": 4 * WIDTH}
-    model = ModelConfig(
-        image=ImageEncoderConfig(name="vit_small_patch16_224", image_size=224), text=TextEncoderConfig(overrides=sizes)
-    )
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(VOCABULARY - 5))]
-    tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
-    return Pretrained(build_student(ExportConfig("tcl", model), tokenizer), tokenizer, KIND, model, 25, 30)
 
 
 def random_inputs(pretrained: Pretrained, candidates: int, text_tokens: int) -> dict[str, tuple[Tensor, ...]]:

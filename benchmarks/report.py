@@ -258,12 +258,42 @@ def _loader_scale(result: dict) -> str:
     )
 
 
+def _search(result: dict) -> str:
+    rows = []
+    for row in result["rows"]:
+        timed = ("text", "search", "read", "match", "query", "from_images")
+        milliseconds = " | ".join(f"{1000 * statistics.median(row[name]):.1f}" for name in timed)
+        rows.append(
+            f"| {row['images']:,} | {row['embeddings']} | {milliseconds} "
+            f"| **{row['times_as_fast_as_from_images']:.1f}** | {row['resident_mib']:.0f} | {row['recall']:.3f} |"
+        )
+    said = [
+        "A query in an index, ViT-S/16, 64 candidates matched from 16 int8 tokens each, ms (recall: of the 64 "
+        "nearest):\n\n"
+        "| images | kept as | text | search | tokens | match | all | from the images | times as fast | MiB | recall |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|\n" + "\n".join(rows)
+    ]
+    if indexing := result.get("indexing"):
+        encoder = statistics.median(indexing["rates"]["encoder"])
+        said.append(
+            f"Indexing runs at {indexing['share']['median']:.2f} of the encoder's own {encoder:.1f} images a second "
+            f"and leaves {indexing['bytes_of_an_image']:,.0f} bytes an image."
+        )
+    if engines := result.get("engines"):
+        times = " and ".join(
+            f"{1000 * statistics.median(seconds):.2f} ms in {name}" for name, seconds in engines["seconds"].items()
+        )
+        said.append(f"A search in {engines['images']:,} takes {times}; the same answers: {engines['same']}.")
+    return "\n\n".join(said)
+
+
 ALONE: dict[str, Callable[[dict], str]] = {
     "parts": _parts,
     "scale": _scale,
     "processes": _processes,
     "long_run": _long_run,
     "loader_scale": _loader_scale,
+    "search": _search,
 }
 """As above."""
 

@@ -1,9 +1,11 @@
 """TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA`,
-`tcl.TCLForClassification` and `tcl.TCLForCompressedRetrieval`, or whatever `tcl.load_model` finds (docs/python.md)."""
+`tcl.TCLForClassification` and `tcl.TCLForCompressedRetrieval`, or whatever `tcl.load_model` finds (docs/python.md);
+`tcl.Index` is searched (docs/search.md)."""
 
 import importlib
 
 _MODULES = {
+    "Index": "tcl.index.index",
     "TCL": "tcl.inference.tcl_model",
     "TwoTowers": "tcl.inference.two_towers",
     "TCLForClassification": "tcl.inference.classifier",
@@ -15,7 +17,7 @@ _MODULES = {
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""
 
-__all__ = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers", "load_model"]
+__all__ = ["TCL", "Index", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers", "load_model"]
 
 
 def __getattr__(name: str) -> object:

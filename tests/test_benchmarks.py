@@ -109,6 +109,19 @@ def test_what_has_no_other_side_follows_the_table(tmp_path):
             "memory": [{"samples": 100_000}],
             "grown_mib": -1.0,
         },
+        "search": {
+            "rows": [
+                {"images": 1_000_000, "embeddings": "int8", "resident_mib": 900.0, "recall": 0.9871}
+                | {name: [0.01, 0.02, 0.03] for name in ("text", "search", "read", "match", "query", "from_images")}
+                | {"times_as_fast_as_from_images": 20.04}
+            ],
+            "indexing": {
+                "rates": {"encoder": [50.0], "index": [45.0]},
+                "share": {"median": 0.9},
+                "bytes_of_an_image": 12_345.6,
+            },
+            "engines": {"images": 1000, "seconds": {"faiss": [0.001], "milvus": [0.002]}, "same": "5 of 5"},
+        },
         "unknown": {},
     }
     for name, result in results.items():
@@ -125,6 +138,9 @@ def test_what_has_no_other_side_follows_the_table(tmp_path):
             "| 2, DDP | 33.0 | 1024 | 0.50 | 0.25 | 1.50 |",
             "Over 5,000 steps of a tiny model the last windows ran at 0.99 of the speed of the first",
             "10,000 shards in 0.50 s and has a batch 0.25 s later; over 100,000 samples its memory changed by -1.0 MiB",
+            "| 1,000,000 | int8 | 20.0 | 20.0 | 20.0 | 20.0 | 20.0 | 20.0 | **20.0** | 900 | 0.987 |",
+            "Indexing runs at 0.90 of the encoder's own 50.0 images a second and leaves 12,346 bytes an image.",
+            "A search in 1,000 takes 1.00 ms in faiss and 2.00 ms in milvus; the same answers: 5 of 5.",
             "No GPU was at hand",
         )
     ]

@@ -1,4 +1,4 @@
-"""Every command of README.md and docs/command_line.md runs, on tiny models and generated pictures."""
+"""Every command of README.md, docs/command_line.md and docs/search.md runs, on tiny models and generated pictures."""
 
 import contextlib
 import json
@@ -106,10 +106,25 @@ def test_the_page_about_the_command_line(folder, capsys):
     assert np.load("photos.hubness.npy").shape == (4,) and any(line.startswith("best: ") for line in said)
 
 
+def test_the_page_about_search(folder, capsys):
+    Path("runs/pretrain").rename("runs/mine")
+    run_line("tcl shards --from jsonl --annotations train.jsonl --images photos --out data/train")
+    lines = commands_of("docs/search.md")
+    assert len(lines) == 12
+    capsys.readouterr()
+    for line in lines:
+        run_line(line)
+    said = capsys.readouterr().out.splitlines()
+    photos = [line for line in said if line.endswith("/photos/dog.jpg")]
+    assert any(line.startswith("+1.000") for line in photos)
+    assert sum(line.startswith("photos.index: 4 images (") for line in said) == 2
+    assert "engine              faiss, flat" in said and Path("photos.db").exists()
+
+
 def test_the_readme(folder, capsys):
     own_data = ("--images images/", "<run or checkpoint>")
     lines = [line for line in commands_of("README.md") if not any(part in line for part in own_data)]
-    assert len(lines) == 10
+    assert len(lines) == 12
     Path("data/mine").mkdir(parents=True)
     Path("data/train").symlink_to(folder / "data" / "mine" / "train")
     for line in lines:

@@ -56,6 +56,7 @@ LINES = {
     "explain": (["explain", MODEL, "--image", PHOTO, "--text", f"a dog {EVIL}", "--out", f"w{EVIL}.png"], 1),
     "encode a folder": (["encode", MODEL, "--images", f"photos{EVIL}", "--out", f"o{EVIL}.npy", "--workers", "0"], 2),
     "encode captions": (["encode", MODEL, "--shards", SHARDS, "--captions", "--out", f"o{EVIL}.npy"], 1),
+    "index": (["index", MODEL, "--images", f"photos{EVIL}", "--out", f"i{EVIL}", "--workers", "0"], 3),
     "vqa": (["vqa", "vqa", "--image", PHOTO, "--questions", f"what {EVIL}", "where"], 2),
     "vqa of a list": (["vqa", "vqa", "--image", PHOTO, "--questions", "what", "--answers", "answers.txt"], 1),
     "export": (["export", MODEL, f"export{EVIL}"], 1),
@@ -83,6 +84,15 @@ def test_a_command_prints_lines_and_nothing_that_acts(arguments, lines, here, ca
     said = capfd.readouterr().out
     assert said.count("\n") == lines and said.endswith("\n"), said
     assert acting(said) == []
+
+
+def test_a_search_too(here, capfd):
+    run(["index", MODEL, "--images", f"photos{EVIL}", "--out", f"i{EVIL}", "--workers", "0"])
+    run(["index", "--info", f"i{EVIL}"])
+    run(["search", f"i{EVIL}", f"a dog {EVIL}", "--json"])
+    run(["search", f"i{EVIL}", f"a dog {EVIL}"])
+    said = capfd.readouterr().out
+    assert acting(said) == [] and said.splitlines()[-1].endswith(".png")
 
 
 def test_json_is_as_harmless_and_loses_nothing(here, capsys):

@@ -1,4 +1,4 @@
-"""Every Python block of README.md, docs/python.md and docs/compression.md runs, on tiny models and pictures."""
+"""Every Python block of README.md and of the pages in docs/ that have any runs, on tiny models and pictures."""
 
 import re
 import subprocess
@@ -12,6 +12,7 @@ from data_files import noise
 from PIL import Image
 from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_tcl, tiny_vqa
 
+from tcl.commands.main import run as main
 from tcl.inference.codes_file import write_codes
 from tcl.inference.embed_stream import EmbeddedStream
 
@@ -87,6 +88,18 @@ def test_the_page_about_python(run, capsys):
     assert said[-1].startswith("images[1]: 'notes.txt' cannot be used: corrupt image; give a JPEG, PNG, ")
 
 
+def test_the_page_about_search(run):
+    for name in ("dog.jpg", "cat.jpg", "deeper/street.jpg"):
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        noise(len(name), (40, 30)).save(Path("photos", name))
+    Path("runs/pretrain").rename("runs/mine")
+    main(["index", "runs/mine", "--images=photos", "--out=photos.index"])
+    names = run("docs/search.md")
+    assert len(names["hits"]) == len(names["alike"]) == 2 and names["left"] == 2
+    assert [hit.path for hit in names["both"]] == [str(Path("photos/deeper/street.jpg").absolute())]
+    assert len(names["ids"]) == 2
+
+
 def test_every_public_method_has_an_example():
     page = "".join(python_blocks("docs/python.md"))
     for loaded in (tiny_tcl(), tiny_vqa(), tiny_classifier(["dog", "cat"])):
@@ -106,7 +119,7 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    models = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers"]
-    assert tcl.__all__ == [*models, "load_model"]
+    models = ["TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers"]
+    assert tcl.__all__ == ["TCL", "Index", *models, "load_model"]
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
         _ = tcl.Model

@@ -15,6 +15,8 @@ COMMANDS = {
     "onnx": "write a model as ONNX graphs and compare them with torch",
     "encode": "embed a folder of images, shards or texts into one file",
     "rescore": "choose how to re-score a search against hubs, if at all",
+    "index": "write an index of images, or bring one up to date",
+    "search": "search an index by text, by image or by both",
     "match": "say which texts belong to which images",
     "vqa": "answer questions about an image",
     "plot": "draw the curves of a run",

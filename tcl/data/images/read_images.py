@@ -162,10 +162,7 @@ def _image_in(path: str) -> bytes:
             raise BadSample(LINKED_FOLDER)
         with open_file(path) as file:
             start = file.read(_START)
-            kind = format_of(start)
-            named = Path(path).suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
-            if kind not in (*READ, "HEIC") and not (named and kind is None):
-                raise BadSample(described(start))
+            check_kind(start, path)
             rest = file.read(MAX_FILE_BYTES)
     except NoRegularFileError as error:
         raise BadSample(NO_FILE) from error
@@ -174,6 +171,14 @@ def _image_in(path: str) -> bytes:
     if len(start) + len(rest) > MAX_FILE_BYTES:
         raise BadSample(LARGE_FILE)
     return start + rest
+
+
+def check_kind(start: bytes, path: str) -> None:
+    """BadSample: neither the first bytes of a file nor its name call it an image."""
+    kind = format_of(start)
+    named = Path(path).suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
+    if kind not in (*READ, "HEIC") and not (named and kind is None):
+        raise BadSample(described(start[:_START]))
 
 
 def _read_shard(labels: dict[str, str], url: str) -> Iterator[EncodedImage]:

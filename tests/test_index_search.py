@@ -1,0 +1,359 @@
+"""`tcl search`: what is found is what brute force over all images finds, on every storage and every engine."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_files import noise
+from indexing import BATCH, build, photographs, tiny_stages
+from PIL import Image
+from tiny_pretrained import tiny_compressed, tiny_tcl, tiny_towers
+
+import tcl.index.faiss_engine
+import tcl.index.milvus_engine
+from tcl import TCL
+from tcl.commands.main import run
+from tcl.errors import InputError
+from tcl.index.description import read_description
+from tcl.index.engine import open_engine
+from tcl.index.index import Hit, Index
+from tcl.index.own_stages import OwnStages
+from tcl.index.store import Store
+from tcl.index.within import seconds
+from tcl.index.write import Wanted, make_index
+from tcl.models.compress_tokens import build_compression
+from tcl.search.hubness import hubness
+
+COUNT, TEXT = 40, "a red dog on mat"
+CLOSE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 1e-2}
+"""To how much a cosine is kept."""
+CLOSE_TOKENS = {"fp16": 2e-3, "int8": 5e-2}
+"""To how much a probability is, with the large weights of a tiny model."""
+
+
+@pytest.fixture(scope="module")
+def stages():
+    return tiny_stages()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("searched") / "photos"
+    photographs(folder, range(COUNT))
+    for i in range(5):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = f"2021:05:0{i + 1} 12:00:00"
+        noise(100 + i, (40, 30)).save(folder / f"dated{i}.jpg", exif=exif)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def paths(images) -> list[str]:
+    return sorted(str(path) for path in images.rglob("*") if path.is_file())
+
+
+def brute(model: TCL, paths: list[str], text: str | None, image: str | None, k: int, rerank: int) -> list[tuple]:
+    """(path, cosine, probability) of the k best, from all images, encoded and matched one by one."""
+    queries = [model.encode_text(text)[0]] if text else []
+    queries += [model.encode_image(image)[0]] if image else []
+    query = np.mean(queries, axis=0)
+    cosines = np.array([model.encode_image(path)[0] for path in paths]) @ (query / np.linalg.norm(query))
+    near = sorted(range(len(paths)), key=lambda i: -cosines[i])
+    if text is None or rerank == 0:
+        return [(paths[i], cosines[i], None) for i in near[:k]]
+    matched = {i: model.match(paths[i], text)[0] for i in near[: max(k, rerank)]}
+    return [(paths[i], cosines[i], matched[i]) for i in sorted(matched, key=lambda i: -matched[i])[:k]]
+
+
+def same(hits: list[Hit], expected: list[tuple], close: float, close_match: float = 2e-3) -> None:
+    """The same images in the same order, with the same numbers."""
+    assert [hit.path for hit in hits] == [path for path, *_ in expected]
+    np.testing.assert_allclose([hit.similarity for hit in hits], [e[1] for e in expected], atol=close)
+    if expected[0][2] is not None:
+        np.testing.assert_allclose([hit.match for hit in hits], [e[2] for e in expected], atol=close_match)
+
+
+@pytest.mark.parametrize("engine", ["faiss", "milvus"])
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "int8"])
+def test_search_is_brute_force_and_matching(engine, storage, images, paths, tmp_path, stages):
+    uri = str(tmp_path / "vectors.db") if engine == "milvus" else None
+    tokens = "int8" if storage == "int8" else "fp16"
+    build(tmp_path / "index", images, stages, embeddings=storage, tokens=tokens, engine=engine, uri=uri)
+    close = CLOSE[storage]
+    with Index.open(tmp_path / "index", stages) as index:
+        found = index.search(TEXT, k=3, rerank=8)
+        expected = brute(stages.model, paths, TEXT, None, len(paths), len(paths))
+        known = {path: rest for path, *rest in expected}
+        for hit in found:
+            assert hit.similarity == pytest.approx(known[hit.path][0], abs=close)
+            assert hit.match == pytest.approx(known[hit.path][1], abs=CLOSE_TOKENS[tokens])
+        if storage != "int8":
+            same(found, brute(stages.model, paths, TEXT, None, 3, 8), close)
+            same(index.search(TEXT, k=4, rerank=0), brute(stages.model, paths, TEXT, None, 4, 0), close)
+            same(index.search(image=paths[7], k=4), brute(stages.model, paths, None, paths[7], 4, 0), close)
+            same(index.search(TEXT, paths[7], k=4), brute(stages.model, paths, TEXT, paths[7], 4, 64), close)
+        assert len(index.search(TEXT, k=len(paths))) == len(paths)
+
+
+def test_both_engines_give_the_same_answers(images, paths, tmp_path, stages):
+    build(tmp_path / "faiss", images, stages)
+    build(tmp_path / "milvus", images, stages, engine="milvus", uri=str(tmp_path / "vectors.db"))
+    with Index.open(tmp_path / "faiss", stages) as one, Index.open(tmp_path / "milvus", stages) as other:
+        for asked in (
+            {"text": TEXT},
+            {"text": TEXT, "rerank": 0},
+            {"image": paths[0], "k": 5},
+            {"text": "a cat", "folder": "deep/er"},
+            {"text": "a cat", "folder": "deep/e"},
+            {"text": TEXT, "since": "2021-05-02", "until": "2021-05-04"},
+            {"text": TEXT, "until": "2021-05-03T11:59:59"},
+        ):
+            assert one.search(**asked) == other.search(**asked)
+
+
+def test_a_search_within_a_folder_or_some_days(images, tmp_path, stages):
+    build(tmp_path / "index", images, stages)
+    with Index.open(tmp_path / "index", stages) as index:
+        deep = index.search(TEXT, k=30, folder="deep")
+        assert len(deep) == COUNT // 2 and all("/deep/er/" in hit.path for hit in deep)
+        assert {hit.path for hit in index.search(TEXT, k=30, folder="deep/er/")} == {hit.path for hit in deep}
+        assert index.search(TEXT, folder="dee") == index.search(TEXT, folder="nowhere") == []
+        dated = index.search(TEXT, since="2021-05-02", until="2021-05-04")
+        assert sorted(Path(hit.path).name for hit in dated) == ["dated1.jpg", "dated2.jpg", "dated3.jpg"]
+        assert {hit.taken for hit in dated} == {seconds(f"2021-05-0{i}T12:00:00", "since") for i in (2, 3, 4)}
+        with pytest.raises(InputError, match=r"^since: 'May' is no date; give one like 2021-05-30"):
+            index.search(TEXT, since="May")
+
+
+def test_what_is_removed_is_found_by_no_engine(images, paths, tmp_path, stages):
+    for engine, uri in (("faiss", None), ("milvus", str(tmp_path / "vectors.db"))):
+        folder = tmp_path / engine
+        build(folder, images, stages, engine=engine, uri=uri)
+        with Index.open(folder, stages) as index:
+            first, second = index.search(image=paths[3], k=2)
+            assert index.remove([first.id, 10**9]) == 1
+            assert index.search(image=paths[3], k=1) == [second] and len(index) == len(paths) - 1
+        assert build(folder, images, stages, engine=engine, uri=uri)[0].encoded == 0  # until its file changes
+        with Index.open(folder, stages) as index:
+            assert index.search(image=paths[3], k=1) == [second]
+
+
+def test_images_that_are_added_one_by_one(paths, tmp_path, stages):
+    make_index(tmp_path / "index", Wanted(), stages)
+    with Index.open(tmp_path / "index", stages) as index:
+        with pytest.raises(InputError, match="holds no images yet"):
+            index.search(TEXT)
+        ids = index.add(paths[: BATCH + 2])
+        assert len(index) == len(ids) == BATCH + 2
+        assert [index.search(image=path, k=1)[0].id for path in paths[: BATCH + 2]] == ids
+        again = index.add([paths[0]])
+        assert len(index) == BATCH + 2 and again[0] not in ids
+        (tmp_path / "bad.jpg").write_bytes(b"no image")
+        for bad, line in (
+            (tmp_path / "bad.jpg", "bad.jpg cannot be used: corrupt image"),
+            ("gone.jpg", "cannot be read"),
+        ):
+            with pytest.raises(InputError, match=line):
+                index.add([paths[-1], bad])
+        assert len(index) == BATCH + 2 and index.search(image=paths[0], k=1)[0].id == again[0]
+        same(index.search(TEXT, k=2), brute(stages.model, paths[: BATCH + 2], TEXT, None, 2, 64), 1e-3, 0.05)
+    with pytest.raises(InputError, match="is one already"):
+        make_index(tmp_path / "index", Wanted(), stages)
+
+
+def test_an_index_of_a_folder_takes_no_other_images(images, paths, tmp_path, stages):
+    build(tmp_path / "index", images, stages)
+    with Index.open(tmp_path / "index", stages) as index, pytest.raises(InputError, match=r"follows .*photos; put"):
+        index.add(paths[:1])
+
+
+def test_rescored_against_hubs(images, paths, tmp_path, stages):
+    bank = stages.model.encode_text(["a dog", "a cat", "a red thing", "green", "a photo of a blue dog"])
+    np.save(tmp_path / "bank.npy", bank)
+    build(tmp_path / "index", images, stages, embeddings="fp32", bank=str(tmp_path / "bank.npy"))
+    embeddings = stages.model.encode_image(paths)
+    hubs = hubness(torch.from_numpy(bank), torch.from_numpy(embeddings), "inverted_softmax", 0.05).numpy()
+    scores = embeddings @ stages.model.encode_text(TEXT)[0] - hubs
+    best = np.argsort(-scores)[:5]
+    with Index.open(tmp_path / "index", stages) as index:
+        found = index.search(TEXT, k=5, rerank=0, rescore=True)
+        assert [hit.path for hit in found] == [paths[i] for i in best]
+        np.testing.assert_allclose([hit.similarity for hit in found], scores[best], atol=1e-5)
+        assert found != index.search(TEXT, k=5, rerank=0)
+        with pytest.raises(InputError, match=r"^rescore: hubness is that of texts"):
+            index.search(image=paths[0], rescore=True)
+    np.save(tmp_path / "other.npy", bank[:, :3])
+    with pytest.raises(InputError, match=r"^bank: .*holds \[5, 3\]; give at least one query, of 8 numbers"):
+        build(tmp_path / "no", images, stages, bank=str(tmp_path / "other.npy"))
+    build(tmp_path / "plain", images, stages)
+    with Index.open(tmp_path / "plain", stages) as index, pytest.raises(InputError, match=r"^rescore: .*has no bank"):
+        index.search(TEXT, rescore=True)
+
+
+def test_a_model_of_two_towers_has_one_stage(images, paths, tmp_path):
+    stages = OwnStages(tiny_towers(), "towers")
+    build(tmp_path / "index", images, stages, embeddings="fp32")
+    with Index.open(tmp_path / "index", stages.model) as index:
+        found = index.search(TEXT, k=3)
+    same(found, brute(stages.model, paths, TEXT, None, 3, 0), 1e-5)
+    assert not (tmp_path / "index" / "tokens.rows").exists()
+
+
+@pytest.mark.parametrize("flat_up_to", [100_000, 10])
+def test_codes(flat_up_to, images, paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(tcl.index.faiss_engine, "FLAT_UP_TO", flat_up_to)
+    monkeypatch.setattr(tcl.index.faiss_engine, "LEAST_LISTS", 10**6)
+    model = tiny_compressed()
+    build(tmp_path / "index", images, OwnStages(model, "codes"))
+    levels, parts, _, _ = model.codebooks.shape
+    cosines = []
+    for codes in model.encode_image_codes(paths):
+        words = [model.codebooks[v, m, codes[v, m]] for v in range(levels) for m in range(parts)]
+        cosines.append(np.concatenate(words) / (levels * parts) ** 0.5 @ model.encode_text(TEXT)[0])
+    with Index.open(tmp_path / "index", model) as index:
+        found = index.search(TEXT, k=10, rerank=0)
+        assert index.info()["embeddings"] == "codes [48]" and index.info()["tokens"] == "int8 [5, 24]"
+    np.testing.assert_allclose([hit.similarity for hit in found], np.sort(cosines)[::-1][:10], atol=1e-5)
+
+
+def test_few_tokens_are_kept_of_a_model_that_compresses_them(images, paths, tmp_path):
+    model = tiny_tcl()
+    encoders = model.student.encoders
+    encoders.fusion_encoder.compression = build_compression(2, encoders.image_encoder).eval()
+    build(tmp_path / "index", images, OwnStages(model, "few"), embeddings="fp32", tokens="fp16")
+    with Index.open(tmp_path / "index", model) as index:
+        assert index.info()["tokens"] == "fp16 [2, 24]"
+        found = index.search(TEXT, k=5, rerank=8)
+    same(found, brute(model, paths, TEXT, None, 5, 8), 1e-5)
+
+
+@pytest.mark.parametrize("storage", ["fp16", "int8"])
+def test_lists_keep_their_centres_while_images_come_and_go(storage, images, tmp_path, stages, monkeypatch):
+    monkeypatch.setattr(tcl.index.faiss_engine, "FLAT_UP_TO", 10)
+    monkeypatch.setattr(tcl.index.faiss_engine, "LEAST_LISTS", 10**6)  # all, so that nothing is missed
+    folder = tmp_path / "photos"
+    shutil.copytree(images, folder)
+    index = tmp_path / "index"
+
+    def centres() -> np.ndarray:
+        faiss = pytest.importorskip("faiss")
+        lists = faiss.read_index(str(index / "faiss.index"))
+        return faiss.downcast_index(lists.quantizer).reconstruct_n(0, lists.nlist)
+
+    def finds_all(found: list[Hit]) -> None:
+        there = sorted(str(path) for path in folder.rglob("*") if path.is_file())
+        assert sorted(hit.path for hit in found) == there
+
+    assert build(index, folder, stages, embeddings=storage)[1]["engine"] == "faiss, 13 lists"
+    before = centres()
+    (folder / "000.png").unlink()
+    photographs(folder, range(200, 204))
+    build(index, folder, stages)
+    assert np.array_equal(centres(), before)
+    with Index.open(index, stages) as opened:
+        finds_all(opened.search(TEXT, k=len(opened), rerank=0))
+        assert len(opened.search(TEXT, k=30, folder="deep", rerank=0)) == 22
+    photographs(folder, range(300, 400))
+    assert build(index, folder, stages)[1]["engine"] == "faiss, 24 lists"
+    with Index.open(index, stages) as opened:
+        finds_all(opened.search(TEXT, k=len(opened), rerank=0))
+        best = opened.search(TEXT, k=5, rerank=0)
+        paths = sorted(str(path) for path in folder.rglob("*") if path.is_file())
+        expected = brute(stages.model, paths, TEXT, None, 5, 0)
+        np.testing.assert_allclose([hit.similarity for hit in best], [e[1] for e in expected], atol=CLOSE[storage])
+
+
+def test_an_engine_that_lost_its_vectors_gets_them_again(images, paths, tmp_path, stages):
+    uri = str(tmp_path / "vectors.db")
+    build(tmp_path / "index", images, stages, engine="milvus", uri=uri)
+    description = read_description(tmp_path / "index")
+    engine = open_engine(tmp_path / "index", description, Store(tmp_path / "index", description, writable=False))
+    with engine._connected() as client:
+        client.drop_collection(description.collection)
+    engine.close()
+    build(tmp_path / "index", images, stages)
+    with Index.open(tmp_path / "index", stages) as index:
+        assert index.search(image=paths[3], k=1)[0].path == paths[3]
+
+
+def test_milvus_outgrows_comparing_all(images, tmp_path, stages, monkeypatch):
+    folder, uri = tmp_path / "photos", str(tmp_path / "vectors.db")
+    names = photographs(folder, range(4))
+    monkeypatch.setattr(tcl.index.milvus_engine, "FLAT_UP_TO", 5)
+    _, info = build(tmp_path / "index", folder, stages, engine="milvus", uri=uri)
+    assert info["engine"] == f"milvus at {uri}, flat"
+    photographs(folder, range(4, 8))
+    assert build(tmp_path / "index", folder, stages)[1]["engine"] == f"milvus at {uri}, autoindex"
+    with Index.open(tmp_path / "index", stages) as index:
+        assert len(index.search(TEXT, k=8)) == 8
+        assert index.search(image=folder / names[0], k=1)[0].path == str(folder / names[0])
+
+
+def test_milvus_that_cannot_be_reached(images, tmp_path, stages):
+    with pytest.raises(InputError, match=r"^uri: Milvus at http://localhost:1 cannot be used \(") as refused:
+        build(tmp_path / "index", images, stages, engine="milvus", uri="http://localhost:1")
+    assert "\n" not in str(refused.value)
+
+
+def test_queries_that_cannot_be_used(images, paths, tmp_path, stages):
+    build(tmp_path / "index", images, stages)
+    count = len(paths)
+    with Index.open(tmp_path / "index", stages) as index:
+        for asked, line in (
+            ({}, "^text: there is none, and no image"),
+            ({"text": "xyzzy plugh"}, "^text: 'xyzzy plugh' has no word that this model knows"),
+            ({"text": "?!"}, r"^text\[0\]: '\?!' has no words"),
+            ({"text": TEXT, "k": count + 1}, f"^k: {count + 1} .*1 to {count}"),
+            ({"text": TEXT, "k": 0}, "^k: 0"),
+            ({"text": TEXT, "rerank": -1}, "^rerank: -1"),
+            ({"image": "nowhere.jpg"}, "nowhere.jpg' is no file"),
+        ):
+            with pytest.raises(InputError, match=line) as refused:
+                index.search(**asked)
+            assert "\n" not in str(refused.value)
+        assert len(index.search(TEXT)) == 10
+
+
+def test_the_command(images, paths, tmp_path, stages, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stages.model.save_pretrained("tcl")
+    options = ["--device=cpu", "--precision=fp32", "--batch_size=3"]
+    run(["index", "tcl", f"--images={images}", "--out=index", *options])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"index: {len(paths)} images ({len(paths)} encoded, ")
+    assert said[1].startswith("faiss, flat; 160 bytes an image, ")
+    run(["index", "--info", "index", "--json"])
+    info = json.loads(capsys.readouterr().out)
+    assert (info["images"], info["engine"], info["of"]) == (len(paths), "faiss, flat", str(images))
+    with Index.open("index", stages) as index:
+        expected = index.search(TEXT, k=3)
+    run(["search", "index", TEXT, "-k", "3", "--json", *options])
+    found = json.loads(capsys.readouterr().out)
+    assert [list(one) for one in found] == [["id", "path", "similarity", "match"]] * 3
+    assert [one["path"] for one in found] == [hit.path for hit in expected]
+    run(["search", "index", "--image", paths[5], "-k", "1", *options])
+    assert capsys.readouterr().out == f"+1.000  {paths[5]}\n"
+    Path("tcl").rename("moved")
+    with pytest.raises(InputError, match="tcl"):
+        run(["search", "index", TEXT, *options])
+    run(["search", "index", TEXT, "-k", "1", "--model", "moved", *options])
+    assert capsys.readouterr().out == f"{expected[0].match:.3f}  {expected[0].similarity:+.3f}  {expected[0].path}\n"
+
+
+def test_images_are_looked_up_after_they_were_matched(images, paths, tmp_path, stages, monkeypatch):
+    """Another process may drop one meanwhile, and give its row to another image."""
+    build(tmp_path / "index", images, stages)
+    with Index.open(tmp_path / "index", stages) as index, Index.open(tmp_path / "index", stages) as writer:
+        first = index.search(TEXT, k=5)
+        match = OwnStages.match
+
+        def then_one_goes(self, tokens, text):
+            monkeypatch.setattr(OwnStages, "match", match)
+            writer.remove([first[0].id])
+            return match(self, tokens, text)
+
+        monkeypatch.setattr(OwnStages, "match", then_one_goes)
+        assert index.search(TEXT, k=4) == first[1:]
