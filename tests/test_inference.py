@@ -172,7 +172,7 @@ def test_a_rescore_that_gives_no_scores_is_refused(model):
 def test_a_prepared_corpus_gives_the_same_and_encodes_only_candidates_not_kept(model, tmp_path, monkeypatch, kept):
     expected = model.retrieve("a red dog", IMAGES, k=2, candidates=3)
     chosen = set(model.retrieve("a red dog", IMAGES, k=3, candidates=3).ids[0].tolist())
-    monkeypatch.setattr("tcl.inference.embedding_model.ROOM_FOR_TOKENS", kept * 5 * 24 * 4 + 7)
+    monkeypatch.setattr("tcl.inference.tcl_model.ROOM_FOR_TOKENS", kept * 5 * 24 * 4 + 7)
     paths = []
     for i, image in enumerate(IMAGES):
         paths.append(tmp_path / f"{i}.png")

@@ -1,8 +1,8 @@
 """Embeddings: unit vectors of images and texts in the space that they share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from tcl.inference.images import ImageLike
 from tcl.models.encoders import Encoders
 from tcl.search.hubness import Method, hubness
 from tcl.search.text_passes import embed_texts as embed_in_passes
+
+if TYPE_CHECKING:
+    from tcl.inference.matcher import Matcher
 
 PASS_TOKENS = EvalConfig.pass_tokens
 """Text tokens in one forward pass, padding included: bounds its memory."""
@@ -34,6 +37,8 @@ class Embedded:
     """[1 + patches, width] of the first images, as many as there was room for: these need not be encoded again."""
     hubness: np.ndarray | None = None
     """float32 [n], by which the cosine of each item with any query is lowered; None: not balanced."""
+    tokens_of: "Matcher | None" = None
+    """Whose `tokens` these are; None: there are none."""
 
     def balanced(
         self, bank: "Embedded", method: Method = "inverted_softmax", *, temperature: float = 0.05, iterations: int = 5
@@ -66,8 +71,23 @@ def embed_images(
     return torch.cat(features).numpy(), kept
 
 
-def embed_texts(encoders: Encoders, input_ids: Tensor, mask: Tensor, hardware: Hardware) -> np.ndarray:
-    """Ids and mask [T, L], on the host -> float32 [T, embed_dim], rows of length 1."""
+def keep_tokens(batches: Iterable[Tensor], room: int) -> list[Tensor]:
+    """Batches of image tokens [b, N, width] -> those of the first images, as many as fit into `room` bytes; batches
+    beyond these are not asked for."""
+    kept: list[Tensor] = []
+    for tokens in batches:
+        fitting = tokens[: room // tokens[0].nbytes].clone()
+        room -= fitting.nbytes
+        kept += fitting.unbind()
+        if len(fitting) < len(tokens):
+            break
+    return kept
+
+
+def embed_texts(
+    embed: Callable[[Tensor, Tensor], Tensor], input_ids: Tensor, mask: Tensor, hardware: Hardware
+) -> np.ndarray:
+    """Ids and mask [T, L], on the host -> float32 [T, embed_dim], rows of length 1: `embed` of them, in passes."""
     return embed_in_passes(
-        encoders, input_ids, mask, pass_tokens=PASS_TOKENS, device=hardware.device, autocast=hardware.autocast
+        embed, input_ids, mask, pass_tokens=PASS_TOKENS, device=hardware.device, autocast=hardware.autocast
     ).numpy()

@@ -1,52 +1,56 @@
 """A loaded TCL: embeddings, matching, retrieval, masked words, and why an image matches a text."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from tcl.data.texts.tokenize import words_of
 from tcl.errors import InputError
-from tcl.inference.embed import Embedded
-from tcl.inference.embedding_model import EmbeddingModel
+from tcl.inference.embed import ROOM_FOR_TOKENS, Embedded, embed_images
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
 from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
 from tcl.inference.images import ImageLike, list_images, read_image
-from tcl.inference.match import match_one_to_one, match_probabilities, match_several, read_all_texts
+from tcl.inference.match import JointEncoder, match_several
+from tcl.inference.matcher import Matcher
+from tcl.inference.own_towers import OwnTowers
 from tcl.inference.texts import list_texts
-from tcl.search.pair_scores import MatchImages
+from tcl.search.match_pairs import TextStates
 
 
-class TCL(EmbeddingModel):
+class TCL(OwnTowers, Matcher):
     """A pre-trained or retrieval model, ready to use; `docs/python.md` shows every method."""
 
-    def match(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
-        """Does each text belong to its image? Probabilities float32 [n], 0 to 1, of n pairs.
+    @property
+    def _matcher(self) -> Matcher:
+        """Itself."""
+        return self
 
-        One text is paired with each of n images, and one image with each of n texts. InputError: not as many texts as
-        images, and neither of them is one.
-        """
-        images, texts = list_images(images), list_texts(texts)
-        if len(images) == 1 < len(texts):
-            return self.match_grid(images, texts)[0]
-        if len(texts) not in (1, len(images)):
-            raise InputError(
-                f"texts: {len(texts)} for {len(images)} images; give one for each, or one for all, or use match_grid "
-                f"for all pairs"
-            )
-        ids, mask = (tensor.expand(len(images), -1) for tensor in self._tokenize(texts))
-        return match_probabilities(
-            match_one_to_one(self.student, self._encode(images), ids, mask, self.hardware)
-        ).numpy()
+    @property
+    def _joint(self) -> JointEncoder:
+        """Text encoder, fusion encoder and ITM head."""
+        encoders = self.student.encoders
+        return JointEncoder(encoders.text_encoder, encoders.fusion_encoder, self.student.itm_head)
 
-    def match_grid(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
-        """Does any of the texts belong to any of the images? Probabilities float32 [images, texts], 0 to 1."""
-        images, texts = list_images(images), list_texts(texts)
-        logits = self._match_several(self._encode(images), texts, [torch.arange(len(texts))] * len(images))
-        return match_probabilities(torch.stack(list(logits))).numpy()
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        """As `Matcher.image_tokens`."""
+        return self.student.encoders.image_encoder(pixels)
+
+    def embed_images(self, images: ImageLike | Iterable[ImageLike], *, matcher: Matcher | None = None) -> Embedded:
+        """As `EmbeddingModel.embed_images`; for its own second stage every image is encoded once."""
+        if matcher not in (None, self):
+            return super().embed_images(images, matcher=matcher)
+        listed = list_images(images)
+        encoded = self.encode_tokens(listed)
+        features, tokens = embed_images(self.student.encoders, encoded, self.hardware, ROOM_FOR_TOKENS)
+        return Embedded("images", listed, features, tokens, tokens_of=self)
+
+    def match_tokens(
+        self, batches: Iterable[Tensor], states: TextStates, texts_of_image: Sequence[Tensor]
+    ) -> Iterator[Tensor]:
+        """As `Matcher.match_tokens`; equal images get equal logits, whichever batch they are in."""
+        return match_several(self._joint, batches, texts_of_image, states, self.hardware)
 
     def fill_mask(self, image: ImageLike, text: str, k: int = 5) -> list[list[Guess]]:
         """What may stand in place of each [MASK] of a text about an image, e.g. "a red [MASK] on the left".
@@ -57,9 +61,8 @@ class TCL(EmbeddingModel):
         if "encoders.mlm_head." in self.pretrained.lacks:
             raise InputError("fill_mask: this model was loaded without the MLM head; load a pre-trained one")
         ids, masks = tokenize_masked(text, self.pretrained.tokenizer, self.pretrained.max_tokens)
-        tokens, probabilities = fill_masks(
-            self.student.encoders, self._encode(list_images([image], "image"), "image"), ids, masks, k, self.hardware
-        )
+        encoded = self.encode_tokens(list_images([image], "image"), "image")
+        tokens, probabilities = fill_masks(self.student.encoders, encoded, ids, masks, k, self.hardware)
         tokenizer = self.pretrained.tokenizer
         return [
             [Guess(word, p) for word, p in zip(words_of(tokenizer, row), of_row, strict=True)]
@@ -83,24 +86,3 @@ class TCL(EmbeddingModel):
         grid = self.student.encoders.image_encoder.grid
         words = words_of(self.pretrained.tokenizer, ids[0, 1:].tolist())
         return HeatMap(Image.fromarray(shown), words, contributions.unflatten(1, grid).cpu().numpy())
-
-    def _second_stage(self, images: Embedded, texts: Embedded) -> MatchImages:
-        """ITM, image by image; tokens that were kept are not encoded again."""
-
-        def match(
-            image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
-        ) -> Iterator[Tensor]:
-            kept = [images.tokens[i].to(self.hardware.device)[None] for i in image_numbers if i < len(images.tokens)]
-            others = [images.items[i] for i in image_numbers[len(kept) :]]
-            encoded = chain(kept, self._encode(others))
-            return self._match_several(encoded, [texts.items[i] for i in text_numbers], texts_of_image)
-
-        return match
-
-    def _match_several(
-        self, encoded: Iterable[Tensor], texts: Sequence[str], texts_of_image: Sequence[Tensor]
-    ) -> Iterator[Tensor]:
-        """ITM logits [R, 2] of each image (tokens, in batches) with its own of `texts` (indices [R])."""
-        states = read_all_texts(self.student, *self._tokenize(texts), self.hardware)
-        texts_of_image = [some.to(self.hardware.device) for some in texts_of_image]
-        return match_several(self.student, encoded, texts_of_image, states, self.hardware)

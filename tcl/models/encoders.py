@@ -43,6 +43,10 @@ class Encoders(nn.Module):
         """[..., text width] -> unit vectors [..., embed_dim]: g for [CLS], local features for the other tokens."""
         return F.normalize(self.text_proj(tokens).float(), dim=-1)
 
+    def embed_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Ids and mask [B, L] -> g: unit vectors [B, embed_dim]."""
+        return self.project_text(self.text_encoder(input_ids, attention_mask)[:, 0])
+
     def encode_texts(self, texts: Texts, *, plain: bool = True, masked: bool) -> tuple[Tensor, Tensor]:
         """Tokens [B, L, width] of the texts as they are and as they are masked; [0, L, width] of what is not asked for.
 

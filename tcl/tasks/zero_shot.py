@@ -160,7 +160,7 @@ def _evaluate(
     encoders, device = student.encoders, accelerator.device
     no_bar = None if accelerator.is_main_process else True
     how = {"pass_tokens": config.pass_tokens, "device": device, "autocast": accelerator.autocast, "no_bar": no_bar}
-    classes = class_features(embed_texts(encoders, ids, mask, **how), templates).to(device)
+    classes = class_features(embed_texts(encoders.embed_text, ids, mask, **how), templates).to(device)
 
     def logits(image: Tensor) -> Tensor:
         features = encoders.project_image(encoders.image_encoder(image)[:, 0])
