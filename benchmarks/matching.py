@@ -24,7 +24,7 @@ from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.tokens.stored_tokens import Storage, store_tokens
 from tcl.data.tokens.token_file import TokenFile, TokenWriter, open_tokens
 from tcl.inference.hardware import Hardware, find_hardware
-from tcl.inference.match import match_several, read_all_texts
+from tcl.inference.match import JointEncoder, match_several, read_all_texts
 from tcl.models.activation_memory import tokens_of_image
 from tcl.models.encoders import build_encoders
 from tcl.objectives.tcl import TCLStudent
@@ -57,8 +57,9 @@ class Query:
     def __init__(self, options: Options, hardware: Hardware):
         torch.manual_seed(0)
         model = model_of_width(WIDTHS[options.size], options.image_size)
-        self.student = TCLStudent(build_encoders(model, VOCABULARY, pad_id=0), ObjectiveConfig()).eval()
-        self.student.to(hardware.device)
+        student = TCLStudent(build_encoders(model, VOCABULARY, pad_id=0), ObjectiveConfig()).eval().to(hardware.device)
+        self.encoders = student.encoders
+        self.joint = JointEncoder(self.encoders.text_encoder, self.encoders.fusion_encoder, student.itm_head)
         self.hardware = hardware
         self.ids = torch.randint(5, VOCABULARY, (1, options.text_tokens))
         self.images = torch.randperm(options.images)[: options.candidates].sort().values
@@ -66,16 +67,16 @@ class Query:
 
     def of_pixels(self) -> torch.Tensor:
         """ITM logits [candidates, 2]."""
-        states = read_all_texts(self.student, self.ids, torch.ones_like(self.ids), self.hardware)
+        states = read_all_texts(self.joint, self.ids, torch.ones_like(self.ids), self.hardware)
         text = [torch.zeros(1, dtype=torch.int64, device=self.hardware.device)] * len(self.pixels)
-        return torch.cat(list(match_several(self.student, self._encoded(), text, states, self.hardware)))
+        return torch.cat(list(match_several(self.joint, self._encoded(), text, states, self.hardware)))
 
     def of_tokens(self, stored: TokenFile) -> torch.Tensor:
         """As above."""
-        states = read_all_texts(self.student, self.ids, torch.ones_like(self.ids), self.hardware)
+        states = read_all_texts(self.joint, self.ids, torch.ones_like(self.ids), self.hardware)
         return match_stored(
-            self.student.encoders.fusion_encoder,
-            self.student.itm_head,
+            self.joint.fusion_encoder,
+            self.joint.itm_head,
             stored,
             states,
             self.images,
@@ -88,7 +89,7 @@ class Query:
     def _encoded(self):
         for some in self.pixels.split(32):
             with self.hardware.autocast():
-                yield self.student.encoders.image_encoder(some.to(self.hardware.device))
+                yield self.encoders.image_encoder(some.to(self.hardware.device))
 
 
 def random_file(path: Path, count: int, tokens: int, width: int, storage: Storage) -> TokenFile:
@@ -102,7 +103,7 @@ def random_file(path: Path, count: int, tokens: int, width: int, storage: Storag
 
 def sides_of(query: Query, options: Options, folder: Path) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
     """What to time, by name, and the bytes that an image takes in each file."""
-    encoder = query.student.encoders.image_encoder
+    encoder = query.encoders.image_encoder
     sides: dict[str, Callable[[], object]] = {ENCODED: query.of_pixels}
     sizes = {}
     for tokens in (tokens_of_image(encoder), *FEW):

@@ -23,13 +23,16 @@ from benchmarks.measure import interleaved, ratio, resident_mib, save
 from benchmarks.photographs import photographs
 from benchmarks.random_model import random_model
 from benchmarks.sides import Side, Sides
-from benchmarks.synthetic_index import FewTokens, clustered, embeddings_of, make_synthetic
+from benchmarks.synthetic_index import WithCodebooks, clustered, embeddings_of, make_synthetic
 from tcl import TCL
 from tcl.index.index import Index
 from tcl.index.share import Share
+from tcl.index.stages import Stages
+from tcl.index.store import TokensAt
 from tcl.index.write import Wanted, write_index
 
 CANDIDATES, TEXT_WORDS, RECALL_QUERIES = 64, 10, 50
+IMAGE_TOKENS = 16
 BATCH = 32
 
 
@@ -40,9 +43,10 @@ class Options:
     repeats: int = 10
 
 
-def load(codes: bool) -> FewTokens:
+def load(codes: bool) -> Stages:
     """The same random weights at every call."""
-    return FewTokens(TCL(random_model(), device="cpu", batch_size=BATCH), codes)
+    model = TCL(random_model(IMAGE_TOKENS), device="cpu", batch_size=BATCH)
+    return (WithCodebooks if codes else Stages)(model, "a random ViT-S")
 
 
 def texts(count: int) -> list[str]:
@@ -54,7 +58,7 @@ def texts(count: int) -> list[str]:
 def query_side(options: Options) -> Side:
     def side(command: str) -> dict:
         folder, codes = Path(command), "codes" in Path(command).name
-        with Index.open(folder, load(codes)) as index:
+        with Index(folder, load(codes)) as index:
             asked = texts(options.repeats + 1)
             index.search(asked[0], rerank=CANDIDATES)
             parts = [_parts(index, text) for text in asked[1:]]
@@ -71,7 +75,7 @@ SIDES = {"query": query_side}
 
 
 def _parts(index: Index, text: str) -> dict[str, float]:
-    """Seconds of a query, and of what it consists of."""
+    """Seconds of a query, and of what it consists of; to match is to read, too."""
     started = time.perf_counter()
     index.search(text, rerank=CANDIDATES)
     whole = time.perf_counter() - started
@@ -81,9 +85,9 @@ def _parts(index: Index, text: str) -> dict[str, float]:
     ids = index._engine.search(query, CANDIDATES, None)
     searched = time.perf_counter()
     rows = np.array([item.row for item in index._store.catalogue.items(ids)])
-    tokens = index._store.read_tokens(rows)
+    index._store.read_tokens(rows)
     read = time.perf_counter()
-    index.stages.match(tokens, text)
+    index.stages.match(TokensAt(index._store, rows), torch.arange(len(rows)), text)
     matched = time.perf_counter()
     return {
         "query": whole,
@@ -96,18 +100,21 @@ def _parts(index: Index, text: str) -> dict[str, float]:
 
 def _from_images(index: Index, text: str) -> float:
     """Seconds of matching the candidates from their pixels, which are decoded already."""
-    stages = index.stages
-    size = stages.model.pretrained.model.image.image_size
+    model = index.stages.model
+    size = model.pretrained.model.image.image_size
+    pixels = torch.zeros(BATCH, 3, size, size)
     started = time.perf_counter()
-    for _ in range(CANDIDATES // BATCH):
-        _, tokens = super(FewTokens, stages).encode((torch.zeros(BATCH, 3, size, size),), tokens=True)
-        stages.match(tokens, text)
+    states = model.read_texts([text])
+    batches = (model.image_tokens(pixels) for _ in range(CANDIDATES // BATCH))
+    with torch.no_grad(), model.hardware.autocast():
+        for _ in model.match_tokens(batches, states, [torch.zeros(1, dtype=torch.long)] * CANDIDATES):
+            pass
     return time.perf_counter() - started
 
 
 def _recall(index: Index) -> float:
     """Share of the nearest CANDIDATES that the engine finds, of queries like the images."""
-    queries = clustered(RECALL_QUERIES, index.stages.width, 10**9)
+    queries = clustered(RECALL_QUERIES, index.stages.model.embed_dim, 10**9)
     best_ids, best = np.empty((RECALL_QUERIES, 0), np.int64), np.empty((RECALL_QUERIES, 0), np.float32)
     for ids, embeddings in embeddings_of(index._store):
         best = np.concatenate([best, queries @ embeddings.T], axis=1)
@@ -168,8 +175,8 @@ def engines(folder: Path | None, count: int, repeats: int) -> dict:
             wanted = Wanted(embeddings="fp32", tokens="none", engine=engine, uri=uri)
             make_synthetic(Path(place) / engine, stages, count, wanted)
             made[engine] = time.perf_counter() - started
-            opened[engine] = Index.open(Path(place) / engine, stages)
-        queries = clustered(repeats, stages.width, 10**9)
+            opened[engine] = Index(Path(place) / engine, stages)
+        queries = clustered(repeats, stages.model.embed_dim, 10**9)
         answers = {name: [index._engine.search(q, CANDIDATES, None) for q in queries] for name, index in opened.items()}
         same = [np.array_equal(np.sort(a), np.sort(b)) for a, b in zip(*answers.values(), strict=True)]
         sides = {

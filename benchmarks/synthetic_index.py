@@ -5,39 +5,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tcl.index.build import tell_engine
 from tcl.index.description import read_description
 from tcl.index.engine import open_engine
-from tcl.index.own_stages import OwnStages
 from tcl.index.photo import Photo
+from tcl.index.stages import Stages
 from tcl.index.store import Store
 from tcl.index.write import Wanted, make_index
-from tcl.inference.tcl_model import TCL
 
-FEW = 16
-"""Tokens of an image: what a compression leaves."""
 CLUSTERS, SPREAD = 1000, 0.7
 PARTS, WORDS = 32, 256
 """Of codes: 32 bytes an embedding."""
 AT_A_TIME = 50_000
 
 
-class FewTokens(OwnStages):
-    """The stages of a TCL, of whose tokens the first FEW stand for compressed ones: as many bytes, as fast."""
+class WithCodebooks(Stages):
+    """The stages of a model whose embeddings are to be kept as codes; no model has these codebooks."""
 
-    def __init__(self, model: TCL, codes: bool):
-        super().__init__(model, "a random ViT-S")
-        self.token_shape = (FEW, self.token_shape[1])
-        if codes:
-            words = torch.randn(PARTS, WORDS, self.width // PARTS, generator=torch.Generator().manual_seed(0))
-            self.codebooks = torch.nn.functional.normalize(words, dim=2).numpy()
-
-    def encode(self, pixels: tuple[Tensor, ...], *, tokens: bool) -> tuple[np.ndarray, Tensor | None]:
-        """As Stages.encode."""
-        embeddings, found = super().encode(pixels, tokens=tokens)
-        return embeddings, None if found is None else found[:, :FEW].contiguous()
+    @property
+    def codebooks(self) -> np.ndarray:
+        """As Stages.codebooks: float32 [PARTS, WORDS, embed_dim / PARTS]."""
+        size = self.model.embed_dim // PARTS
+        words = torch.randn(PARTS, WORDS, size, generator=torch.Generator().manual_seed(0))
+        return torch.nn.functional.normalize(words, dim=2).numpy()
 
 
 def clustered(count: int, width: int, seed: int) -> np.ndarray:
@@ -52,14 +43,14 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def make_synthetic(folder: Path, stages: FewTokens, count: int, wanted: Wanted, *, all_tokens: bool = True) -> None:
+def make_synthetic(folder: Path, stages: Stages, count: int, wanted: Wanted, *, all_tokens: bool = True) -> None:
     """An index of `count` images, which its engine knows. all_tokens: written; else a file with nothing in it but its
     size, which takes no room on the disk."""
     make_index(folder, wanted, stages)
     store = Store(folder, read_description(folder), writable=True)
     for first in range(0, count, AT_A_TIME):
         rows = np.arange(first, min(first + AT_A_TIME, count))
-        store.embeddings.write(rows, store.rows.pack(clustered(len(rows), stages.width, 1 + first), None))
+        store.embeddings.write(rows, store.rows.pack(clustered(len(rows), stages.model.embed_dim, 1 + first), None))
         if store.tokens is not None:
             last = rows[-1:] if not all_tokens else rows
             store.tokens.write(last, _random_tokens(len(last), store.tokens.dtype, first))

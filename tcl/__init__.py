@@ -11,13 +11,25 @@ _MODULES = {
     "TCLForClassification": "tcl.inference.classifier",
     "TCLForCompressedRetrieval": "tcl.inference.compressed_model",
     "TCLForVQA": "tcl.inference.question_model",
-    "load_model": "tcl.inference.loaded_model",
+    "load_model": "tcl.inference.load_model",
+    "ForeignTowers": "tcl.inference.foreign_towers",
+    "BlipMatcher": "tcl.inference.blip_matcher",
 }
 
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""
 
-__all__ = ["TCL", "Index", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers", "load_model"]
+__all__ = [
+    "TCL",
+    "BlipMatcher",
+    "ForeignTowers",
+    "Index",
+    "TCLForClassification",
+    "TCLForCompressedRetrieval",
+    "TCLForVQA",
+    "TwoTowers",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> object:

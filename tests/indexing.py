@@ -11,16 +11,16 @@ from data_files import noise
 from tiny_pretrained import tiny_tcl
 
 from tcl.index.description import read_description
-from tcl.index.own_stages import OwnStages
 from tcl.index.share import Share
+from tcl.index.stages import Stages
 from tcl.index.store import Store
 from tcl.index.write import Wanted, write_index
 
 BATCH = 3
 
 
-def tiny_stages(source: str = "tiny") -> OwnStages:
-    return OwnStages(tiny_tcl(batch_size=BATCH), source)
+def tiny_stages(source: str = "tiny") -> Stages:
+    return Stages(tiny_tcl(batch_size=BATCH), source)
 
 
 def photographs(folder: Path, numbers: range) -> list[str]:
@@ -32,7 +32,7 @@ def photographs(folder: Path, numbers: range) -> list[str]:
     return sorted(names, key=os.fsencode)
 
 
-def build(folder: Path, images: Path, stages: OwnStages, workers: int = 0, **wanted: object):
+def build(folder: Path, images: Path, stages: Stages, workers: int = 0, **wanted: object):
     """Of all photographs below `images`."""
     return write_index(folder, Wanted(images=str(images), **wanted), stages, Share(), workers=workers)
 

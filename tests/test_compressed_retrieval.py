@@ -341,7 +341,7 @@ def test_a_model_without_codebooks_is_not_evaluated_nor_encoded(pretrained, tmp_
         evaluate_only(config, build)
     (tmp_path / "texts.txt").write_text("a dog\n")
     encode = ["encode", str(pretrained / "run"), f"--texts={tmp_path / 'texts.txt'}", "--codes"]
-    with pytest.raises(InputError, match=r"^codes: .*run is a tcl model, without codebooks; give one of `tcl finetune"):
+    with pytest.raises(InputError, match=r"^codes: .*run is a TCL, without codebooks; give a model of `tcl finetune"):
         run([*encode, f"--out={tmp_path / 'codes.safetensors'}"])
     with pytest.raises(InputError, match=r"^out: .*codes\.npy ends in \.npy; codes are kept in a \.safetensors$"):
         run([*encode, f"--out={tmp_path / 'codes.npy'}"])

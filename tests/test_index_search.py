@@ -10,17 +10,18 @@ import torch
 from data_files import noise
 from indexing import BATCH, build, photographs, tiny_stages
 from PIL import Image
-from tiny_pretrained import tiny_compressed, tiny_tcl, tiny_towers
+from tiny_foreign import save_blip, save_clip, save_siglip
+from tiny_pretrained import PLAIN, tiny_compressed, tiny_tcl, tiny_towers
 
 import tcl.index.faiss_engine
 import tcl.index.milvus_engine
-from tcl import TCL
+from tcl import TCL, load_model
 from tcl.commands.main import run
 from tcl.errors import InputError
 from tcl.index.description import read_description
 from tcl.index.engine import open_engine
 from tcl.index.index import Hit, Index
-from tcl.index.own_stages import OwnStages
+from tcl.index.stages import Stages, open_stages
 from tcl.index.store import Store
 from tcl.index.within import seconds
 from tcl.index.write import Wanted, make_index
@@ -83,7 +84,7 @@ def test_search_is_brute_force_and_matching(engine, storage, images, paths, tmp_
     tokens = "int8" if storage == "int8" else "fp16"
     build(tmp_path / "index", images, stages, embeddings=storage, tokens=tokens, engine=engine, uri=uri)
     close = CLOSE[storage]
-    with Index.open(tmp_path / "index", stages) as index:
+    with Index(tmp_path / "index", stages) as index:
         found = index.search(TEXT, k=3, rerank=8)
         expected = brute(stages.model, paths, TEXT, None, len(paths), len(paths))
         known = {path: rest for path, *rest in expected}
@@ -101,7 +102,7 @@ def test_search_is_brute_force_and_matching(engine, storage, images, paths, tmp_
 def test_both_engines_give_the_same_answers(images, paths, tmp_path, stages):
     build(tmp_path / "faiss", images, stages)
     build(tmp_path / "milvus", images, stages, engine="milvus", uri=str(tmp_path / "vectors.db"))
-    with Index.open(tmp_path / "faiss", stages) as one, Index.open(tmp_path / "milvus", stages) as other:
+    with Index(tmp_path / "faiss", stages) as one, Index(tmp_path / "milvus", stages) as other:
         for asked in (
             {"text": TEXT},
             {"text": TEXT, "rerank": 0},
@@ -116,7 +117,7 @@ def test_both_engines_give_the_same_answers(images, paths, tmp_path, stages):
 
 def test_a_search_within_a_folder_or_some_days(images, tmp_path, stages):
     build(tmp_path / "index", images, stages)
-    with Index.open(tmp_path / "index", stages) as index:
+    with Index(tmp_path / "index", stages) as index:
         deep = index.search(TEXT, k=30, folder="deep")
         assert len(deep) == COUNT // 2 and all("/deep/er/" in hit.path for hit in deep)
         assert {hit.path for hit in index.search(TEXT, k=30, folder="deep/er/")} == {hit.path for hit in deep}
@@ -132,18 +133,18 @@ def test_what_is_removed_is_found_by_no_engine(images, paths, tmp_path, stages):
     for engine, uri in (("faiss", None), ("milvus", str(tmp_path / "vectors.db"))):
         folder = tmp_path / engine
         build(folder, images, stages, engine=engine, uri=uri)
-        with Index.open(folder, stages) as index:
+        with Index(folder, stages) as index:
             first, second = index.search(image=paths[3], k=2)
             assert index.remove([first.id, 10**9]) == 1
             assert index.search(image=paths[3], k=1) == [second] and len(index) == len(paths) - 1
         assert build(folder, images, stages, engine=engine, uri=uri)[0].encoded == 0  # until its file changes
-        with Index.open(folder, stages) as index:
+        with Index(folder, stages) as index:
             assert index.search(image=paths[3], k=1) == [second]
 
 
 def test_images_that_are_added_one_by_one(paths, tmp_path, stages):
     make_index(tmp_path / "index", Wanted(), stages)
-    with Index.open(tmp_path / "index", stages) as index:
+    with Index(tmp_path / "index", stages) as index:
         with pytest.raises(InputError, match="holds no images yet"):
             index.search(TEXT)
         ids = index.add(paths[: BATCH + 2])
@@ -166,7 +167,7 @@ def test_images_that_are_added_one_by_one(paths, tmp_path, stages):
 
 def test_an_index_of_a_folder_takes_no_other_images(images, paths, tmp_path, stages):
     build(tmp_path / "index", images, stages)
-    with Index.open(tmp_path / "index", stages) as index, pytest.raises(InputError, match=r"follows .*photos; put"):
+    with Index(tmp_path / "index", stages) as index, pytest.raises(InputError, match=r"follows .*photos; put"):
         index.add(paths[:1])
 
 
@@ -178,7 +179,7 @@ def test_rescored_against_hubs(images, paths, tmp_path, stages):
     hubs = hubness(torch.from_numpy(bank), torch.from_numpy(embeddings), "inverted_softmax", 0.05).numpy()
     scores = embeddings @ stages.model.encode_text(TEXT)[0] - hubs
     best = np.argsort(-scores)[:5]
-    with Index.open(tmp_path / "index", stages) as index:
+    with Index(tmp_path / "index", stages) as index:
         found = index.search(TEXT, k=5, rerank=0, rescore=True)
         assert [hit.path for hit in found] == [paths[i] for i in best]
         np.testing.assert_allclose([hit.similarity for hit in found], scores[best], atol=1e-5)
@@ -189,12 +190,12 @@ def test_rescored_against_hubs(images, paths, tmp_path, stages):
     with pytest.raises(InputError, match=r"^bank: .*holds \[5, 3\]; give at least one query, of 8 numbers"):
         build(tmp_path / "no", images, stages, bank=str(tmp_path / "other.npy"))
     build(tmp_path / "plain", images, stages)
-    with Index.open(tmp_path / "plain", stages) as index, pytest.raises(InputError, match=r"^rescore: .*has no bank"):
+    with Index(tmp_path / "plain", stages) as index, pytest.raises(InputError, match=r"^rescore: .*has no bank"):
         index.search(TEXT, rescore=True)
 
 
 def test_a_model_of_two_towers_has_one_stage(images, paths, tmp_path):
-    stages = OwnStages(tiny_towers(), "towers")
+    stages = Stages(tiny_towers(), "towers")
     build(tmp_path / "index", images, stages, embeddings="fp32")
     with Index.open(tmp_path / "index", stages.model) as index:
         found = index.search(TEXT, k=3)
@@ -207,7 +208,7 @@ def test_codes(flat_up_to, images, paths, tmp_path, monkeypatch):
     monkeypatch.setattr(tcl.index.faiss_engine, "FLAT_UP_TO", flat_up_to)
     monkeypatch.setattr(tcl.index.faiss_engine, "LEAST_LISTS", 10**6)
     model = tiny_compressed()
-    build(tmp_path / "index", images, OwnStages(model, "codes"))
+    build(tmp_path / "index", images, Stages(model, "codes"))
     levels, parts, _, _ = model.codebooks.shape
     cosines = []
     for codes in model.encode_image_codes(paths):
@@ -223,7 +224,7 @@ def test_few_tokens_are_kept_of_a_model_that_compresses_them(images, paths, tmp_
     model = tiny_tcl()
     encoders = model.student.encoders
     encoders.fusion_encoder.compression = build_compression(2, encoders.image_encoder).eval()
-    build(tmp_path / "index", images, OwnStages(model, "few"), embeddings="fp32", tokens="fp16")
+    build(tmp_path / "index", images, Stages(model, "few"), embeddings="fp32", tokens="fp16")
     with Index.open(tmp_path / "index", model) as index:
         assert index.info()["tokens"] == "fp16 [2, 24]"
         found = index.search(TEXT, k=5, rerank=8)
@@ -253,12 +254,12 @@ def test_lists_keep_their_centres_while_images_come_and_go(storage, images, tmp_
     photographs(folder, range(200, 204))
     build(index, folder, stages)
     assert np.array_equal(centres(), before)
-    with Index.open(index, stages) as opened:
+    with Index(index, stages) as opened:
         finds_all(opened.search(TEXT, k=len(opened), rerank=0))
         assert len(opened.search(TEXT, k=30, folder="deep", rerank=0)) == 22
     photographs(folder, range(300, 400))
     assert build(index, folder, stages)[1]["engine"] == "faiss, 24 lists"
-    with Index.open(index, stages) as opened:
+    with Index(index, stages) as opened:
         finds_all(opened.search(TEXT, k=len(opened), rerank=0))
         best = opened.search(TEXT, k=5, rerank=0)
         paths = sorted(str(path) for path in folder.rglob("*") if path.is_file())
@@ -275,7 +276,7 @@ def test_an_engine_that_lost_its_vectors_gets_them_again(images, paths, tmp_path
         client.drop_collection(description.collection)
     engine.close()
     build(tmp_path / "index", images, stages)
-    with Index.open(tmp_path / "index", stages) as index:
+    with Index(tmp_path / "index", stages) as index:
         assert index.search(image=paths[3], k=1)[0].path == paths[3]
 
 
@@ -287,7 +288,7 @@ def test_milvus_outgrows_comparing_all(images, tmp_path, stages, monkeypatch):
     assert info["engine"] == f"milvus at {uri}, flat"
     photographs(folder, range(4, 8))
     assert build(tmp_path / "index", folder, stages)[1]["engine"] == f"milvus at {uri}, autoindex"
-    with Index.open(tmp_path / "index", stages) as index:
+    with Index(tmp_path / "index", stages) as index:
         assert len(index.search(TEXT, k=8)) == 8
         assert index.search(image=folder / names[0], k=1)[0].path == str(folder / names[0])
 
@@ -301,7 +302,7 @@ def test_milvus_that_cannot_be_reached(images, tmp_path, stages):
 def test_queries_that_cannot_be_used(images, paths, tmp_path, stages):
     build(tmp_path / "index", images, stages)
     count = len(paths)
-    with Index.open(tmp_path / "index", stages) as index:
+    with Index(tmp_path / "index", stages) as index:
         for asked, line in (
             ({}, "^text: there is none, and no image"),
             ({"text": "xyzzy plugh"}, "^text: 'xyzzy plugh' has no word that this model knows"),
@@ -328,7 +329,7 @@ def test_the_command(images, paths, tmp_path, stages, monkeypatch, capsys):
     run(["index", "--info", "index", "--json"])
     info = json.loads(capsys.readouterr().out)
     assert (info["images"], info["engine"], info["of"]) == (len(paths), "faiss, flat", str(images))
-    with Index.open("index", stages) as index:
+    with Index("index", stages) as index:
         expected = index.search(TEXT, k=3)
     run(["search", "index", TEXT, "-k", "3", "--json", *options])
     found = json.loads(capsys.readouterr().out)
@@ -346,14 +347,60 @@ def test_the_command(images, paths, tmp_path, stages, monkeypatch, capsys):
 def test_images_are_looked_up_after_they_were_matched(images, paths, tmp_path, stages, monkeypatch):
     """Another process may drop one meanwhile, and give its row to another image."""
     build(tmp_path / "index", images, stages)
-    with Index.open(tmp_path / "index", stages) as index, Index.open(tmp_path / "index", stages) as writer:
+    with Index(tmp_path / "index", stages) as index, Index(tmp_path / "index", stages) as writer:
         first = index.search(TEXT, k=5)
-        match = OwnStages.match
+        match = Stages.match
 
-        def then_one_goes(self, tokens, text):
-            monkeypatch.setattr(OwnStages, "match", match)
+        def then_one_goes(self, *asked):
+            monkeypatch.setattr(Stages, "match", match)
             writer.remove([first[0].id])
-            return match(self, tokens, text)
+            return match(self, *asked)
 
-        monkeypatch.setattr(OwnStages, "match", then_one_goes)
+        monkeypatch.setattr(Stages, "match", then_one_goes)
         assert index.search(TEXT, k=4) == first[1:]
+
+
+@pytest.mark.parametrize("first", [save_clip, save_siglip])
+@pytest.mark.parametrize("second", ["none", "blip", "tcl"])
+def test_stages_from_elsewhere(first, second, images, paths, tmp_path):
+    """Every image by the models' own methods, one by one."""
+    model = load_model(first(tmp_path / "first"), batch_size=BATCH, **PLAIN)
+    blip = load_model(save_blip(tmp_path / "blip"), **PLAIN)
+    matcher = {"none": None, "blip": blip, "tcl": tiny_tcl()}[second]
+    stages = open_stages(model, matcher)
+    build(tmp_path / "index", images, stages, embeddings="fp32", tokens=None if matcher is None else "fp16")
+    with Index.open(tmp_path / "index", model, matcher) as index:
+        found = index.search(TEXT, k=5, rerank=9)
+    cosines = {path: float(model.encode_image(path)[0] @ model.encode_text(TEXT)[0]) for path in paths}
+    near = sorted(paths, key=lambda path: -cosines[path])[:9]
+    matches = {path: None if matcher is None else float(matcher.match(path, TEXT)[0]) for path in near}
+    if matcher is not None:
+        near.sort(key=lambda path: -matches[path])
+    same(found, [(path, cosines[path], matches[path]) for path in near[:5]], 1e-5, 5e-3)
+
+
+def test_stages_from_elsewhere_by_commands(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_clip(tmp_path / "clip")
+    save_blip(tmp_path / "blip")
+    build_it = ["index", "clip", "--matcher=blip", f"--images={images}", "--out=index", "--workers=0", "--device=cpu"]
+    run(build_it)
+    assert read_description(Path("index")).matcher == str(tmp_path / "blip")
+    search_it = ["search", "index", TEXT, "-k=2", "--device=cpu"]
+    run(search_it)
+    capsys.readouterr()
+    run([*search_it, "--json"])
+    hits = json.loads(capsys.readouterr().out)
+    assert len(hits) == 2 and all(0 <= hit["match"] <= 1 for hit in hits)
+    Path("blip").rename("elsewhere")
+    run([*search_it, "--json", "--matcher=elsewhere"])
+    assert json.loads(capsys.readouterr().out) == hits
+    with pytest.raises(InputError, match=r"^matcher: index is of another one \(.*blip, weights .*give that one"):
+        tiny_tcl().save_pretrained("tcl")
+        run([*search_it, "--matcher=tcl"])
+    with pytest.raises(InputError, match=r"^source: clip is a ForeignTowers, which does not match texts with images"):
+        run([*search_it, "--matcher=clip"])
+    with pytest.raises(InputError, match=r"^source: .*elsewhere is a BlipMatcher, which has no embeddings"):
+        run(["index", "elsewhere", f"--images={images}", "--out=other", "--device=cpu"])
+    with pytest.raises(InputError, match=r"^tokens: .*clip does not match images .* or others with --matcher$"):
+        run(["index", "clip", "--tokens=int8", f"--images={images}", "--out=other", "--device=cpu"])

@@ -16,7 +16,6 @@ from tcl.config.model import FusionConfig
 from tcl.data.tokens.stored_tokens import StoredTokens, restore_tokens, store_tokens
 from tcl.data.tokens.token_file import TokenFile
 from tcl.errors import InputError
-from tcl.inference.match import read_all_texts
 from tcl.models.compress_tokens import build_compression
 from tcl.search.match_stored import match_stored, split_into_passes
 from tcl.search.pair_scores import match_once, pairs_of_images, pairs_of_texts
@@ -71,6 +70,27 @@ def test_they_are_exactly_those_of_the_restored_tokens(tmp_path, storage):
             assert found[image, text] == pytest.approx(right.item(), abs=1e-5)
 
 
+def test_a_model_with_codes_stores_what_it_matches_beside_its_own_embeddings(tmp_path):
+    """Those of its heads, which are not those of the projections."""
+    compressed = tiny_compressed()
+    features = compressed.encode_image(IMAGES)
+    corpus = compressed.store_tokens(IMAGES, tmp_path / "a.tokens", storage="fp16")
+    assert features.shape == (7, 48) and compressed.embed_dim == 48
+    np.testing.assert_array_equal(corpus.features, features)
+    np.testing.assert_array_equal(compressed.embed_images(IMAGES).features, features)
+    expected = compressed.retrieve(TEXTS, IMAGES, k=7, candidates=7)
+    found = compressed.retrieve(TEXTS, corpus, k=7, candidates=7)
+    np.testing.assert_allclose(found.match_scores, expected.match_scores, atol=2e-2)
+
+
+def test_images_are_encoded_once_for_their_embeddings_and_their_tokens(tmp_path):
+    tcl, encoded = model(2, batch_size=3), []
+    tcl.student.encoders.image_encoder.register_forward_hook(lambda _, given, found: encoded.append(len(found)))
+    tcl.store_tokens(IMAGES, tmp_path / "a.tokens")
+    tcl.embed_images(IMAGES)
+    assert encoded == [3, 3, 1] * 2
+
+
 def test_a_corpus_on_the_disk_ranks_without_its_images(tmp_path, monkeypatch):
     tcl = model(2)
     corpus = tcl.store_tokens(IMAGES, tmp_path / "a.tokens", storage="fp16")
@@ -80,7 +100,7 @@ def test_a_corpus_on_the_disk_ranks_without_its_images(tmp_path, monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("an image was encoded")
 
-    monkeypatch.setattr(tcl, "_encode", never)
+    monkeypatch.setattr(tcl, "encode_tokens", never)
     on_disk = replace(corpus, items=[None] * 7)
     found = tcl.retrieve(TEXTS, on_disk, k=3, candidates=5)
     np.testing.assert_array_equal(found.ids, expected.ids)
@@ -94,7 +114,7 @@ def test_two_stage_search_from_a_store_is_the_slow_search(tmp_path, pass_tokens)
     """Both directions at once; every order is that of all scores, computed one by one."""
     tcl = model(2)
     corpus = tcl.store_tokens(IMAGES, tmp_path / "a.tokens")
-    states = read_all_texts(tcl.student, *tcl._tokenize(TEXTS), tcl.hardware)
+    states = tcl.read_texts(TEXTS)
     student = tcl.student
     logits = partial(
         match_stored,

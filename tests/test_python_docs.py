@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from data_files import noise
 from PIL import Image
+from tiny_foreign import save_blip, save_clip
 from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_tcl, tiny_vqa
 
+from tcl import load_model
 from tcl.commands.main import run as main
 from tcl.inference.codes_file import write_codes
 from tcl.inference.embed_stream import EmbeddedStream
@@ -33,6 +35,8 @@ def run(tmp_path, monkeypatch):
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
     tiny_classifier(["dog", "cat", "red car"]).save_pretrained("runs/classification")
+    save_clip(Path("models/clip"))
+    save_blip(Path("models/blip"))
 
     def run_page(page: str) -> dict:
         names: dict = {}
@@ -78,6 +82,10 @@ def test_the_page_about_python(run, capsys):
     assert names["best_of_first_query"] in (0, 1, 2)
     again = names["model"].encode_image(["dog.jpg", "cat.jpg"])
     np.testing.assert_allclose(names["corpus"].features[:2], again, atol=0.02)  # bf16 where that is fast
+    assert names["photos"].tokens_of is names["blip"] and len(names["photos"].tokens) == 3
+    assert names["reranked"].ids.shape == names["ours"].ids.shape == names["theirs"].shape == (1, 2)
+    assert names["text_features"].shape == names["features"].shape == (2, 12)
+    assert names["of_dog"].shape == (1, 2) and names["of_cat"].shape == (2, 2)
     assert names["heat"].of_words.shape == (5, *names["patches"].shape)
     assert Path("where.png").is_file() and Path("dog.png").is_file()
     assert isinstance(names["written"], str) and len(names["several"]) == 2
@@ -100,13 +108,14 @@ def test_the_page_about_search(run):
     assert len(names["ids"]) == 2
 
 
-def test_every_public_method_has_an_example():
+def test_every_public_method_has_an_example(tmp_path):
     page = "".join(python_blocks("docs/python.md"))
-    for loaded in (tiny_tcl(), tiny_vqa(), tiny_classifier(["dog", "cat"])):
+    foreign = [load_model(save(tmp_path / save.__name__)) for save in (save_clip, save_blip)]
+    for loaded in (tiny_tcl(), tiny_vqa(), tiny_classifier(["dog", "cat"]), *foreign):
         ours = [kind for kind in type(loaded).__mro__ if kind.__module__.startswith("tcl.")]
         own = {name: value for kind in ours for name, value in vars(kind).items() if not name.startswith("_")}
-        is_value = {name: isinstance(value, property | cached_property) for name, value in own.items()}
-        used = {name: f".{name}" if is_value[name] else f".{name}(" for name in own}
+        ends = {name: "" if isinstance(value, property | cached_property) else "(" for name, value in own.items()}
+        used = {name: f".{name}{end}" for name, end in ends.items()}
         assert [name for name, use in used.items() if use not in page and name != "to"] == []
 
 
@@ -119,7 +128,7 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    models = ["TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers"]
-    assert tcl.__all__ == ["TCL", "Index", *models, "load_model"]
+    ours = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers"]
+    assert sorted(tcl.__all__) == sorted([*ours, "BlipMatcher", "ForeignTowers", "Index", "load_model"])
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
         _ = tcl.Model

@@ -1,6 +1,7 @@
 """Captions and ids as people and machines write them: lines, nulls, megabytes, halves of characters."""
 
 import json
+from functools import partial
 
 import pytest
 from data_files import JPEG, TOKENIZER, config, encode, loader, noise, pair, write_tar
@@ -17,6 +18,8 @@ from tcl.data.texts.question import MANY_ANSWERS, MAX_ANSWERS, question_of
 from tcl.data.texts.read_texts import texts_of_file
 from tcl.data.texts.sample_texts import LONG_TEXT, MAX_TEXT_BYTES, NOT_JSON, clean_captions
 from tcl.errors import InputError
+
+CLEAN = partial(clean_caption, max_words=30)
 
 
 def said(**values) -> dict[str, bytes]:
@@ -77,10 +80,10 @@ def test_json_that_python_chokes_on(content):
 def test_lines_of_a_file_have_a_limit(tmp_path):
     path = tmp_path / "texts.txt"
     path.write_bytes(b"a dog\n" + b"x" * (3 * MAX_TEXT_BYTES) + b"\na cat\n" + b"y" * (2 * MAX_TEXT_BYTES))
-    found = [(text.id, text.text, text.problem) for text in texts_of_file(path, 30)]
+    found = [(text.id, text.text, text.problem) for text in texts_of_file(path, CLEAN)]
     assert found == [("1", "a dog", None), ("2", "", LONG_TEXT), ("3", "a cat", None), ("4", "", LONG_TEXT)]
     with pytest.raises(InputError, match=r"^texts: /dev/zero cannot be read \(no file\)"):
-        texts_of_file(type(path)("/dev/zero"), 30)
+        texts_of_file(type(path)("/dev/zero"), CLEAN)
 
 
 # Ids

@@ -6,6 +6,9 @@
     tcl encode runs/pretrain --texts captions.txt --out captions.npy
     tcl encode runs/pretrain --images photos --bank captions.npy --out photos.npy
     tcl encode runs/compressed --images photos --codes --out photos.safetensors
+    tcl encode openai/clip-vit-base-patch32 --images photos --out photos.npy
+
+MODEL may also be a folder or hub id of a CLIP or SigLIP of transformers.
 
 .npy is a float32 array [n, embed_dim] of unit vectors, with the ids of its rows in NAME.ids.json; .safetensors holds
 both ("ids" are the bytes of the JSON list). Ids are paths below --images, <shard>/<key> of --shards (captions: #0, #1,
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcl.commands.model_options import add_model_options, load_model
+from tcl.commands.model_options import add_model_options, load_embedding_model
 from tcl.commands.parser import command_parser
 from tcl.config.checks import require
 from tcl.errors import InputError
@@ -69,7 +72,6 @@ def main(arguments: list[str]) -> None:
         raise InputError("codes: they are searched as they are; give --bank with embeddings")
     from tcl.inference.codes_file import check_codes_out, write_codes
     from tcl.inference.embed_stream import whole
-    from tcl.inference.embedding_model import EmbeddingModel
     from tcl.inference.embeddings_file import check_out, read_embeddings, write_embeddings
 
     if given.codes:
@@ -77,9 +79,9 @@ def main(arguments: list[str]) -> None:
     check_out(given.out)
     bank = None if given.bank is None else read_embeddings(given.bank, "bank")
     embed = text_source(given) if given.captions or given.texts is not None else image_source(given)
-    model = load_model(EmbeddingModel, given)
+    model = load_embedding_model(given)
     if bank is not None:  # before hours of work
-        hubness_of(np.zeros((1, model.student.encoders.embedding_size), np.float32), bank, given)
+        hubness_of(np.zeros((1, model.embed_dim), np.float32), bank, given)
     embedded = embed(model, code_maker(model, given.model) if given.codes else whole)
     causes = ", ".join(f"{n:,} {cause}" for cause, n in Counter(one.cause for one in embedded.skipped).most_common())
     if not embedded.ids:
@@ -114,7 +116,7 @@ def code_maker(model: "EmbeddingModel", name: str) -> "Keep":
 
     if not isinstance(model, TCLForCompressedRetrieval):
         raise InputError(
-            f"codes: {name} is a {model.pretrained.kind.name} model, without codebooks; give one of `tcl finetune "
+            f"codes: {name} is a {type(model).__name__}, without codebooks; give a model of `tcl finetune "
             f"--task compressed_retrieval`"
         )
     return model.codes_of
@@ -147,8 +149,8 @@ def text_source(given: argparse.Namespace) -> "Callable[[EmbeddingModel, Keep], 
     urls = [] if given.shards is None else list_shards(given.shards)
 
     def embed(model: "EmbeddingModel", keep: "Keep") -> "EmbeddedStream":
-        max_words = model.pretrained.max_words
-        texts = texts_of_file(given.texts, max_words) if given.shards is None else texts_of_shards(urls, max_words)
+        clean = model.clean_text
+        texts = texts_of_file(given.texts, clean) if given.shards is None else texts_of_shards(urls, clean)
         return embed_text_stream(model, texts, keep)
 
     return embed

@@ -2,6 +2,7 @@
 
     tcl index runs/pretrain --images photos --out photos.index
     tcl index runs/pretrain --shards 'data/train/*.tar' --out train.index --embeddings int8 --tokens none
+    tcl index openai/clip-vit-base-patch32 --matcher Salesforce/blip-itm-base-coco --images photos --out photos.index
     tcl index --info photos.index
     accelerate launch --num_processes 8 -m tcl index runs/pretrain --images photos --out photos.index
 
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub id")
     add_hardware_options(options)
+    options.add_argument("--matcher", metavar="MODEL", help="another model that matches, such as a BLIP")
     source = options.add_mutually_exclusive_group()
     source.add_argument("--images", metavar="DIR", help="a folder, with the folders in it")
     source.add_argument("--shards", metavar="PATTERN", help="shards: a glob, a brace range or a URL")
@@ -88,7 +90,8 @@ def _write(given: argparse.Namespace) -> None:
     )
     watch_launcher()
     stages = open_stages(
-        os.path.abspath(given.model) if os.path.exists(given.model) else given.model,  # or a hub id
+        _lasting(given.model),
+        None if given.matcher is None else _lasting(given.matcher),
         revision=given.revision,
         device=own_device(given.device),
         precision=given.precision,
@@ -106,6 +109,11 @@ def _write(given: argparse.Namespace) -> None:
     say(f"{given.out}: {built.images:,} images ({built.encoded:,} encoded{rate}; {built.dropped:,} dropped)")
     say(f"{info['engine']}; {info['bytes_of_an_image']:,} bytes an image, {info['bytes']:,} bytes in all")
     _tell_skipped(info, given.out)
+
+
+def _lasting(model: str) -> str:
+    """A path that is right from any folder, or a hub id."""
+    return os.path.abspath(model) if os.path.exists(model) else model
 
 
 def _info(folder: Path) -> dict[str, object]:

@@ -1,14 +1,16 @@
 """How probable it is that each of some texts belongs to each of some images, by the fusion encoder.
 
     tcl match runs/pretrain --images dog.jpg cat.jpg --texts "a dog on a mat" "a cat"
+    tcl match Salesforce/blip-itm-base-coco --images dog.jpg --texts "a dog on a mat"
 
-prints a line for each pair: the probability (0 to 1), the image, the text.
+prints a line for each pair: the probability (0 to 1), the image, the text. MODEL may also be a folder or hub
+id of a BLIP of transformers for image-text matching (BlipForImageTextRetrieval).
 """
 
 import argparse
 import json
 
-from tcl.commands.model_options import add_model_options, load_model
+from tcl.commands.model_options import add_model_options, load_matcher
 from tcl.commands.parser import command_parser
 from tcl.shown import say, shown
 
@@ -26,9 +28,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: no model, images or texts that cannot be used."""
     given = parser().parse_args(arguments)
-    from tcl.inference.tcl_model import TCL
-
-    grid = load_model(TCL, given).match_grid(given.images, given.texts).tolist()
+    grid = load_matcher(given).match_grid(given.images, given.texts).tolist()
     pairs = [
         {"image": image, "text": text, "match": match}
         for image, of_image in zip(given.images, grid, strict=True)

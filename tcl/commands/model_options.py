@@ -1,7 +1,11 @@
 """The options of every command that loads a model."""
 
 import argparse
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tcl.inference.embedding_model import EmbeddingModel
+    from tcl.inference.matcher import Matcher
 
 Model = TypeVar("Model")
 
@@ -28,10 +32,23 @@ def add_hardware_options(options: argparse.ArgumentParser, what: str = "", batch
 
 def load_model(kind: type[Model], given: argparse.Namespace) -> Model:
     """A tcl.TCL or tcl.TCLForVQA as these options say. InputError: as its from_pretrained."""
-    return kind.from_pretrained(
-        given.model,
-        revision=given.revision,
-        device=given.device,
-        precision=given.precision,
-        batch_size=given.batch_size,
-    )
+    return kind.from_pretrained(given.model, **_how(given))
+
+
+def load_embedding_model(given: argparse.Namespace) -> "EmbeddingModel":
+    """One that embeds images and texts, whoever trained it. InputError: as tcl.load_model, another kind."""
+    from tcl.inference.load_model import load_embedding_model as load
+
+    return load(given.model, **_how(given))
+
+
+def load_matcher(given: argparse.Namespace) -> "Matcher":
+    """One that says which texts belong to which images. InputError: as tcl.load_model, another kind."""
+    from tcl.inference.load_model import load_matcher as load
+
+    return load(given.model, **_how(given))
+
+
+def _how(given: argparse.Namespace) -> dict[str, Any]:
+    names = ("revision", "device", "precision", "batch_size")
+    return {name: getattr(given, name) for name in names}

@@ -51,10 +51,10 @@ def main(arguments: list[str]) -> None:
     from tcl.data.sets.retrieval_set import load_retrieval_set
     from tcl.evaluation.choose_rescoring import best_trial, try_rescorings
     from tcl.evaluation.rescoring_bank import load_bank
-    from tcl.inference.embedding_model import EmbeddingModel
     from tcl.inference.images import MAX_PIXELS
+    from tcl.inference.own_towers import OwnTowers
 
-    model = load_model(EmbeddingModel, given)
+    model = load_model(OwnTowers, given)
     reading = {"max_words": model.pretrained.max_words, "max_pixels": MAX_PIXELS}
     pairs = load_retrieval_set(given.val, field="val", **reading)
     bank = load_bank(given.bank, pairs, field="bank", **reading)

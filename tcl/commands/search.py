@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--until", metavar="DATE", help="only images taken then or earlier")
     options.add_argument("--json", action="store_true", help='a list of {"id", "path", "similarity", "match"} instead')
     options.add_argument("--model", metavar="MODEL", help="where the model of the index is now, if it has moved")
+    options.add_argument("--matcher", metavar="MODEL", help="the same of another model that matches")
     add_hardware_options(options)
     return options
 
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> None:
     from tcl.index.index import Index
 
     running = {"device": given.device, "precision": given.precision, "batch_size": given.batch_size}
-    with Index.open(given.index, given.model, **running) as index:
+    with Index.open(given.index, given.model, given.matcher, **running) as index:
         hits = index.search(
             given.text,
             given.image,

@@ -34,7 +34,7 @@ class EncodedImages:
         self.kept: dict[int, Tensor] = {}
 
     def embed(self) -> Tensor:
-        """Embeddings of all images [I, embedding_size]; each process encodes its share."""
+        """Embeddings of all images [I, embed_dim]; each process encodes its share."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         own = range(self.count * rank // processes, self.count * (rank + 1) // processes)
         features = []

@@ -131,7 +131,7 @@ def _read_captions(
     reading = {"pass_tokens": config.pass_tokens, "autocast": accelerator.autocast}
     if config.rerank_k == 0:
         device, no_bar = accelerator.device, _no_bar(accelerator)
-        features = embed_texts(student.encoders, input_ids, mask, device=device, no_bar=no_bar, **reading)
+        features = embed_texts(student.encoders.embed_ids, input_ids, mask, device=device, no_bar=no_bar, **reading)
         return features.to(device), None
     features, states = read_texts(student.encoders, input_ids, mask, **reading)
     return features, partial(match_candidates, accelerator, student, images, states, pass_tokens=config.pass_tokens)

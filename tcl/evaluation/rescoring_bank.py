@@ -75,7 +75,7 @@ def rescore_both(
         decode = partial(decoded_batches, bank.images, transform=transform, max_pixels=max_pixels, workers=workers)
         images = EncodedImages(accelerator, encoders, len(bank.images), decode, config.batch_size, room_gib=0).embed()
         texts = embed_texts(
-            encoders,
+            encoders.embed_ids,
             *tokenize(bank.captions),
             pass_tokens=config.pass_tokens,
             device=accelerator.device,

@@ -206,17 +206,17 @@ def _encoded(
     if description.images is None:
         chunks, read = chunks_of(work, 1), read_shards
     else:
-        chunks, read = chunks_of(work, stages.batch_size), partial(read_files, Path(description.images))
+        chunks, read = chunks_of(work, stages.model.batch_size), partial(read_files, Path(description.images))
     own = chunks[share.rank :: share.count]
     with_tokens = description.tokens != "none"
     if not own:
         return
-    for batch in stream_photos(own, read, stages.prepare, batch_size=stages.batch_size, workers=workers):
+    for batch in stream_photos(own, read, stages.prepare, batch_size=stages.model.batch_size, workers=workers):
         yield encode_batch(batch, stages, with_tokens)
 
 
 def encode_batch(batch: PhotoBatch, stages: Stages, with_tokens: bool) -> Encoded:
     """What the model makes of a batch; of no good image nothing."""
     if not batch.pixels:
-        return Encoded(batch.files, np.empty((0, stages.width), np.float32), None)
+        return Encoded(batch.files, np.empty((0, stages.model.embed_dim), np.float32), None)
     return Encoded(batch.files, *stages.encode(batch.pixels, tokens=with_tokens))

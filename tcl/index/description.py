@@ -19,18 +19,22 @@ EngineName = Literal["faiss", "milvus"]
 
 @dataclass(frozen=True)
 class Description:
-    """Of one index; nothing of it changes while the index lives, but `model`, where that lies."""
+    """Of one index; nothing of it changes while the index lives, but `model` and `matcher`, where they lie."""
 
     model: str
     """Where the model was loaded from."""
-    fingerprint: str
+    embedding_maker: str
     """Hash of its weights."""
-    width: int
+    embed_dim: int
     """Numbers of an embedding."""
     embeddings: Embeddings
     tokens: Tokens
     token_shape: tuple[int, int] | None
     """Tokens of an image, and the numbers of each; None where there are none."""
+    matcher: str | None
+    """Where the model was loaded from that reads the tokens; None: it is `model`, or there are none."""
+    token_maker: str | None
+    """Hash of what makes them; None where there are none."""
     images: str | None
     """The folder, absolute; None: shards, or images that were added one by one."""
     shards: str | None
@@ -86,15 +90,16 @@ def read_description(folder: Path) -> Description:
 
 def _is_possible(found: Description) -> bool:
     chosen = ((Embeddings, found.embeddings), (Tokens, found.tokens), (EngineName, found.engine))
-    texts = (found.model, found.fingerprint, found.collection)
-    options = (found.images, found.shards, found.uri)
-    sizes = (found.width, *(found.token_shape or ()))
+    texts = (found.model, found.embedding_maker, found.collection)
+    options = (found.images, found.shards, found.uri, found.matcher, found.token_maker)
+    sizes = (found.embed_dim, *(found.token_shape or ()))
     return (
         all(value in get_args(kind) for kind, value in chosen)
         and all(isinstance(text, str) for text in texts)
         and all(text is None or isinstance(text, str) for text in options)
         and all(type(size) is int and 0 < size < 2**30 for size in sizes)
         and len(sizes) == (1 if found.tokens == "none" else 3)
+        and (found.token_maker is None) == (found.tokens == "none")
         and isinstance(found.bank, bool)
         and isinstance(found.bank_temperature, float)
     )

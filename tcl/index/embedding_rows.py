@@ -18,14 +18,14 @@ class EmbeddingRows:
     """
 
     storage: Embeddings
-    width: int
+    embed_dim: int
     codebooks: np.ndarray | None = None
     """float32 [P, K, d], words of length 1, P d = D, of "codes"."""
 
     @property
     def dtype(self) -> np.dtype:
         """Of a row; hubness is 0 where there is no bank."""
-        values = {"fp32": ("<f4", self.width), "fp16": ("<f2", self.width), "int8": ("i1", self.width)}
+        values = {"fp32": ("<f4", self.embed_dim), "fp16": ("<f2", self.embed_dim), "int8": ("i1", self.embed_dim)}
         kind, count = ("u1", len(self.codebooks)) if self.storage == "codes" else values[self.storage]
         scale = [("scale", "<f4")] if self.storage == "int8" else []
         return np.dtype([("hubness", "<f4"), *scale, ("values", kind, (count,))])

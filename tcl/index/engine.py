@@ -60,5 +60,5 @@ class Engine(Protocol):
 def open_engine(folder: Path, description: Description, store: Store) -> Engine:
     """Nothing is looked up yet."""
     if description.engine == "milvus":
-        return MilvusEngine(description.uri, description.collection, description.width)
+        return MilvusEngine(description.uri, description.collection, description.embed_dim)
     return FaissEngine(folder, store.rows, store.catalogue.ids_within)

@@ -115,11 +115,11 @@ class FaissEngine:
             return None
 
     def _flat(self, faiss: ModuleType):
-        return faiss.IndexIDMap(faiss.IndexFlatIP(self.rows.width))
+        return faiss.IndexIDMap(faiss.IndexFlatIP(self.rows.embed_dim))
 
     def _lists(self, faiss: ModuleType, lists: int, update: "Update"):
         """Fitted to every n-th vector, and empty."""
-        width, metric = self.rows.width, faiss.METRIC_INNER_PRODUCT
+        width, metric = self.rows.embed_dim, faiss.METRIC_INNER_PRODUCT
         centres = faiss.IndexFlatIP(width)
         if self.rows.storage == "codes":
             index = faiss.IndexIVFPQ(centres, width, lists, len(self.rows.codebooks), 8, metric)

@@ -19,11 +19,12 @@ from tcl.index.description import Description, read_description
 from tcl.index.engine import Engine, open_engine
 from tcl.index.read_photos import FileRead, chunks_of, read_files
 from tcl.index.scan import Work
-from tcl.index.stages import Stages, open_stages, stages_of
-from tcl.index.store import Store, only_writer, told
+from tcl.index.stages import Stages, open_stages
+from tcl.index.store import Store, TokensAt, only_writer, told
 from tcl.index.within import Within, seconds
 from tcl.inference.embedding_model import EmbeddingModel
 from tcl.inference.images import ImageLike
+from tcl.inference.matcher import Matcher
 from tcl.search.rescorings import by_stored
 from tcl.search.two_stage import Search, search
 
@@ -55,8 +56,9 @@ class Index:
     meanwhile is seen by what is opened after it; images that it drops are no longer found.
     """
 
-    def __init__(self, folder: Path, stages: Stages):
-        """As `open`."""
+    def __init__(self, path: str | Path, stages: Stages):
+        """As `open`, with models that are loaded."""
+        folder = Path(path)
         self.folder, self.stages = folder, stages
         self.description = read_description(folder)
         check_model(self.description, stages, folder)
@@ -67,25 +69,25 @@ class Index:
     def open(
         cls,
         path: str | Path,
-        model: EmbeddingModel | Stages | None = None,
+        model: EmbeddingModel | str | Path | None = None,
+        matcher: Matcher | str | Path | None = None,
         *,
         device: str | None = None,
         precision: str = "auto",
         batch_size: int = 32,
     ) -> "Index":
-        """The index in the folder `path`. model: one that is loaded already, or where it is now; None: from where it
-        was loaded before. device, precision, batch_size: of a model that is to be loaded, as in TCL.from_pretrained.
+        """The index in the folder `path`.
 
-        InputError: no index, one of another version, of another model, a damaged one; no model.
+        model: one that is loaded already, or where it is now; None: from where it was loaded before. matcher: the same
+        of what reads the tokens, where that is another model. device, precision, batch_size: of models that are to be
+        loaded, as in TCL.from_pretrained. InputError: no index, one of another version, of another model, a damaged
+        one; no model.
         """
-        folder = Path(path)
-        description = read_description(folder)
+        description = read_description(Path(path))
+        model = description.model if model is None else model
+        matcher = description.matcher if matcher is None else matcher
         options = {"device": device, "precision": precision, "batch_size": batch_size}
-        if model is None or isinstance(model, str | Path):
-            stages = open_stages(description.model if model is None else str(model), **options)
-        else:
-            stages = stages_of(model, description.model)
-        return cls(folder, stages)
+        return cls(path, open_stages(model, matcher, **options))
 
     def __enter__(self) -> "Index":
         return self
@@ -152,8 +154,8 @@ class Index:
         work = [_work_of(path) for path in dict.fromkeys(os.path.abspath(path) for path in images)]
         with self._writing() as store:
             former = [item.id for one in work for item in store.catalogue.items_of(one.file)]
-            for chunk in chunks_of(work, self.stages.batch_size):
-                (batch,) = read_files(Path("/"), chunk, self.stages.batch_size, self.stages.prepare)
+            for chunk in chunks_of(work, self.stages.model.batch_size):
+                (batch,) = read_files(Path("/"), chunk, self.stages.model.batch_size, self.stages.prepare)
                 for read in batch.files:
                     _refuse_bad(read)
                 encoded = encode_batch(batch, self.stages, self.description.tokens != "none")
@@ -217,8 +219,7 @@ class Index:
             embeddings, hubness = self._store.read_embeddings(rows)
 
             def match(candidates: Tensor) -> tuple[Tensor]:
-                tokens = self._store.read_tokens(rows[candidates[0].numpy()])
-                return (self.stages.match(tokens, text)[None],)
+                return (self.stages.match(TokensAt(self._store, rows), candidates[0], text)[None],)
 
             queries, corpus = torch.from_numpy(query.astype(np.float32))[None], torch.from_numpy(embeddings)
             by_hubness = by_stored(torch.from_numpy(hubness)) if rescore else None
@@ -237,12 +238,17 @@ class Index:
 
 
 def check_model(description: Description, stages: Stages, folder: Path) -> None:
-    """InputError: not the model that the index is of."""
-    if stages.fingerprint != description.fingerprint:
-        raise InputError(
-            f"index: {folder} is of another model ({description.model}, weights {description.fingerprint[:12]}) than "
-            f"{stages.source} ({stages.fingerprint[:12]}); give that one, or write another index"
-        )
+    """InputError: not the models that the index is of."""
+    pairs = [("model", description.model, description.embedding_maker, stages.source, stages.embedding_maker)]
+    if description.tokens != "none":
+        before, now = description.matcher or description.model, stages.matcher_source or stages.source
+        pairs.append(("matcher", before, description.token_maker, now, stages.token_maker))
+    for name, before, made_by, now, maker in pairs:
+        if maker != made_by:
+            raise InputError(
+                f"{name}: {folder} is of another one ({before}, weights {made_by[:12]}) than {now} "
+                f"({'none' if maker is None else maker[:12]}); give that one, or write another index"
+            )
 
 
 def info_of(store: Store, engine: Engine) -> dict[str, object]:
@@ -256,9 +262,10 @@ def info_of(store: Store, engine: Engine) -> dict[str, object]:
             "skipped": dict(Counter(one.cause for one in catalogue.skipped()).most_common()),
             "of": description.images or description.shards,
             "model": description.model,
-            "weights": description.fingerprint,
-            "embeddings": f"{description.embeddings} [{description.width}]",
+            "weights": description.embedding_maker,
+            "embeddings": f"{description.embeddings} [{description.embed_dim}]",
             "tokens": f"{description.tokens} {list(description.token_shape or ())}",
+            "matcher": description.matcher,
             "bank": description.bank,
             "engine": engine.describe() if images > pending else description.engine,
             "bytes_of_an_image": store.bytes_of_image(),

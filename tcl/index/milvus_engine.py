@@ -29,8 +29,8 @@ UNDATED = -(2**62)
 class MilvusEngine:
     """As tcl.index.engine.Engine says."""
 
-    def __init__(self, uri: str, collection: str, width: int):
-        self.uri, self.collection, self.width = uri, collection, width
+    def __init__(self, uri: str, collection: str, embed_dim: int):
+        self.uri, self.collection, self.embed_dim = uri, collection, embed_dim
         self._client, self._loaded = None, False
 
     def update(self, update: "Update") -> None:
@@ -82,7 +82,7 @@ class MilvusEngine:
         kinds = _pymilvus().DataType
         schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", kinds.INT64, is_primary=True)
-        schema.add_field("embedding", kinds.FLOAT_VECTOR, dim=self.width)
+        schema.add_field("embedding", kinds.FLOAT_VECTOR, dim=self.embed_dim)
         schema.add_field("path", kinds.VARCHAR, max_length=LONGEST_PATH)
         schema.add_field("taken", kinds.INT64)
         indexes = _index_of(client, count)

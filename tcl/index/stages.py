@@ -1,61 +1,119 @@
-"""What an index asks of a model: embeddings of images and queries, and, of one that matches, tokens and scores."""
+"""What an index asks of models: a first stage that embeds images and queries, and a second that matches, if there is
+one. They may be one model, whose image encoder then runs once for both."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from tcl.index.own_stages import OwnStages
+from tcl.errors import InputError
 from tcl.index.photo import Prepare
+from tcl.inference.compressed_model import TCLForCompressedRetrieval
 from tcl.inference.embedding_model import EmbeddingModel
-from tcl.inference.images import ImageLike
+from tcl.inference.images import ImageLike, Transform
+from tcl.inference.load_model import load_embedding_model, load_matcher
+from tcl.inference.matcher import Matcher
+from tcl.inference.tcl_model import TCL
+from tcl.search.match_stored import TokenStore
 
 
-class Stages(Protocol):
-    """A first stage, and a second where `token_shape` is given. They may be one model, or two."""
+class Stages:
+    """Loaded models, and where they were loaded from."""
 
-    source: str
-    """Where it was loaded from."""
-    fingerprint: str
-    """Hash of the weights: what one index holds is all of the same."""
-    width: int
-    """D: numbers of an embedding."""
-    token_shape: tuple[int, int] | None
-    """N tokens of an image, of W numbers each, which are all that matching needs of it; None: it does not match."""
-    codebooks: np.ndarray | None
-    """float32 [P, K, d], P d = D, of a model whose embeddings are kept as codes; None: of another."""
-    batch_size: int
-    """Images in one forward pass."""
-    prepare: Prepare
-    """Called by worker processes, to which it is sent: it holds no network."""
+    def __init__(
+        self, model: EmbeddingModel, source: str, matcher: Matcher | None = None, matcher_source: str | None = None
+    ):
+        """matcher: None: the model itself, where it matches."""
+        self.model, self.source = model, source
+        self.matcher = model if matcher is None and isinstance(model, Matcher) else matcher
+        self.matcher_source = matcher_source
+        self.embedding_maker = model.embedding_maker
+        self.token_maker = None if self.matcher is None else self.matcher.token_maker
+
+    @property
+    def token_shape(self) -> tuple[int, int] | None:
+        """N tokens of an image, of W numbers each, which are all that matching needs of it; None: nothing matches."""
+        return None if self.matcher is None else self.matcher.token_shape
+
+    @property
+    def codebooks(self) -> np.ndarray | None:
+        """float32 [P, K, d], P d = embed_dim, of a model whose embeddings are kept as codes; None: of another."""
+        if not isinstance(self.model, TCLForCompressedRetrieval):
+            return None
+        levels, parts, words, size = self.model.codebooks.shape
+        return self.model.codebooks.reshape(levels * parts, words, size)
+
+    @property
+    def prepare(self) -> Prepare:
+        """Called by worker processes, to which it is sent: it holds no network."""
+        if self.matcher is None or self.matcher is self.model:
+            return partial(_prepare, (self.model.transform,))
+        return partial(_prepare, (self.model.transform, self.matcher.transform))
 
     def encode(self, pixels: tuple[Tensor, ...], *, tokens: bool) -> tuple[np.ndarray, Tensor | None]:
-        """Of n images, what `prepare` gave of each, stacked, on the host -> float32 [n, D], rows of length 1, and, if
-        asked for, tokens fp32 [n, N, W]; on the host."""
+        """Of n images, what `prepare` gave of each, stacked, on the host -> float32 [n, embed_dim], rows of length 1,
+        and, if asked for, tokens fp32 [n, N, W]; on the host."""
+        if not tokens:
+            return self.model.embed_pixels(pixels[0]).numpy(), None
+        whole = self._image_tokens(pixels[-1])
+        if self.matcher is self.model and isinstance(self.model, TCL):
+            features = self.model.embed_tokens(whole)
+        else:
+            features = self.model.embed_pixels(pixels[0])
+        return features.numpy(), self.matcher.compress_tokens(whole).cpu()
 
     def embed_text(self, text: str) -> np.ndarray:
-        """A query, float32 [D] of length 1. InputError: no word that is known."""
+        """A query, float32 [embed_dim] of length 1. InputError: no word that the model knows."""
+        if not self.model.knows(text):
+            raise InputError(f"text: {text!r} has no word that this model knows; give others")
+        return self.model.encode_text(text)[0]
 
     def embed_image(self, image: ImageLike) -> np.ndarray:
-        """A query, float32 [D] of length 1. InputError: no image."""
+        """A query, float32 [embed_dim] of length 1. InputError: no image."""
+        return self.model.encode_image(image)[0]
 
-    def match(self, tokens: Tensor, text: str) -> Tensor:
-        """Tokens fp32 [n, N, W], on the host -> log-odds [n], fp32, there, that the text belongs to each image."""
+    def match(self, tokens: TokenStore, images: Tensor, text: str) -> Tensor:
+        """Images [n] of `tokens` -> log-odds [n], fp32, on the host, that the text belongs to each."""
+        states = self.matcher.read_texts([text])
+        logits = self.matcher.match_stored_pairs(tokens, states, images, torch.zeros_like(images))
+        return logits[:, 1] - logits[:, 0]
+
+    @torch.no_grad()
+    def _image_tokens(self, pixels: Tensor) -> Tensor:
+        hardware = self.matcher.hardware
+        with hardware.autocast():
+            return self.matcher.image_tokens(pixels.to(hardware.device))
 
 
 def open_stages(
-    source: str,
+    model: EmbeddingModel | str | Path,
+    matcher: Matcher | str | Path | None = None,
     *,
     revision: str | None = None,
     device: str | None = None,
     precision: str = "auto",
     batch_size: int = 32,
 ) -> Stages:
-    """Arguments as those of `TCL.from_pretrained`. InputError: nothing to load there, or nothing that embeds."""
-    options = {"revision": revision, "device": device, "precision": precision, "batch_size": batch_size}
-    return OwnStages(EmbeddingModel.from_pretrained(source, **options), str(source))
+    """model, matcher: loaded already, or from where. matcher: what else is to match than the model itself. The other
+    arguments are those of `tcl.load_model`, the revision that of the model.
+
+    InputError: nothing to load there, a model that does not embed, a matcher that does not match.
+    """
+    options = {"device": device, "precision": precision, "batch_size": batch_size}
+    source, matcher_source = _source_of(model), None if matcher is None else _source_of(matcher)
+    if not isinstance(model, EmbeddingModel):
+        model = load_embedding_model(model, revision=revision, **options)
+    if matcher is not None and not isinstance(matcher, Matcher):
+        matcher = load_matcher(matcher, **options)
+    return Stages(model, source, matcher, matcher_source)
 
 
-def stages_of(model: "EmbeddingModel | Stages", source: str) -> Stages:
-    """Of a loaded model; what is a `Stages` already stays."""
-    return OwnStages(model, source) if isinstance(model, EmbeddingModel) else model
+def _source_of(model: EmbeddingModel | Matcher | str | Path) -> str:
+    return str(model) if isinstance(model, str | Path) else f"a {type(model).__name__}"
+
+
+def _prepare(transforms: Sequence[Transform], rgb: np.ndarray) -> tuple[Tensor, ...]:
+    return tuple(transform(rgb) for transform in transforms)

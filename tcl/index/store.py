@@ -17,6 +17,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tcl.data.tokens.stored_tokens import StoredTokens, restore_tokens, store_tokens
+from tcl.data.tokens.stored_tokens import StoredTokens, store_tokens
 from tcl.errors import InputError
 from tcl.index.catalogue import Catalogue, State
 from tcl.index.description import Description
@@ -46,7 +47,7 @@ class Store:
         self.folder, self.description = folder, description
         with told(folder):
             books = _read_codebooks(folder / CODEBOOKS) if description.embeddings == "codes" else None
-            self.rows = EmbeddingRows(description.embeddings, description.width, books)
+            self.rows = EmbeddingRows(description.embeddings, description.embed_dim, books)
             self._bank = torch.from_numpy(read_embeddings(folder / BANK, "bank")) if description.bank else None
             self.catalogue = Catalogue(folder / CATALOGUE, writable=writable)
             self.embeddings = RowsFile(folder / EMBEDDINGS, self.rows.dtype, writable=writable)
@@ -106,12 +107,12 @@ class Store:
         found = self.embeddings.read(rows)
         return self.rows.unpack(found), found["hubness"].copy()
 
-    def read_tokens(self, rows: np.ndarray) -> Tensor:
-        """At places [n]: fp32 [n, N, W]."""
+    def read_tokens(self, rows: np.ndarray) -> StoredTokens:
+        """At places [n]: [n, N, W]."""
         found = self.tokens.read(rows)
         values = torch.from_numpy(found["values"].copy())
         scales = torch.from_numpy(found["scales"].copy()) if self.description.tokens == "int8" else None
-        return restore_tokens(StoredTokens(values, scales))
+        return StoredTokens(values, scales)
 
     def bytes_of_image(self) -> int:
         """In the files of rows: what grows with the images, beside the catalogue and the engine."""
@@ -131,6 +132,18 @@ class Store:
             return None
         kept = torch.from_numpy(self.rows.unpack(self.rows.pack(embeddings, None)))
         return hubness(self._bank, kept, "inverted_softmax", self.description.bank_temperature).numpy()
+
+
+@dataclass(frozen=True)
+class TokensAt:
+    """A tcl.search.match_stored.TokenStore: image i is the one at rows[i] [n] of the store."""
+
+    store: Store
+    rows: np.ndarray
+
+    def read(self, images: Tensor) -> StoredTokens:
+        """As TokenStore.read."""
+        return self.store.read_tokens(self.rows[images.numpy()])
 
 
 def token_dtype(description: Description) -> np.dtype:

@@ -88,7 +88,9 @@ def _begun(folder: Path, wanted: Wanted, stages: Stages) -> Description:
     if embeddings == "codes" and stages.codebooks is None:
         raise InputError(f"embeddings: {stages.source} has no codebooks to make codes of; accepted: fp32, fp16, int8")
     if tokens != "none" and stages.token_shape is None:
-        raise InputError(f"tokens: {stages.source} does not match images with texts; accepted: none")
+        raise InputError(
+            f"tokens: {stages.source} does not match images with texts; accepted: none, or others with --matcher"
+        )
     if (engine == "milvus") != (wanted.uri is not None):
         raise InputError("uri: it belongs to --engine milvus; give both, or neither")
     import_optional(*PACKAGES[engine])
@@ -98,10 +100,10 @@ def _begun(folder: Path, wanted: Wanted, stages: Stages) -> Description:
             raise InputError(f"index: {folder} holds other files ({others[0]!r}); name a folder of its own")
         if wanted.bank is not None:
             bank = read_embeddings(Path(wanted.bank), "bank")
-            if bank.shape[1] != stages.width or not len(bank):
+            if bank.shape[1] != stages.model.embed_dim or not len(bank):
                 raise InputError(
-                    f"bank: {wanted.bank} holds {list(bank.shape)}; give at least one query, of {stages.width} numbers "
-                    f"as this model embeds them"
+                    f"bank: {wanted.bank} holds {list(bank.shape)}; give at least one query, of "
+                    f"{stages.model.embed_dim} numbers as this model embeds them"
                 )
             with (folder / BANK).open("wb") as file:
                 np.save(file, bank)
@@ -110,11 +112,13 @@ def _begun(folder: Path, wanted: Wanted, stages: Stages) -> Description:
                 np.save(file, stages.codebooks)
         description = Description(
             model=stages.source,
-            fingerprint=stages.fingerprint,
-            width=stages.width,
+            embedding_maker=stages.embedding_maker,
+            embed_dim=stages.model.embed_dim,
             embeddings=embeddings,
             tokens=tokens,
             token_shape=None if tokens == "none" else stages.token_shape,
+            matcher=None if tokens == "none" else stages.matcher_source,
+            token_maker=None if tokens == "none" else stages.token_maker,
             images=wanted.images,
             shards=wanted.shards,
             bank=wanted.bank is not None,
@@ -138,8 +142,9 @@ def _found(folder: Path, wanted: Wanted, stages: Stages) -> Description:
             raise InputError(f"{name}: {asked}, but {folder} is of {there}; leave it out, or write another index")
     if wanted.bank is not None and not description.bank:
         raise InputError(f"bank: {folder} was written without one; write another index")
-    if description.model != stages.source:  # the same weights lie elsewhere now
-        description = replace(description, model=stages.source)
+    matcher = None if description.tokens == "none" else stages.matcher_source
+    if (description.model, description.matcher) != (stages.source, matcher):  # the same weights lie elsewhere now
+        description = replace(description, model=stages.source, matcher=matcher)
         with told(folder):
             write_description(folder, description)
     return description

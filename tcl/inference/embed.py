@@ -1,8 +1,8 @@
 """Embeddings: unit vectors of images and texts in the space that they share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from tcl.data.tokens.token_file import TokenFile
 from tcl.errors import InputError
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import ImageLike
-from tcl.models.encoders import Encoders
 from tcl.search.hubness import Method, hubness
 from tcl.search.text_passes import embed_texts as embed_in_passes
+
+if TYPE_CHECKING:
+    from tcl.inference.matcher import Matcher
 
 PASS_TOKENS = EvalConfig.pass_tokens
 """Text tokens in one forward pass, padding included: bounds its memory."""
@@ -35,9 +37,10 @@ class Embedded:
     """[1 + patches, width] of the first images, as many as there was room for: these need not be encoded again."""
     hubness: np.ndarray | None = None
     """float32 [n], by which the cosine of each item with any query is lowered; None: not balanced."""
+    tokens_of: "Matcher | None" = None
+    """Whose `tokens` these are; None: there are none."""
     stored: TokenFile | None = None
-    """Tokens of all images on the disk, as the fusion encoder looks at them: none is encoded again. None: there are
-    none."""
+    """Tokens of all images on the disk: the matcher that made them encodes none again. None: there are none."""
 
     def balanced(
         self, bank: "Embedded", method: Method = "inverted_softmax", *, temperature: float = 0.05, iterations: int = 5
@@ -54,24 +57,23 @@ class Embedded:
         return replace(self, hubness=hubness(stored, candidates, method, temperature, iterations).numpy())
 
 
-@torch.no_grad()
-def embed_images(
-    encoders: Encoders, batches: Iterable[Tensor], hardware: Hardware, room: int = 0
-) -> tuple[np.ndarray, list[Tensor]]:
-    """Batches of image tokens [b, N, width] -> float32 [n, embed_dim], rows of length 1, and the tokens of the first
-    images, as many as fit into `room` bytes (>= 0)."""
-    features, kept = [], []
+def keep_tokens(batches: Iterable[Tensor], room: int) -> list[Tensor]:
+    """Batches of image tokens [b, N, width] -> those of the first images, as many as fit into `room` bytes; batches
+    beyond these are not asked for."""
+    kept: list[Tensor] = []
     for tokens in batches:
-        with hardware.autocast():
-            features.append(encoders.embed_images(tokens).cpu())
         fitting = tokens[: room // tokens[0].nbytes].clone()
         room -= fitting.nbytes
         kept += fitting.unbind()
-    return torch.cat(features).numpy(), kept
+        if len(fitting) < len(tokens):
+            break
+    return kept
 
 
-def embed_texts(encoders: Encoders, input_ids: Tensor, mask: Tensor, hardware: Hardware) -> np.ndarray:
-    """Ids and mask [T, L], on the host -> float32 [T, embed_dim], rows of length 1."""
+def embed_texts(
+    embed: Callable[[Tensor, Tensor], Tensor], input_ids: Tensor, mask: Tensor, hardware: Hardware
+) -> np.ndarray:
+    """Ids and mask [T, L], on the host -> float32 [T, embed_dim], rows of length 1: `embed` of them, in passes."""
     return embed_in_passes(
-        encoders, input_ids, mask, pass_tokens=PASS_TOKENS, device=hardware.device, autocast=hardware.autocast
+        embed, input_ids, mask, pass_tokens=PASS_TOKENS, device=hardware.device, autocast=hardware.autocast
     ).numpy()

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from tcl.data.images.read_images import ImageBatch
 from tcl.data.shards.bad_sample import Skipped
 from tcl.data.texts.read_texts import CleanText
 from tcl.data.texts.sample_texts import EMPTY_CAPTION
-from tcl.data.texts.tokenize import tokenize
-from tcl.inference.embed import embed_images, embed_texts
 from tcl.inference.embedding_model import EmbeddingModel
 from tcl.shown import QUIET_SECONDS
 
@@ -36,26 +33,22 @@ class EmbeddedStream:
     ids: list[str]
     """[n]"""
     embeddings: np.ndarray
-    """float32 [n, embedding_size], rows of length 1; or what was kept of them."""
+    """float32 [n, embed_dim], rows of length 1; or what was kept of them."""
     skipped: list[Skipped]
     hubness: np.ndarray | None = None
     """float32 [n], to subtract from cosines with each; None: there is no bank of queries."""
 
 
-@torch.no_grad()
 def embed_image_stream(model: EmbeddingModel, batches: Iterable[ImageBatch], keep: Keep = whole) -> EmbeddedStream:
     """In the order of the images' places, whatever that of the batches is. keep: what of embeddings [b, D]."""
     ids, places, rows, skipped = [], [], [], []
-    encoders, hardware = model.student.encoders, model.hardware
     with tqdm(desc="images", unit="", leave=False, delay=QUIET_SECONDS, disable=None) as bar:
         for batch in batches:
             skipped += batch.skipped
             bar.update(len(batch.ids) + len(batch.skipped))
             if not batch.ids:
                 continue
-            with hardware.autocast():
-                tokens = encoders.image_encoder(batch.pixels.to(hardware.device))
-            rows.append(keep(embed_images(encoders, [tokens], hardware)[0]))
+            rows.append(keep(model.embed_pixels(batch.pixels).numpy()))
             ids += batch.ids
             places += batch.places
     order = sorted(range(len(ids)), key=places.__getitem__)
@@ -72,13 +65,11 @@ def embed_text_stream(model: EmbeddingModel, texts: Iterable[CleanText], keep: K
             good = [text for text in some if text.problem is None]
             if not good:
                 continue
-            known = model.pretrained
-            input_ids, mask = tokenize(known.tokenizer, [text.text for text in good], known.max_tokens)
-            read = mask[:, 1:].any(dim=1)  # what has no token: characters of no width, for one
+            features, read = model.embed_cleaned([text.text for text in good])
             skipped += [
                 Skipped(text.id, EMPTY_CAPTION) for text, any_token in zip(good, read, strict=True) if not any_token
             ]
-            rows.append(keep(embed_texts(model.student.encoders, input_ids[read], mask[read], model.hardware)))
+            rows.append(keep(features))
             ids += [text.id for text, any_token in zip(good, read, strict=True) if any_token]
     return EmbeddedStream(ids, _stack(model, rows, range(len(ids)), keep), skipped)
 
@@ -92,5 +83,5 @@ def _chunks(texts: Iterable[CleanText]) -> Iterator[list[CleanText]]:
 def _stack(model: EmbeddingModel, rows: list[np.ndarray], order: Iterable[int], keep: Keep) -> np.ndarray:
     """`rows` [b, ...] one below the other, in `order`."""
     if not rows:
-        return keep(np.empty((0, model.student.encoders.embedding_size), np.float32))
+        return keep(np.empty((0, model.embed_dim), np.float32))
     return np.concatenate(rows)[np.fromiter(order, int)]

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from tcl.config.data import DataConfig
 from tcl.data.images.decode_image import decode_image, upright_rgb
 from tcl.data.shards.bad_sample import BadSample
-from tcl.encoders.image_encoder import ImageEncoder
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, is_several, rgb_of
 from tcl.inference.hardware import Hardware
@@ -27,6 +26,8 @@ from tcl.shown import QUIET_SECONDS
 Encoded = bytes | bytearray | memoryview
 """The content of an image file."""
 ImageLike = str | os.PathLike[str] | Encoded | BinaryIO | Image.Image | ArrayLike
+Transform = Callable[[np.ndarray], Tensor]
+"""[H, W, 3] uint8 RGB -> pixels [3, height, width], as an image encoder takes them; it can be pickled."""
 MAX_PIXELS = DataConfig.max_pixels
 """Images with more pixels are refused before they are decoded: a small file can claim to be enormous."""
 MAX_BYTES = 2**30
@@ -119,24 +120,23 @@ def _read_pillow(image: Image.Image, name: str, accepted: str) -> np.ndarray:
         raise InputError(f"{name}: a PIL image cannot be read ({' '.join(str(error).split())}); {accepted}") from error
 
 
-def read_pixels(
-    images: Sequence[ImageLike], transform: Callable[[np.ndarray], Tensor], name: str, start: int = 0
-) -> Tensor:
+def read_pixels(images: Sequence[ImageLike], transform: Transform, name: str, start: int = 0) -> Tensor:
     """Pixels [b, 3, H, W] of b images, which messages call name[start], name[start + 1], ... InputError: as above."""
     return torch.stack([transform(read_image(image, f"{name}[{start + i}]")) for i, image in enumerate(images)])
 
 
 @torch.no_grad()
 def encode_images(
-    encoder: ImageEncoder,
-    transform: Callable[[np.ndarray], Tensor],
+    encoder: Callable[[Tensor], Tensor],
+    transform: Transform,
     images: Sequence[ImageLike],
     *,
     batch_size: int,
     hardware: Hardware,
     name: str = "images",
 ) -> Iterator[Tensor]:
-    """Tokens [b, 1 + patches, width] of images, batch_size (>= 1) at a time; a progress bar where it takes long.
+    """What `encoder` makes of pixels [b, 3, H, W], batch_size (>= 1) images at a time; a progress bar where it takes
+    long.
 
     name: what messages call the images. InputError: as `read_image`.
     """

@@ -85,7 +85,3 @@ def class_of(kind: Kind) -> type[LoadedModel]:
     """By which models of `kind` are opened."""
     module, name = kind.opened_by.split(":")
     return getattr(importlib.import_module(module), name)
-
-
-load_model = LoadedModel.from_pretrained
-"""A model of whatever kind: a TCL, a TCLForVQA, ..."""

@@ -1,10 +1,7 @@
 """A loaded TCL: embeddings, matching, retrieval, masked words, and why an image matches a text."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, partial
-from itertools import chain
-from pathlib import Path
-from typing import get_args
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,48 +9,74 @@ from PIL import Image
 from torch import Tensor
 
 from tcl.data.texts.tokenize import words_of
-from tcl.data.tokens.stored_tokens import Storage, store_tokens
-from tcl.data.tokens.token_file import TokenFile, TokenWriter, open_tokens
 from tcl.errors import InputError
-from tcl.inference.embed import PASS_TOKENS, Embedded
-from tcl.inference.embedding_model import EmbeddingModel
+from tcl.inference.embedding_model import Taken
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
 from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
 from tcl.inference.images import ImageLike, list_images, read_image
-from tcl.inference.match import match_one_to_one, match_probabilities, match_several, read_all_texts
+from tcl.inference.match import JointEncoder, match_several
+from tcl.inference.matcher import Matcher
+from tcl.inference.own_towers import OwnTowers
 from tcl.inference.texts import list_texts
+from tcl.models.activation_memory import seen_tokens
 from tcl.models.token_maker import token_maker_hash
-from tcl.search.match_stored import match_stored
-from tcl.search.pair_scores import MatchPairs, image_by_image
+from tcl.search.match_pairs import TextStates
 
 
-class TCL(EmbeddingModel):
+class TCL(OwnTowers, Matcher):
     """A pre-trained or retrieval model, ready to use; `docs/python.md` shows every method."""
 
-    def match(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
-        """Does each text belong to its image? Probabilities float32 [n], 0 to 1, of n pairs.
+    @property
+    def _matcher(self) -> Matcher:
+        """Itself."""
+        return self
 
-        One text is paired with each of n images, and one image with each of n texts. InputError: not as many texts as
-        images, and neither of them is one.
-        """
-        images, texts = list_images(images), list_texts(texts)
-        if len(images) == 1 < len(texts):
-            return self.match_grid(images, texts)[0]
-        if len(texts) not in (1, len(images)):
-            raise InputError(
-                f"texts: {len(texts)} for {len(images)} images; give one for each, or one for all, or use match_grid "
-                f"for all pairs"
-            )
-        ids, mask = (tensor.expand(len(images), -1) for tensor in self._tokenize(texts))
-        return match_probabilities(
-            match_one_to_one(self.student, self._encode(images), ids, mask, self.hardware)
-        ).numpy()
+    @property
+    def _joint(self) -> JointEncoder:
+        """Text encoder, fusion encoder and ITM head."""
+        encoders = self.student.encoders
+        return JointEncoder(encoders.text_encoder, encoders.fusion_encoder, self.student.itm_head)
 
-    def match_grid(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
-        """Does any of the texts belong to any of the images? Probabilities float32 [images, texts], 0 to 1."""
-        images, texts = list_images(images), list_texts(texts)
-        logits = self._match_several(self._encode(images), texts, [torch.arange(len(texts))] * len(images))
-        return match_probabilities(torch.stack(list(logits))).numpy()
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        """As `Matcher.image_tokens`."""
+        return self.student.encoders.image_encoder(pixels)
+
+    @cached_property
+    def token_maker(self) -> str:
+        """As `Matcher.token_maker`. A fusion encoder that was trained on above the same image encoder and compression
+        reads the same tokens."""
+        return token_maker_hash(self.student.encoders)
+
+    @property
+    def token_shape(self) -> tuple[int, int]:
+        """As `Matcher.token_shape`."""
+        encoders = self.student.encoders
+        return seen_tokens(encoders.fusion_encoder, encoders.image_encoder), encoders.image_encoder.width
+
+    def match_tokens(
+        self, batches: Iterable[Tensor], states: TextStates, texts_of_image: Sequence[Tensor]
+    ) -> Iterator[Tensor]:
+        """As `Matcher.match_tokens`; equal images get equal logits, whichever batch they are in."""
+        return match_several(self._joint, batches, texts_of_image, states, self.hardware)
+
+    def _embed_for(
+        self, matcher: Matcher, images: list[ImageLike], take: Callable[[Iterator[Tensor]], Taken]
+    ) -> tuple[np.ndarray, Taken]:
+        """As `EmbeddingModel._embed_for`; for its own second stage every image is encoded once."""
+        if matcher is not self:
+            return super()._embed_for(matcher, images, take)
+        features = []
+
+        def batches() -> Iterator[Tensor]:
+            for tokens in self.encode_tokens(images):
+                features.append(self.embed_tokens(tokens))
+                yield tokens
+
+        encoded = batches()
+        taken = take(encoded)
+        for _ in encoded:  # what was left
+            pass
+        return torch.cat(features).numpy(), taken
 
     def fill_mask(self, image: ImageLike, text: str, k: int = 5) -> list[list[Guess]]:
         """What may stand in place of each [MASK] of a text about an image, e.g. "a red [MASK] on the left".
@@ -64,9 +87,8 @@ class TCL(EmbeddingModel):
         if "encoders.mlm_head." in self.pretrained.lacks:
             raise InputError("fill_mask: this model was loaded without the MLM head; load a pre-trained one")
         ids, masks = tokenize_masked(text, self.pretrained.tokenizer, self.pretrained.max_tokens)
-        tokens, probabilities = fill_masks(
-            self.student.encoders, self._encode(list_images([image], "image"), "image"), ids, masks, k, self.hardware
-        )
+        encoded = self.encode_tokens(list_images([image], "image"), "image")
+        tokens, probabilities = fill_masks(self.student.encoders, encoded, ids, masks, k, self.hardware)
         tokenizer = self.pretrained.tokenizer
         return [
             [Guess(word, p) for word, p in zip(words_of(tokenizer, row), of_row, strict=True)]
@@ -90,94 +112,3 @@ class TCL(EmbeddingModel):
         grid = self.student.encoders.image_encoder.grid
         words = words_of(self.pretrained.tokenizer, ids[0, 1:].tolist())
         return HeatMap(Image.fromarray(shown), words, contributions.unflatten(1, grid).cpu().numpy())
-
-    def store_tokens(
-        self, images: ImageLike | Iterable[ImageLike], path: str | Path, *, storage: Storage = "int8"
-    ) -> Embedded:
-        """Write what the fusion encoder looks at in n images into the file `path`, in fp16 or int8 (with a scale for
-        each token); returns them with their embeddings, as a corpus that `retrieve` never encodes again.
-
-        N tokens an image: model.fusion.image_tokens, or all of them; int8 takes N x (width + 4) bytes. They are written
-        as they come. InputError: no storage of that name, a file that cannot be written.
-        """
-        if storage not in get_args(Storage):
-            raise InputError(f"storage: {storage!r} is not possible; accepted: {', '.join(get_args(Storage))}")
-        listed, encoders = list_images(images), self.student.encoders
-        features = []
-        with TokenWriter(path, self.token_maker) as out, torch.no_grad():
-            for tokens in self._encode(listed):
-                with self.hardware.autocast():
-                    features.append(encoders.embed_images(tokens).cpu())
-                    compressed = encoders.fusion_encoder.compress(tokens)
-                out.append(store_tokens(compressed.float(), storage))
-        return Embedded("images", listed, torch.cat(features).numpy(), stored=self.open_tokens(path))
-
-    def open_tokens(self, path: str | Path) -> TokenFile:
-        """Tokens that `store_tokens` of this model wrote; they stay on the disk until they are matched.
-
-        InputError: no such file, a damaged one, or one of another model: another image encoder or compression. A fusion
-        encoder that was trained on above them reads the same.
-        """
-        return open_tokens(path, self.token_maker)
-
-    def match_stored(
-        self, tokens: TokenFile | str | Path, texts: str | Iterable[str], images: Iterable[int] | None = None
-    ) -> np.ndarray:
-        """As `match_grid`, of stored images: probabilities float32 [images, texts], 0 to 1.
-
-        tokens: a file, or what `open_tokens` gave. images: their places in it; None: all. InputError: as `open_tokens`,
-        a place that is not there.
-        """
-        stored, listed = self.open_tokens(tokens.path if isinstance(tokens, TokenFile) else tokens), list_texts(texts)
-        rows = torch.tensor(list(range(len(stored)) if images is None else images), dtype=torch.int64)
-        if not len(rows):
-            raise InputError("images: there are none; give at least one place")
-        pairs = torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(listed)))
-        logits = self._match_stored(stored, listed, rows[pairs[:, 0]], pairs[:, 1])
-        return match_probabilities(logits).unflatten(0, (len(rows), len(listed))).numpy()
-
-    @cached_property
-    def token_maker(self) -> str:
-        """Hash of what makes the tokens of images, which files of them know."""
-        return token_maker_hash(self.student.encoders)
-
-    def _second_stage(self, images: Embedded, texts: Embedded) -> MatchPairs:
-        """ITM, from stored tokens where there are any, else image by image; tokens that were kept are not encoded
-        again."""
-
-        def match(
-            image_numbers: Sequence[int], text_numbers: Sequence[int], texts_of_image: Sequence[Tensor]
-        ) -> Iterator[Tensor]:
-            kept = [images.tokens[i].to(self.hardware.device)[None] for i in image_numbers if i < len(images.tokens)]
-            others = [images.items[i] for i in image_numbers[len(kept) :]]
-            encoded = chain(kept, self._encode(others))
-            return self._match_several(encoded, [texts.items[i] for i in text_numbers], texts_of_image)
-
-        def match_from_disk(image_numbers: Tensor, text_numbers: Tensor) -> Tensor:
-            asked, of_text = text_numbers.unique(return_inverse=True)
-            named = [texts.items[i] for i in asked.tolist()]
-            return self._match_stored(images.stored, named, image_numbers, of_text)[:, 1]
-
-        return partial(image_by_image, match=match) if images.stored is None else match_from_disk
-
-    def _match_several(
-        self, encoded: Iterable[Tensor], texts: Sequence[str], texts_of_image: Sequence[Tensor]
-    ) -> Iterator[Tensor]:
-        """ITM logits [R, 2] of each image (tokens, in batches) with its own of `texts` (indices [R])."""
-        states = read_all_texts(self.student, *self._tokenize(texts), self.hardware)
-        texts_of_image = [some.to(self.hardware.device) for some in texts_of_image]
-        return match_several(self.student, encoded, texts_of_image, states, self.hardware)
-
-    def _match_stored(self, stored: TokenFile, texts: Sequence[str], images: Tensor, of_texts: Tensor) -> Tensor:
-        """ITM logits [P, 2], on the host, of pairs: `stored` images [P] and `texts` (indices [P]), image by image."""
-        student = self.student
-        return match_stored(
-            student.encoders.fusion_encoder,
-            student.itm_head,
-            stored,
-            read_all_texts(student, *self._tokenize(texts), self.hardware),
-            images,
-            of_texts,
-            pass_tokens=PASS_TOKENS,
-            autocast=self.hardware.autocast,
-        ).cpu()

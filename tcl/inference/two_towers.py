@@ -1,7 +1,7 @@
 """A loaded model of two towers alone."""
 
-from tcl.inference.embedding_model import EmbeddingModel
+from tcl.inference.own_towers import OwnTowers
 
 
-class TwoTowers(EmbeddingModel):
+class TwoTowers(OwnTowers):
     """A model trained by contrast alone (tcl.objectives.clip): embeddings, and retrieval by them."""

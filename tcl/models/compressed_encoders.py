@@ -17,26 +17,26 @@ class CompressedEncoders(Encoders):
             encoders.text_encoder,
             encoders.fusion_encoder,
             encoders.mlm_head,
-            encoders.embedding_size,
+            encoders.embed_dim,
         )
         self.vision_proj, self.text_proj = encoders.vision_proj, encoders.text_proj
         self.heads = heads
 
     @property
-    def embedding_size(self) -> int:
+    def embed_dim(self) -> int:
         """Numbers of an embedding, (1 + L) dim."""
         return (1 + self.heads.sizes.levels) * self.heads.sizes.dim
 
     def embed_images(self, tokens: Tensor) -> Tensor:
-        """[B, N, image width] -> [B, embedding_size]."""
+        """[B, N, image width] -> [B, embed_dim]."""
         return side_by_side(self.heads.image_levels(tokens))
 
     def embed_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """[B, L, text width], mask [B, L] -> [B, embedding_size]; shorter than 1 without words."""
+        """[B, L, text width], mask [B, L] -> [B, embed_dim]; shorter than 1 without words."""
         return side_by_side(self.heads.text_levels(tokens, mask))
 
     def codes_of(self, embeddings: Tensor) -> Tensor:
-        """[n, embedding_size] -> uint8 [n, 1 + L, parts]."""
+        """[n, embed_dim] -> uint8 [n, 1 + L, parts]."""
         words = self.heads.quantiser.codebooks
         return self.heads.quantiser.codes(embeddings.unflatten(-1, (*words.shape[:2], words.shape[3])))
 

@@ -45,17 +45,21 @@ class Encoders(nn.Module):
         return F.normalize(self.text_proj(tokens).float(), dim=-1)
 
     @property
-    def embedding_size(self) -> int:
+    def embed_dim(self) -> int:
         """Numbers of an embedding."""
         return self.text_proj.out_features
 
     def embed_images(self, tokens: Tensor) -> Tensor:
-        """What images are found by: all tokens [B, N, image width] -> [B, embedding_size], rows of length 1."""
+        """What images are found by: all tokens [B, N, image width] -> [B, embed_dim], rows of length 1."""
         return self.project_image(tokens[:, 0])
 
     def embed_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The same of texts: [B, L, text width], mask [B, L] (1 token, 0 padding)."""
+        """The same of texts: all tokens [B, L, text width], mask [B, L] (1 token, 0 padding) -> [B, embed_dim]."""
         return self.project_text(tokens[:, 0])
+
+    def embed_ids(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """The same of texts that no encoder has read yet: ids and mask [B, L] -> [B, embed_dim]."""
+        return self.embed_texts(self.text_encoder(input_ids, mask), mask)
 
     def encode_texts(self, texts: Texts, *, plain: bool = True, masked: bool) -> tuple[Tensor, Tensor]:
         """Tokens [B, L, width] of the texts as they are and as they are masked; [0, L, width] of what is not asked for.

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl.models.encoders import Encoders
 from tcl.shown import QUIET_SECONDS
 
 
 @torch.no_grad()
 def embed_texts(
-    encoders: Encoders,
+    embed: Callable[[Tensor, Tensor], Tensor],
     input_ids: Tensor,
     attention_mask: Tensor,
     *,
@@ -22,18 +21,22 @@ def embed_texts(
     autocast: Callable[[], AbstractContextManager],
     no_bar: bool | None = None,
 ) -> Tensor:
-    """Ids and mask [T, L] -> fp32 [T, embedding_size], rows of length 1, on the host.
+    """Ids and mask [T, L] of T >= 1 texts -> fp32 [T, embed_dim], rows of length 1, on the host.
 
-    device: that of `encoders`. no_bar: None where nobody watches, as tqdm's `disable`.
+    embed: ids and mask [R, L] -> such rows [R, embed_dim], on `device`. no_bar: None where nobody watches, as tqdm's
+    `disable`.
     """
     lengths = attention_mask.sum(dim=1)
-    features = torch.empty(len(input_ids), encoders.embedding_size)
+    features = None
     passes = list(split_by_tokens(lengths.argsort(stable=True), lengths, pass_tokens))
     for texts in tqdm(passes, desc="texts", unit="pass", leave=False, delay=QUIET_SECONDS, disable=no_bar):
         longest = int(lengths[texts].max())
         ids, mask = (tensor[texts, :longest].to(device) for tensor in (input_ids, attention_mask))
         with autocast():
-            features[texts.cpu()] = encoders.embed_texts(encoders.text_encoder(ids, mask), mask).cpu()
+            embedded = embed(ids, mask).cpu()
+        if features is None:
+            features = torch.empty(len(input_ids), embedded.shape[1])
+        features[texts.cpu()] = embedded
     return features
 
 

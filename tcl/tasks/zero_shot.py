@@ -161,10 +161,10 @@ def _evaluate(
     encoders, device = student.encoders, accelerator.device
     no_bar = None if accelerator.is_main_process else True
     how = {"pass_tokens": config.pass_tokens, "device": device, "autocast": accelerator.autocast, "no_bar": no_bar}
-    classes = class_features(embed_texts(encoders, ids, mask, **how), templates).to(device)
+    classes = class_features(embed_texts(encoders.embed_ids, ids, mask, **how), templates).to(device)
 
     def logits(image: Tensor) -> Tensor:
-        features = encoders.project_image(encoders.image_encoder(image)[:, 0])
+        features = encoders.embed_images(encoders.image_encoder(image))
         with torch.autocast(device.type, enabled=False):
             return features @ classes.T / student.temperature
 

@@ -1,7 +1,7 @@
-"""The texts of a file or of shards, one after the other, cleaned as in training."""
+"""The texts of a file or of shards, one after the other, cleaned as their reader wants them."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,21 +10,20 @@ from tcl.data.shards.bad_sample import BadSample, reading
 from tcl.data.shards.list_shards import shard_labels
 from tcl.data.shards.read_shard import read_samples
 from tcl.data.shards.shard_bytes import open_file
-from tcl.data.texts.captions import clean_caption
-from tcl.data.texts.sample_texts import EMPTY_CAPTION, MAX_TEXT_BYTES, clean_captions, text_of
+from tcl.data.texts.sample_texts import EMPTY_CAPTION, MAX_TEXT_BYTES, captions_of, text_of
 from tcl.errors import InputError
 
 
 class CleanText(NamedTuple):
-    """A text that is cleaned and cut, or the problem that kept it from being read."""
+    """A text that is cleaned, or the problem that kept it from being read."""
 
     id: str
     text: str
     problem: str | None = None
 
 
-def texts_of_file(path: Path, max_words: int) -> Iterator[CleanText]:
-    """Lines of a UTF-8 file, cut to max_words (>= 1); ids are line numbers from 1. InputError, at once: unreadable."""
+def texts_of_file(path: Path, clean: Callable[[str], str]) -> Iterator[CleanText]:
+    """Lines of a UTF-8 file, cleaned; ids are line numbers from 1. InputError, at once: unreadable."""
     try:
         open_file(path).close()
     except OSError as error:
@@ -37,7 +36,7 @@ def texts_of_file(path: Path, max_words: int) -> Iterator[CleanText]:
             for number, line in enumerate(iter(partial(_read_line, file), b""), start=1):
                 try:
                     with reading():
-                        text = clean_caption(text_of(line), max_words)
+                        text = clean(text_of(line))
                     yield CleanText(str(number), text, None if text else EMPTY_CAPTION)
                 except BadSample as cause:
                     yield CleanText(str(number), "", str(cause))
@@ -53,15 +52,15 @@ def _read_line(file: io.BufferedReader) -> bytes:
     return line
 
 
-def texts_of_shards(urls: Sequence[str], max_words: int) -> Iterator[CleanText]:
-    """Captions of samples, cut to max_words (>= 1); ids are '<shard name>/<sample key>#<number from 0>'."""
+def texts_of_shards(urls: Sequence[str], clean: Callable[[str], str]) -> Iterator[CleanText]:
+    """Captions of samples, cleaned; ids are '<shard name>/<sample key>#<number from 0>'."""
     labels = shard_labels(urls)
     for url in urls:
         for sample in read_samples(url):
             name = f"{labels[url]}/{sample.key.partition('/')[2]}"
             try:
                 with reading():
-                    captions = clean_captions(sample.usable(), max_words)
+                    captions = captions_of(sample.usable(), clean)
                 for i, text in enumerate(captions):
                     yield CleanText(f"{name}#{i}", text)
             except BadSample as cause:

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.texts.captions import clean_caption
@@ -19,6 +21,11 @@ MAX_TEXT_BYTES = 2**20
 
 
 def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
+    """As `captions_of`, cleaned and cut as in training."""
+    return captions_of(fields, partial(clean_caption, max_words=max_words))
+
+
+def captions_of(fields: dict[str, bytes], clean: Callable[[str], str]) -> list[str]:
     """All captions of a sample, cleaned, at least one: those of its json, or else the lines of its txt.
 
     Blank ones, and null in the json, are left out. BadSample: none.
@@ -28,7 +35,7 @@ def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
         if extension not in fields:
             continue
         try:
-            captions = [clean_caption(caption, max_words) for caption in read(fields[extension])]
+            captions = [clean(caption) for caption in read(fields[extension])]
         except BadSample as error:
             problem = str(error) if problem == NO_CAPTION else problem
             continue
