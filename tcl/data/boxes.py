@@ -1,7 +1,5 @@
 """Boxes in an image: x, y, width, height in pixels, from the upper left corner; they may reach over the border."""
 
-import math
-
 Box = tuple[float, float, float, float]
 
 NOT_A_BOX = "box is not four numbers: x, y, width, height"
@@ -33,4 +31,4 @@ def as_box(values: list | tuple) -> Box:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < MOST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST  # NaN is not

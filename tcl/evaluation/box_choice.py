@@ -23,7 +23,7 @@ class Located:
     score: float
     """Of the box."""
     point: tuple[float, float] | None
-    """x, y: the middle of the pixel where the map is highest; None: the map is nowhere above 0."""
+    """x, y: the middle of the patch where the map is highest; None: the map is nowhere above 0."""
     blank: bool
     """No box had a score above 0: the box is the largest proposal, or the whole image."""
 
@@ -34,13 +34,12 @@ def locate(heat: Tensor, height: int, width: int, proposals: Sequence[Box] = ())
     The highest score wins, of equal ones the first.
     """
     heat = heat.float()
-    enlarged = enlarge(heat, height, width)
-    point = _highest(enlarged) if heat.max() > 0 else None
+    point = _highest(heat, height, width) if heat.max() > 0 else None
     if not proposals:
         box, score = box_of_map(heat, height, width)
         blank = score <= 0
         return Located((0.0, 0.0, float(width), float(height)) if blank else box, None, score, point, blank)
-    scores = box_scores(enlarged, proposals)
+    scores = box_scores(enlarge(heat, height, width), proposals)
     best = int(scores.argmax())
     blank = float(scores[best]) <= 0
     if blank:
@@ -86,7 +85,11 @@ def box_of_map(heat: Tensor, height: int, width: int, exponent: float = EXPONENT
     return box, float(scores[i, j])
 
 
-def _highest(enlarged: Tensor) -> tuple[float, float]:
-    """x and y of the middle of the highest pixel, of equal ones the first in reading order."""
-    row, column = divmod(int(enlarged.argmax()), enlarged.shape[1])
-    return column + 0.5, row + 0.5
+def _highest(heat: Tensor, height: int, width: int) -> tuple[float, float]:
+    """x and y of the middle of the highest patch, of equal ones the first in reading order.
+
+    Of the map as it is: an enlarged one overshoots beside its peaks, at the border by half a patch.
+    """
+    rows, columns = heat.shape
+    row, column = divmod(int(heat.argmax()), columns)
+    return (column + 0.5) * width / columns, (row + 0.5) * height / rows

@@ -78,8 +78,7 @@ def load_grounding_set(
     for url in list_shards(pattern):
         for sample in read_samples(url, max_sample_bytes=max_sample_bytes):
             if max_expressions is not None and len(found.expressions) >= max_expressions:
-                del found.expressions[max_expressions:]
-                return found
+                break
             found.bad.update(cause for cause, _ in sample.notices)
             try:
                 with reading():
@@ -89,7 +88,7 @@ def load_grounding_set(
     if not found.expressions:
         causes = ", ".join(f"{cause} {count:,}" for cause, count in found.bad.most_common(5)) or "the shards are empty"
         raise InputError(f"data.val: {pattern!r} holds no usable expression with a box: {causes}")
-    del found.expressions[max_expressions:]
+    found.expressions = found.expressions[:max_expressions]
     return found
 
 
