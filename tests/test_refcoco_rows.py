@@ -197,7 +197,7 @@ def test_images_may_be_named_by_an_id(tmp_path):
             {},
             r"^annotations: .* holds no expressions with boxes; is it --from coco\?$",
         ),
-        ({"data": []}, {}, r"^annotations: .* holds no expressions; give rows"),
+        ({"data": []}, {}, r"^annotations: .* holds no expressions with boxes; is it --from vqa\?$"),
     ],
 )
 def test_what_is_refused(tmp_path, content, options, message):
