@@ -38,6 +38,12 @@ KARPATHY = {
     ]
 }
 VQA_V2 = {"questions": [{"question_id": 1, "image_id": 7, "question": "what?"}]}
+REFERRED = {"ref_id": 1, "image": "a.jpg", "text": "the dog", "box": [1, 2, 3.5, 4], "height": 16, "width": 16}
+REFERRED |= {"image_id": 7, "proposals": [[1, 2, 3.5, 4]], "split": "val"}
+MDETR = {
+    "images": [{"id": 1, "original_id": 7, "file_name": "a.jpg", "caption": "the dog", "height": 16, "width": 16}],
+    "annotations": [{"image_id": 1, "bbox": [1, 2, 3.5, 4]}],
+}
 GENOME = [{"id": 1, "qas": [{"qa_id": 1, "question": "what?", "answer": "red", "image_id": 1}]}]
 
 
@@ -58,6 +64,8 @@ FORMS = {
     "VizWiz": ("vqa", VIZWIZ, listed),
     "TextVQA": ("vqa", TEXTVQA, lambda content: listed(content, "data")),
     "GQA": ("vqa", GQA, lambda content: len(content) if isinstance(content, dict) else None),
+    "RefCOCO lines": ("refcoco", [REFERRED, REFERRED | {"ref_id": 2, "image": "b.jpg"}], lambda content: None),
+    "MDETR": ("refcoco", MDETR, lambda content: None),
     "vqa_v2": ("vqa_v2", VQA_V2, lambda content: listed(content, "questions")),
     "vg_qa": ("vg_qa", GENOME, lambda content: None),
 }
@@ -94,8 +102,12 @@ def _changed(content: object, path: tuple, change) -> object:
     return around.get("top")
 
 
+AS_LINES = ("jsonl", "vqa lines", "RefCOCO lines")
+"""Forms with a row per line."""
+
+
 def write(path: Path, content: object, form: str) -> Path:
-    lines = content if form in ("jsonl", "vqa lines") and isinstance(content, list) else [content]
+    lines = content if form in AS_LINES and isinstance(content, list) else [content]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -138,14 +150,14 @@ def test_no_value_anywhere_loses_a_row_or_ends_in_a_traceback(tmp_path, form):
 def test_advice_for_another_structure_works(tmp_path, asked_for, form, indent):
     structure, good, _ = FORMS[form]
     path = write(tmp_path / "file", good, form)
-    if form not in ("jsonl", "vqa lines"):
+    if form not in AS_LINES:
         path.write_text(json.dumps(good, indent=indent))
     try:
         rows = list(read_rows(asked_for, path, **options_of(asked_for)))
     except InputError as error:
         said = str(error).replace("?", "").split()
         advised = [word for before, word in pairwise(said) if before == "--from"]
-        if asked_for != structure and form not in ("jsonl", "vqa lines"):
+        if asked_for != structure and form not in AS_LINES:
             assert structure in advised, str(error)
         return
     # What a structure reads in spite of another name it reads with a cause that says what is missed.

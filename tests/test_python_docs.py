@@ -78,6 +78,8 @@ def test_the_page_about_python(run, capsys):
     np.testing.assert_allclose(names["corpus"].features[:2], again, atol=0.02)  # bf16 where that is fast
     assert names["heat"].of_words.shape == (5, *names["patches"].shape)
     assert Path("where.png").is_file() and Path("dog.png").is_file()
+    assert names["box"] in ((0, 0, 20, 30), (15, 5, 20, 20)) and names["place"] in (0, 1)
+    assert 0 < names["across"] < 40 and 0 < names["down"] < 30 and Path("box.png").is_file()
     assert isinstance(names["written"], str) and len(names["several"]) == 2
     assert set(names["one_each"]) <= {"dog", "cat"}
     assert {names["best"].name, names["guesses"][0].name} <= {"dog", "cat", "red car"} and len(names["guesses"]) == 2

@@ -1,5 +1,14 @@
 """Which structure a JSON value has, for the advice that `tcl shards` gives where --from names another one."""
 
+STRUCTURE_OF_ROWS = (
+    ("vg_qa", ("qas",)),
+    ("vqa", ("question",)),
+    ("refcoco", ("ref_id", "sentences")),
+    ("refcoco", ("text", "box")),
+    ("json", ("image",)),
+)
+"""What some row of a list in each structure names, in the order in which they count."""
+
 
 def structure_of(content: object) -> str | None:
     """One of tcl.annotations.read_rows.STRUCTURES; None where the value has none of them."""
@@ -9,6 +18,8 @@ def structure_of(content: object) -> str | None:
         return None
     if isinstance(content.get("questions"), list) or _holds(content, "annotations", "answers"):
         return "vqa_v2"
+    if _holds(content, "images", "caption"):
+        return "refcoco"
     if isinstance(content.get("images"), list):
         return "karpathy" if _holds(content, "images", "split") else "coco"
     return "vqa" if is_one_value(content) and not isinstance(content.get("annotations"), list) else None
@@ -20,8 +31,8 @@ def _holds(content: dict, name: str, field: str) -> bool:
 
 
 def _of_rows(rows: list[dict]) -> str | None:
-    for structure, named in (("vg_qa", "qas"), ("vqa", "question"), ("json", "image")):
-        if any(named in row for row in rows):
+    for structure, named in STRUCTURE_OF_ROWS:
+        if any(set(named) <= row.keys() for row in rows):
             return structure
     return None
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "vqa": "answer questions about an image",
     "plot": "draw the curves of a run",
     "explain": "show what in an image speaks for a text",
+    "ground": "find the box of what a text means in an image",
     "completion": "print the completion of this command for bash or zsh",
 }
 """What the files of this folder do, in the order of `tcl --help`."""

@@ -74,15 +74,8 @@ def pair_task(
     *,
     named_ids: bool,
 ) -> Task:
-    """Training of `student`, which `objective` built by config.objective, on image-text pairs.
-
-    named_ids: all pairs of an image are right for each other. config.eval is an EvalConfig.
-    """
-    encoders, data = student.encoders, config.data
-    check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
-    images = training_images(data, config.model.image, encoders.image_encoder)
-    notices = images.notices + objective.notices(config.objective)
-    evaluate = None
+    """As `pair_training`, judged by retrieval on data.val; config.eval is an EvalConfig."""
+    task, data = pair_training(config, accelerator, objective, student, tokenizer, named_ids=named_ids), config.data
     if data.val is not None:
         pairs = load_retrieval_set(
             data.val,
@@ -92,11 +85,32 @@ def pair_task(
             max_sample_bytes=data.max_sample_bytes,
         )
         rerank_k = config.eval.rerank_k if objective.matches else 0
-        notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
+        task.notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
         bank = _bank(config, pairs)
-        evaluate = partial(_evaluate, pairs=pairs, bank=bank, config=config, rerank_k=rerank_k, tokenizer=tokenizer)
+        task.evaluate = partial(
+            _evaluate, pairs=pairs, bank=bank, config=config, rerank_k=rerank_k, tokenizer=tokenizer
+        )
         if pairs.bad:
-            notices.append(f"data.val: skipped {counted(pairs.bad)}")
+            task.notices.append(f"data.val: skipped {counted(pairs.bad)}")
+    return task
+
+
+def pair_training(
+    config: RunConfig,
+    accelerator: Accelerator,
+    objective: PairObjective,
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    named_ids: bool,
+) -> Task:
+    """Training of `student`, which `objective` built by config.objective, on image-text pairs; nothing judges it.
+
+    named_ids: all pairs of an image are right for each other.
+    """
+    encoders, data = student.encoders, config.data
+    check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
+    images = training_images(data, config.model.image, encoders.image_encoder)
     sizes = PairSizes(
         config.train.batch_size,
         data.max_tokens,
@@ -120,10 +134,10 @@ def pair_task(
         tokenizer,
         reader,
         prepare=images.prepare,
-        evaluate=evaluate,
+        evaluate=None,
         activation_bytes=objective.activation_bytes(student, config.objective, sizes),
         distillation=objective.distillation(config.objective),
-        notices=notices,
+        notices=images.notices + objective.notices(config.objective),
     )
 
 
