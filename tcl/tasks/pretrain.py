@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config.data import DataConfig, check_data
 from tcl.config.free import FREE
 from tcl.config.model import ModelConfig, check_model
@@ -34,6 +35,10 @@ from tcl.tasks.task import Evaluation, RunConfig, Task
 class Config:
     """A pre-training run."""
 
+    init: str | None = field(default=None, metadata=FREE)
+    """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
+    published .pth. None: random, or as `model` says. The `model` section of the run or export is the default for this
+    one's."""
     output_dir: str = field(default="runs/pretrain", metadata=FREE)
     """Where metrics.jsonl, config.yaml and checkpoints/ go."""
     seed: int = 0
@@ -58,10 +63,19 @@ def check(config: Config) -> None:
 
 
 def build(config: Config, accelerator: Accelerator) -> Task:
-    """InputError: names that cannot be built, data.val without use."""
+    """InputError: names that cannot be built, weights of another architecture, data.val without use."""
+    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
-    student = objective_named(config.objective.name).build_student(config.model, config.objective, tokenizer)
-    return pair_task(config, accelerator, student, tokenizer, named_ids=False)
+    objective = objective_named(config.objective.name)
+    student = objective.build_student(config.model, config.objective, tokenizer)
+    notices = []
+    if config.init is not None:
+        may_lack = objective.kind.may_lack + objective.starts_random
+        weights = objective.weights_from(initial_weights(config.init))
+        notices = fill(student, weights, config.init, may_lack=may_lack)
+    task = pair_task(config, accelerator, student, tokenizer, named_ids=False)
+    task.notices += notices
+    return task
 
 
 def pair_task(
