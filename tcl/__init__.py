@@ -1,5 +1,6 @@
-"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA` and
-`tcl.TCLForClassification`, or whatever `tcl.load_model` finds (docs/python.md)."""
+"""TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA`,
+`tcl.TCLForClassification`, `tcl.TCLForEntailment` and `tcl.TCLForNLVR`, or whatever `tcl.load_model` finds
+(docs/python.md)."""
 
 import importlib
 
@@ -7,6 +8,8 @@ _MODULES = {
     "TCL": "tcl.inference.tcl_model",
     "TwoTowers": "tcl.inference.two_towers",
     "TCLForClassification": "tcl.inference.classifier",
+    "TCLForEntailment": "tcl.inference.entailment_model",
+    "TCLForNLVR": "tcl.inference.nlvr_model",
     "TCLForVQA": "tcl.inference.question_model",
     "load_model": "tcl.inference.loaded_model",
 }
@@ -14,7 +17,7 @@ _MODULES = {
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""
 
-__all__ = ["TCL", "TCLForClassification", "TCLForVQA", "TwoTowers", "load_model"]
+__all__ = ["TCL", "TCLForClassification", "TCLForEntailment", "TCLForNLVR", "TCLForVQA", "TwoTowers", "load_model"]
 
 
 def __getattr__(name: str) -> object:

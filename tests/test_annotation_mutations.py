@@ -38,6 +38,16 @@ KARPATHY = {
     ]
 }
 VQA_V2 = {"questions": [{"question_id": 1, "image_id": 7, "question": "what?"}]}
+SNLI_VE = [
+    {"Flickr30K_ID": "12", "sentence1": "a", "sentence2": "two dogs", "gold_label": "neutral", "pairID": "12.jpg#0r1n"},
+    {"image": "a.jpg", "hypothesis": "a dog", "label": "entailment"},
+]
+ALBEF_VE = [{"image": "12", "sentence": "two dogs", "label": "contradiction"}]
+NLVR2 = [
+    {"identifier": "train-1-0-2", "directory": 65, "sentence": "two dogs", "label": "True", "left_url": "http://x"},
+    {"identifier": "dev-1-0-0", "images": ["a.png", "b.png"], "sentence": "a dog", "label": "False", "group": "dev-1"},
+]
+ALBEF_NLVR = [{"images": ["a.png", "b.png"], "sentence": "a dog", "label": "True"}]
 GENOME = [{"id": 1, "qas": [{"qa_id": 1, "question": "what?", "answer": "red", "image_id": 1}]}]
 
 
@@ -60,6 +70,10 @@ FORMS = {
     "GQA": ("vqa", GQA, lambda content: len(content) if isinstance(content, dict) else None),
     "vqa_v2": ("vqa_v2", VQA_V2, lambda content: listed(content, "questions")),
     "vg_qa": ("vg_qa", GENOME, lambda content: None),
+    "SNLI-VE lines": ("snli_ve", SNLI_VE, listed),
+    "ALBEF entailment": ("snli_ve", ALBEF_VE, listed),
+    "NLVR2 lines": ("nlvr2", NLVR2, listed),
+    "ALBEF NLVR2": ("nlvr2", ALBEF_NLVR, listed),
 }
 """Structure, a good file, and how many rows a file has; None: it depends on the values."""
 
@@ -95,7 +109,8 @@ def _changed(content: object, path: tuple, change) -> object:
 
 
 def write(path: Path, content: object, form: str) -> Path:
-    lines = content if form in ("jsonl", "vqa lines") and isinstance(content, list) else [content]
+    as_lines = form == "jsonl" or form.endswith(" lines")
+    lines = content if as_lines and isinstance(content, list) else [content]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 

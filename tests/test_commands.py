@@ -95,7 +95,10 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
         ("pretrain --train.stepz 3", "config: there is no option --train.stepz; did you mean --train.steps?"),
         ("pretrain --preset tcl_4n", "preset: there is no preset 'tcl_4n'; did you mean tcl_4m? accepted: albef_4m, "),
         ("finetune --preset=vqa_v3 --init x", "preset: there is no preset 'vqa_v3'; did you mean vqa_v2? accepted: "),
-        ("evaluate --preset", "preset: which one? accepted: daquar, demo_vqa, easy_vqa, imagenet, retrieval_coco, "),
+        (
+            "evaluate --preset",
+            "preset: which one? accepted: daquar, demo_vqa, easy_vqa, flickr8k_entailment, imagenet, ",
+        ),
         (
             "pretrain --preset --dry_run",
             "preset: which one? accepted: albef_4m, demo, easy_vqa, flickr8k_cpu, ",
@@ -117,7 +120,10 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
         ),
         ("plot tcl", "run: tcl/metrics.jsonl does not exist; name the output_dir of a run"),
         ("plot tcl --out a.jpeg", "out: a.jpeg ends in .jpeg; accepted: .png, .svg, .pdf"),
-        ("finetune --task vga", "task: 'vga' is not possible; accepted: classification, retrieval, vqa, zero_shot"),
+        (
+            "finetune --task vga",
+            "task: 'vga' is not possible; accepted: classification, entailment, nlvr, retrieval, vqa",
+        ),
         ("evaluate --task vqa --inti x", "config: there is no option --inti; did you mean --init?"),
         ("shards --from xml", "from: invalid choice: 'xml' "),
         ("shards --from json --annotation x", "the following arguments are required: --images, --out"),

@@ -20,15 +20,21 @@ def _holds(content: dict, name: str, field: str) -> bool:
 
 
 def _of_rows(rows: list[dict]) -> str | None:
-    for structure, named in (("vg_qa", "qas"), ("vqa", "question"), ("json", "image")):
-        if any(named in row for row in rows):
+    for structure, *named in (
+        ("vg_qa", "qas"),
+        ("vqa", "question"),
+        ("snli_ve", "hypothesis", "sentence2", "gold_label"),
+        ("nlvr2", "identifier", "images"),
+        ("json", "image"),
+    ):
+        if any(name in row for row in rows for name in named):
             return structure
     return None
 
 
 def is_one_value(content: dict) -> bool:
-    """Whether an object is a whole file of annotations rather than a row, which names its image."""
-    if "image" in content:
+    """Whether an object is a whole file of annotations rather than a row, which names its image or has a sentence."""
+    if "image" in content or "sentence" in content:
         return False
     if any(isinstance(content.get(name), list) for name in ("images", "annotations", "questions", "data")):
         return True

@@ -19,8 +19,8 @@ text_decoder.bert.encoder.layer.N.X              networks.decoder.layers.N.X'
 text_decoder.cls.predictions.X                   networks.decoder.head.X'
 
 In those of visual entailment and NLVR2 it is "networks", too, and cls_head is networks.cls_head. In those of NLVR2 and
-of text assignment, whose ta_head is ta_head, layers from F on are doubled: layer F + 2n is layers.n.first, F + 2n + 1 is
-layers.n.second, whose keys and values of the image are saved twice, and are ours once.
+text assignment, whose ta_head is ta_head, layers from F on are doubled: F + 2n is layers.n.first, F + 2n + 1 is
+layers.n.second. Keys and values of the image are saved for both, and are ours once.
 """
 
 import re

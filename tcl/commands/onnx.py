@@ -1,10 +1,11 @@
-"""Write a retrieval model as ONNX graphs, checked against torch in onnxruntime.
+"""Write a retrieval model or a classifier as ONNX graphs, checked against torch in onnxruntime.
 
     tcl onnx runs/mine onnx/mine
     tcl onnx runs/mine onnx/mine --int8 --shards 'data/val/*.tar'
 
-OUT gets image.onnx, text.onnx and fusion.onnx (and *.int8.onnx), the tokenizer, config.json, preprocessor_config.json
-and onnx_report.json: the largest differences from torch, sizes and, where shards are given, recalls.
+OUT gets image.onnx, text.onnx and fusion.onnx, or classifier.onnx (and *.int8.onnx), the tokenizer, config.json,
+preprocessor_config.json and onnx_report.json: the largest differences from torch, sizes and, where shards are given,
+recalls.
 docs/checkpoints.md says what the graphs take and give.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from tcl.commands.model_options import add_model_source
 from tcl.commands.parser import command_parser
 from tcl.config.data import DataConfig
+from tcl.errors import InputError
 from tcl.shown import say
 
 
@@ -43,6 +45,8 @@ def main(arguments: list[str]) -> None:
     check_at_least(1, {"rerank_k": given.rerank_k})
     pretrained = load_pretrained(given.model, revision=given.revision)
     data = None
+    if given.shards is not None and pretrained.kind.graph is not None:
+        raise InputError(f"shards: {given.shards!r} means nothing to a {pretrained.kind.name} model")
     if given.shards is not None:
         data = load_retrieval_set(given.shards, max_words=pretrained.max_words, max_pixels=DataConfig.max_pixels)
         for note in cut_rerank_k(given.rerank_k, data, "rerank_k"):

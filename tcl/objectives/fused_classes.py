@@ -95,6 +95,32 @@ def batch_logits(networks: FusedClassifier, batch: Batch, patch_drop: float = 0.
     return networks.logits(views, texts.ids, texts.mask, patch_drop=patch_drop)
 
 
+class OneImageGraph(nn.Module):
+    """A student's logits, of texts about one image."""
+
+    def __init__(self, student: FusedClassStudent):
+        super().__init__()
+        self.networks = student.networks
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[B, 3, H, W], [B, L] and [B, L] -> [B, classes]."""
+        return self.networks.logits(pixel_values, input_ids, attention_mask)
+
+
+class TwoImageGraph(nn.Module):
+    """A student's logits, of texts about two images."""
+
+    def __init__(self, student: FusedClassStudent):
+        super().__init__()
+        self.networks = student.networks
+
+    def forward(
+        self, left_pixel_values: Tensor, right_pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor
+    ) -> Tensor:
+        """[B, 3, H, W] twice, [B, L] and [B, L] -> [B, classes]."""
+        return self.networks.logits(torch.cat([left_pixel_values, right_pixel_values]), input_ids, attention_mask)
+
+
 def activation_bytes(
     networks: FusedClassifier, *, batch_size: int, max_tokens: int, checkpointing: bool, bf16: bool
 ) -> float:

@@ -1,8 +1,10 @@
-"""A retrieval model as a folder for onnxruntime: three graphs, and what prepares their inputs.
+"""A retrieval model or a classifier as a folder for onnxruntime: its graphs, and what prepares their inputs.
 
 image.onnx      pixel_values [B, 3, H, W] -> image_tokens [B, N, image width], image_embedding [B, embed_dim]
 text.onnx       input_ids, attention_mask [B, L] -> text_tokens [B, L, text width], text_embedding [B, embed_dim]
 fusion.onnx     image_tokens, text_tokens, attention_mask of B pairs -> itm_logits [B, 2], no match and match
+classifier.onnx of a classifier, instead: pixel_values, or left_pixel_values and right_pixel_values, and where it reads
+                texts input_ids and attention_mask -> logits [B, classes]
 *.int8.onnx     the same with int8 weights, on request
 manifest.json   size and checksum of each file
 config.json, preprocessor_config.json, tokenizer.json, ...     as in an export (tcl.checkpoints.export_format)
@@ -19,20 +21,20 @@ from tcl.checkpoints.export_files import TOKENIZER_FILES
 from tcl.checkpoints.export_format import (
     CONFIG,
     PREPROCESSOR,
-    ExportConfig,
     check_self_contained,
     is_export,
     write_config,
 )
 from tcl.checkpoints.manifest import MANIFEST, verify, write_manifest
 from tcl.errors import InputError
-from tcl.exports.describe import self_contained
+from tcl.exports.describe import describe
 from tcl.exports.pretrained import Pretrained
 from tcl.objectives.tcl import KIND
-from tcl.onnx.graphs import trace
+from tcl.onnx.graphs import trace, trace_classifier
 from tcl.onnx.optional_package import import_optional
 
 GRAPHS = ("image", "text", "fusion")
+CLASSIFIER = "classifier"
 QUANTISED = ["MatMul", "Gemm", "Gather"]
 """Operators whose weights become int8: linear layers and embeddings, not the convolution that cuts patches."""
 
@@ -40,24 +42,28 @@ QUANTISED = ["MatMul", "Gemm", "Gather"]
 def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False) -> None:
     """Write `pretrained`, whose student is on the CPU, into `folder`, in place of graphs that are there.
 
-    int8: the quantised graphs as well. InputError: a VQA model, one that cannot be described without files from
-    elsewhere, packages that are not installed, a `folder` that is a run's or an export or cannot be written.
+    int8: the quantised graphs as well. InputError: a model of another kind, one that cannot be described without files
+    from elsewhere, packages that are not installed, a `folder` that is a run's or an export or cannot be written.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         import_optional(package, "onnx")
-    if pretrained.kind is not KIND:
-        raise InputError(f"source: a {pretrained.kind.name} model; accepted: a pre-trained or a retrieval model")
+    known = pretrained
+    if known.kind is not KIND and known.kind.graph is None:
+        raise InputError(
+            f"source: a {known.kind.name} model; accepted: a pre-trained or a retrieval model, or a classifier"
+        )
     if is_export(folder) or (folder / "checkpoints").exists() or (folder / "student.safetensors").exists():
         raise InputError(f"out: {folder} belongs to a run or an export; name another folder")
-    model = self_contained(pretrained.kind, pretrained.model, pretrained.student)
-    check_self_contained(model, folder)
-    programs = trace(pretrained)
+    config = describe(known.kind, known.model, known.student, known.max_tokens, known.max_words)
+    check_self_contained(config.model, folder)
+    programs = trace(known) if known.kind.graph is None else {CLASSIFIER: trace_classifier(known)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder cannot be loaded
         (folder / MANIFEST).unlink(missing_ok=True)
-        pretrained.tokenizer.save_pretrained(folder)
-        write_config(ExportConfig(KIND.name, model, pretrained.max_tokens, pretrained.max_words), folder)
+        if known.tokenizer is not None:
+            known.tokenizer.save_pretrained(folder)
+        write_config(config, folder)
         for name, program in programs.items():
             graph_file(folder, name, int8=True).unlink(missing_ok=True)
             program.save(graph_file(folder, name, int8=False))

@@ -31,7 +31,7 @@ from tcl.evaluation.classify_images import classify_images
 from tcl.models.activation_memory import image_layers, kept_bytes
 from tcl.models.no_teacher import NoTeacher
 from tcl.models.preparation import image_preparation
-from tcl.objectives.classification import ClassificationStudent
+from tcl.objectives.classification import ClassificationStudent, ImageClassGraph
 from tcl.objectives.kind import CardText, Kind
 from tcl.tasks.task import Evaluation, Task
 
@@ -78,6 +78,7 @@ KIND = Kind(
     Parts=Parts,
     parts_of=lambda student: Parts(student.classes, student.head.loss, student.head.scale),
     reads_text=False,
+    graph=ImageClassGraph,
 )
 
 

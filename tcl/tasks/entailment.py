@@ -32,7 +32,7 @@ from tcl.evaluation.statement_report import statement_line, statement_metrics, w
 from tcl.models.encoders import build_encoders
 from tcl.models.fused_classifier import one_image_classifier
 from tcl.models.preparation import image_preparation
-from tcl.objectives.fused_classes import FusedClassStudent, FusedClassTeacher, activation_bytes
+from tcl.objectives.fused_classes import FusedClassStudent, FusedClassTeacher, OneImageGraph, activation_bytes
 from tcl.objectives.kind import CardText, Kind
 from tcl.tasks.task import Evaluation, RunConfig, Task
 
@@ -55,6 +55,7 @@ KIND = Kind(
         "neither.",
         use="from tcl import TCLForEntailment\n\nmodel = TCLForEntailment.from_pretrained(folder_or_hub_id)",
     ),
+    graph=OneImageGraph,
 )
 
 

@@ -27,7 +27,7 @@ from tcl.evaluation.statement_report import statement_line, statement_metrics, w
 from tcl.models.encoders import build_encoders
 from tcl.models.fused_classifier import two_image_classifier
 from tcl.models.paired_fusion import doubled
-from tcl.objectives.fused_classes import FusedClassStudent
+from tcl.objectives.fused_classes import FusedClassStudent, TwoImageGraph
 from tcl.objectives.kind import CardText, Kind
 from tcl.tasks import entailment
 from tcl.tasks.task import Evaluation, Task
@@ -50,6 +50,7 @@ KIND = Kind(
         what="A text is fused with two images, and a head tells whether it is true of them.",
         use="from tcl import TCLForNLVR\n\nmodel = TCLForNLVR.from_pretrained(folder_or_hub_id)",
     ),
+    graph=TwoImageGraph,
 )
 
 

@@ -8,13 +8,16 @@ from tcl.data.texts.captions import clean_caption, spelt_out
 from tcl.data.texts.label import LabelReader
 from tcl.data.texts.sample_texts import json_of
 
+TEXT_NAMES = ("hypothesis", "sentence")
+"""Of the text in the JSON, in all forms."""
+
 
 @dataclass(frozen=True)
 class Form:
     """What the samples of a task look like: images, and a JSON with the text and its "label"."""
 
     text: str
-    """The name of the text in the JSON."""
+    """The name of the text in the JSON, one of TEXT_NAMES."""
     classes: tuple[str, ...]
     """Names of the labels, in the order of a model's scores."""
     images: tuple[str, ...]
@@ -54,6 +57,13 @@ def statement_of(fields: dict[str, bytes], key: str, form: Form, max_words: int)
     named = {name: said[name] for name in ("identifier", "group") if isinstance(said.get(name), str | int)}
     identifier, group = (spelt_out(str(named[name])) if name in named else None for name in ("identifier", "group"))
     return Statement(cleaned, label, images, key if identifier is None else identifier, group)
+
+
+def statement_texts(fields: dict[str, bytes], max_words: int) -> list[str]:
+    """The texts of a sample of any form, cleaned. BadSample: its JSON is none."""
+    said = json_of(fields)
+    found = (clean_caption(said[name], max_words) for name in TEXT_NAMES if isinstance(said.get(name), str))
+    return [text for text in found if text]
 
 
 def _image(fields: dict[str, bytes], prefix: str, name: str) -> bytes:
