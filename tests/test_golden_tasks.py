@@ -22,7 +22,7 @@ from tcl.models.encoders import build_encoders
 from tcl.models.fused_classifier import one_image_classifier, two_image_classifier
 from tcl.models.no_teacher import NoTargets
 from tcl.models.paired_fusion import PairedFusion
-from tcl.objectives.assignments import Assignments, assignment_weights
+from tcl.objectives.assignments import FIRST, NEITHER, SECOND, Assignments, assignment_weights
 from tcl.objectives.fused_classes import FusedClassStudent, FusedClassTeacher, batch_logits
 from tcl.objectives.text_assignment import TextAssignmentStudent, weights_from
 from tcl.tasks import entailment, nlvr
@@ -168,6 +168,13 @@ def test_layers_are_doubled_as_published(assigned):
         assert state[name].equal(tensor), name
     new = {name for name in state if name not in assigned.ours}
     assert sorted(new) == sorted(assigned.metadata["ta_missing"])
+
+
+def test_classes_of_text_assignment(assigned):
+    assert assigned.metadata["ta_labels"] == {"first image": FIRST, "second image": SECOND, "neither": NEITHER}
+    own = torch.arange(len(assigned.draw.labels))
+    for label, shown in ((FIRST, assigned.draw.first), (SECOND, assigned.draw.second)):
+        assert (shown == own).equal(assigned.draw.labels == label)
 
 
 def test_weights_of_other_images(assigned):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from data_files import noise
 from PIL import Image
-from tiny_pretrained import tiny_classifier, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_classifier, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +27,8 @@ def run(tmp_path, monkeypatch):
     Path("notes.txt").write_text("no image")
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
+    tiny_entailment().save_pretrained("runs/entailment")
+    tiny_nlvr().save_pretrained("runs/nlvr")
     tiny_classifier(["dog", "cat", "red car"]).save_pretrained("runs/classification")
 
     def run_page(page: str) -> dict:
@@ -66,6 +68,7 @@ def test_the_page_about_python(run, capsys):
     assert Path("where.png").is_file() and Path("dog.png").is_file()
     assert isinstance(names["written"], str) and len(names["several"]) == 2
     assert set(names["one_each"]) <= {"dog", "cat"}
+    assert len(names["each"]) == len(names["how_sure"]) == 2 and isinstance(names["is_true"], bool)
     assert {names["best"].name, names["guesses"][0].name} <= {"dog", "cat", "red car"} and len(names["guesses"]) == 2
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 4
@@ -74,7 +77,7 @@ def test_the_page_about_python(run, capsys):
 
 def test_every_public_method_has_an_example():
     page = "".join(python_blocks("docs/python.md"))
-    for loaded in (tiny_tcl(), tiny_vqa(), tiny_classifier(["dog", "cat"])):
+    for loaded in (tiny_tcl(), tiny_vqa(), tiny_entailment(), tiny_nlvr(), tiny_classifier(["dog", "cat"])):
         ours = [kind for kind in type(loaded).__mro__ if kind.__module__.startswith("tcl.")]
         own = {name: value for kind in ours for name, value in vars(kind).items() if not name.startswith("_")}
         used = {name: f".{name}" if isinstance(value, property) else f".{name}(" for name, value in own.items()}
@@ -90,6 +93,8 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    assert tcl.__all__ == ["TCL", "TCLForClassification", "TCLForVQA", "TwoTowers", "load_model"]
+    assert tcl.__all__ == [
+        *("TCL", "TCLForClassification", "TCLForEntailment", "TCLForNLVR", "TCLForVQA", "TwoTowers", "load_model")
+    ]
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
         _ = tcl.Model

@@ -13,7 +13,8 @@ from accelerate.state import AcceleratorState
 from coloured_squares import square
 from data_files import JPEG, write_tar
 from safetensors.torch import load_file
-from small_run import rows
+from small_run import rows, small_run
+from small_run import train as pretrain
 from statements import SHARDS, entailed, options, told
 from tiny_pretrained import tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 
@@ -170,7 +171,26 @@ def test_a_pre_trained_model_gives_its_networks_and_the_teacher_is_their_copy(ta
     dry_run(config, build)
 
 
-def test_two_images_are_not_each_others(tmp_path):
+@pytest.mark.parametrize("task", list(TASKS))
+def test_the_teacher_of_entailment_starts_from_that_of_the_pre_training(task, tmp_path):
+    given = small_run(tmp_path)
+    step = pretrain(given, tmp_path / "tcl", "--train.steps=3", "--optim.lr=0.01", "--objective.momentum=0.5")
+    SHARDS[task](tmp_path / "train.tar", range(12))
+    SHARDS[task](tmp_path / "val.tar", range(12))
+    plain = [option for option in options(task, tmp_path) if not option.startswith("--model.")]
+    config, build = parse_finetune([*plain, f"--init={tmp_path / 'tcl'}", "--output_dir=run"])
+    made = build(config, Accelerator(cpu=True))
+    theirs, before = load_file(step / "teacher.safetensors"), load_file(step / "student.safetensors")
+    name = "text_encoder.bert.encoder.layer.0.attention.self.query.weight"
+    assert not theirs[f"encoders.{name}"].equal(before[f"encoders.{name}"])
+    expected = theirs if task == "entailment" else before
+    assert made.teacher.networks.state_dict()[name].equal(expected[f"encoders.{name}"])
+    assert made.student.networks.state_dict()[name].equal(before[f"encoders.{name}"])
+    head = made.student.networks.cls_head.state_dict()
+    assert all(made.teacher.networks.cls_head.state_dict()[key].equal(head[key]) for key in head)
+
+
+def test_two_images_are_not_each_others():
     """The same weights, the images swapped: the second layer of a pair looks at the second image."""
     model = tiny_nlvr()
     a, b = model.probability(square(0), square(1), "a dog"), model.probability(square(1), square(0), "a dog")
@@ -195,6 +215,17 @@ def test_consistency_is_that_of_the_official_script():
     right = [True, True, True, False, False, True]
     assert group_of("dev-1-1-0") == group_of("dev-1-0-0") != group_of("dev-1-0-1")
     assert consistency(map(group_of, names), right) == pytest.approx(2 / 4)
+
+
+def test_the_official_script_s_own_numbers():
+    rows = list(csv.reader((Path(__file__).parent / "golden" / "tasks" / "nlvr2_predictions.csv").open()))
+    places = {name: place for place, name in enumerate(nlvr.FORM.classes)}
+    told = [Told("a", places[label], identifier, None) for identifier, label, _ in rows]
+    predicted = torch.tensor([places[given] for *_, given in rows])
+    keys, probabilities = [str(i) for i in range(len(rows))], torch.ones(len(rows), 2)
+    found = nlvr.evaluate(ClassifiedStatements(keys, told, predicted, probabilities, Counter()))
+    assert found.metrics["accuracy"] == found.score == pytest.approx(81.1014, abs=1e-4)
+    assert found.metrics["consistency"] == pytest.approx(47.6190, abs=1e-4)
 
 
 def classified(labels: list[int], predicted: list[int], classes: int) -> ClassifiedStatements:
@@ -291,8 +322,10 @@ def test_images_of_a_batch_are_encoded_once_and_shared(trained):
     config, build = parse_finetune([*options(task, folder), f"--init={run_folder}", "--output_dir=run"])
     made = build(config, Accelerator(cpu=True))
     made.student.eval()
-    statements = next(iter(made.evaluate.keywords["statements"].batches(12, 0, 1))).examples
-    assert len(statements.views) < 12 * len(made.student.networks.images) or task == "entailment"
+    whole = made.evaluate.keywords["statements"]
+    three = [whole.read(sample.fields, sample.key) for _, sample in whole.raw(0, 3)]
+    statements = whole.collate([*three, *reversed(three)])
+    assert len(statements.views) == 3 * len(made.student.networks.images) and len(statements.ids) == 6
     networks = made.student.networks
     with torch.no_grad():
         shared = networks.logits(statements.views, statements.ids, statements.mask, statements.places)

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
     pretrained = load_pretrained(given.model, revision=given.revision)
     data = None
     if given.shards is not None and pretrained.kind.graph is not None:
-        raise InputError(f"shards: {given.shards!r} means nothing to a {pretrained.kind.name} model")
+        raise InputError(f"shards: {given.shards!r} means nothing to a model of kind {pretrained.kind.name}")
     if given.shards is not None:
         data = load_retrieval_set(given.shards, max_words=pretrained.max_words, max_pixels=DataConfig.max_pixels)
         for note in cut_rerank_k(given.rerank_k, data, "rerank_k"):

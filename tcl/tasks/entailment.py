@@ -11,7 +11,7 @@ from functools import partial
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
-from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
+from tcl.checkpoints.initial import fill, initial_teacher, initial_weights, normalisation_of
 from tcl.config.checks import check_at_least
 from tcl.config.data import DataConfig, check_data
 from tcl.config.distillation import Distillation, check_distillation
@@ -112,7 +112,21 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     student = build_student(config.model, tokenizer)
     notices = [] if config.init is None else start_from(config.init, student)
-    return statement_task(config, accelerator, KIND, FORM, student, tokenizer, notices, evaluate)
+    task = statement_task(config, accelerator, KIND, FORM, student, tokenizer, notices, evaluate)
+    if config.init is not None and config.objective.alpha > 0:
+        _start_teacher(config.init, task.teacher)
+    return task
+
+
+def _start_teacher(init: str, teacher: FusedClassTeacher) -> None:
+    """As published, from the teacher of `init` where it has one, else it stays a copy of the student, as its head does.
+    Frozen parts are the student's own."""
+    own = teacher.networks.state_dict()
+    for name, tensor in initial_teacher(init).items():
+        inner = name.removeprefix("encoders.").removeprefix("networks.")
+        if inner in own:
+            own[inner] = tensor
+    fill(teacher.networks, own, init)
 
 
 # A published pre-training checkpoint's own; text assignment's head besides.
