@@ -82,7 +82,7 @@ def assigning() -> TextAssignmentStudent:
 def test_a_batch_of_one_image_costs_nothing():
     whole = random_batch(4)
     losses = assigning()(Batch(whole.keys, whole.inputs, ids=torch.zeros(4, dtype=torch.long)), NoTargets())
-    assert float(losses.total) == 0 and float(losses.metrics["accuracy"]) == 0
+    assert losses.total.item() == 0 and float(losses.metrics["accuracy"]) == 0
 
 
 def test_all_that_is_trained_gets_a_gradient_and_the_rest_is_not_trained():

@@ -38,6 +38,8 @@ from tcl.tasks.task import Evaluation, RunConfig, Task
 
 FORM = Form("hypothesis", ("contradiction", "neutral", "entailment"), ("image",))
 """Of samples: KEY.jpg and KEY.json with "hypothesis" and "label"."""
+NOT_NEEDED = ("vision_proj.", "text_proj.", "mlm_head.", "itm_head.", "ta_head.")
+"""What of a pre-trained model, or of one after text assignment, a classifier has no place for."""
 
 
 def build_student(model: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> FusedClassStudent:
@@ -127,10 +129,6 @@ def _start_teacher(init: str, teacher: FusedClassTeacher) -> None:
         if inner in own:
             own[inner] = tensor
     fill(teacher.networks, own, init)
-
-
-# A published pre-training checkpoint's own; text assignment's head besides.
-NOT_NEEDED = ("vision_proj.", "text_proj.", "mlm_head.", "itm_head.", "ta_head.")
 
 
 def start_from(
