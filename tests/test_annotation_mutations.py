@@ -143,7 +143,8 @@ def test_no_value_anywhere_loses_a_row_or_ends_in_a_traceback(tmp_path, form):
             assert (row.problem is None) == bool(row.sample)
             json.dumps(row.sample, allow_nan=False)
             assert len(json.dumps(row.sample)) <= 2**20
-            assert row.problem is not None or row.image == row.sample["image"]
+            shown = row.sample.get("images") or [row.sample.get("image")]
+            assert row.problem is not None or [row.image, row.right_image][: len(shown)] == shown
     assert read > 20 and refused > 0
 
 
@@ -153,14 +154,14 @@ def test_no_value_anywhere_loses_a_row_or_ends_in_a_traceback(tmp_path, form):
 def test_advice_for_another_structure_works(tmp_path, asked_for, form, indent):
     structure, good, _ = FORMS[form]
     path = write(tmp_path / "file", good, form)
-    if form not in ("jsonl", "vqa lines"):
+    if form != "jsonl" and not form.endswith(" lines"):
         path.write_text(json.dumps(good, indent=indent))
     try:
         rows = list(read_rows(asked_for, path, **options_of(asked_for)))
     except InputError as error:
         said = str(error).replace("?", "").split()
         advised = [word for before, word in pairwise(said) if before == "--from"]
-        if asked_for != structure and form not in ("jsonl", "vqa lines"):
+        if asked_for != structure and form != "jsonl" and not form.endswith(" lines"):
             assert structure in advised, str(error)
         return
     # What a structure reads in spite of another name it reads with a cause that says what is missed.

@@ -19,15 +19,22 @@ def _holds(content: dict, name: str, field: str) -> bool:
     return isinstance(found, list) and any(isinstance(item, dict) and field in item for item in found)
 
 
+_NAMED = (
+    ("vg_qa", {"qas"}),
+    ("vqa", {"question"}),
+    ("snli_ve", {"hypothesis"}),
+    ("snli_ve", {"sentence2"}),
+    ("snli_ve", {"image", "sentence", "label"}),
+    ("nlvr2", {"identifier", "sentence"}),
+    ("nlvr2", {"images", "sentence"}),
+    ("json", {"image"}),
+)
+"""What the rows of a structure have together."""
+
+
 def _of_rows(rows: list[dict]) -> str | None:
-    for structure, *named in (
-        ("vg_qa", "qas"),
-        ("vqa", "question"),
-        ("snli_ve", "hypothesis", "sentence2", "gold_label"),
-        ("nlvr2", "identifier", "images"),
-        ("json", "image"),
-    ):
-        if any(name in row for row in rows for name in named):
+    for structure, names in _NAMED:
+        if any(names <= row.keys() for row in rows):
             return structure
     return None
 

@@ -49,10 +49,11 @@ def _items(path: Path, structure: str) -> Iterator[tuple[str, object]]:
     lines, content = read_lines_or_json(path, structure)
     if lines is not None:
         return lines
-    if not isinstance(content, list):
-        better = structure_of(content)
+    better = structure_of(content)
+    if not isinstance(content, list) or better != structure:
+        kind = "starts with a list of other rows" if isinstance(content, list) else "is one JSON object"
         advice = f"is it --from {better}?" if better not in (None, structure) else "give a row per line, or a list"
-        raise InputError(f"annotations: {path} is one JSON object, not a row per line; {advice}")
+        raise InputError(f"annotations: {path} {kind}; {advice}")
     return ((f"item {i}", item) for i, item in enumerate(content))
 
 
