@@ -1,13 +1,11 @@
 """Networks that tell what a text is to one image or to two, by a head on the fused [CLS] (ALBEF, section 5)."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder
 from tcl.models.encoders import Encoders
-from tcl.models.fusion_encoder import FusionEncoder, KeysValues
+from tcl.models.fusion_encoder import FusionEncoder
 from tcl.models.paired_fusion import PairedFusion
 
 
@@ -44,14 +42,12 @@ class FusedClassifier(nn.Module):
         `ImageEncoder`.
         """
         keys_values = self.fusion_encoder.image_keys_values(self.image_encoder(views, patch_drop))
-        seen = [[one(image) for image in keys_values] for one in self._choices(len(ids), places)]
+        n = len(self.images)
+        seen = [
+            [image.part(i, n) if places is None else image.rows(places[:, i]) for image in keys_values]
+            for i in range(n)
+        ]
         return self.cls_head(self.fusion_encoder(self.text_encoder(ids, mask), mask, *seen)[:, 0])
-
-    def _choices(self, B: int, places: Tensor | None) -> list[Callable[[KeysValues], KeysValues]]:
-        """For each image of a text: from keys and values of all images to those of the B texts."""
-        if places is not None:
-            return [lambda image, i=i: image.rows(places[:, i]) for i in range(len(self.images))]
-        return [lambda image, i=i: image.part(slice(i * B, (i + 1) * B)) for i in range(len(self.images))]
 
 
 def one_image_classifier(encoders: Encoders, image: str, classes: int) -> FusedClassifier:

@@ -33,9 +33,11 @@ class KeysValues:
         mask = None if self.mask is None else self.mask.index_select(0, index)
         return KeysValues(self.keys.index_select(0, index), self.values.index_select(0, index), mask)
 
-    def part(self, images: slice) -> "KeysValues":
-        """Those of consecutive images, without a copy."""
-        return KeysValues(self.keys[images], self.values[images], None if self.mask is None else self.mask[images])
+    def part(self, place: int, parts: int) -> "KeysValues":
+        """Those of part `place` of the images, which are so many `parts` of equal size behind each other; no copy."""
+        mask = None if self.mask is None else self.mask.unflatten(0, (parts, -1))[place]
+        keys, values = (tensor.unflatten(0, (parts, -1))[place] for tensor in (self.keys, self.values))
+        return KeysValues(keys, values, mask)
 
 
 class Attention(nn.Module):
