@@ -1,5 +1,6 @@
 """TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA`,
-`tcl.TCLForClassification` and `tcl.TCLForCompressedRetrieval`, or whatever `tcl.load_model` finds (docs/python.md)."""
+`tcl.TCLForClassification`, `tcl.TCLForCompressedRetrieval`, `tcl.TCLForEntailment` and `tcl.TCLForNLVR`, or whatever
+`tcl.load_model` finds (docs/python.md)."""
 
 import importlib
 
@@ -8,6 +9,8 @@ _MODULES = {
     "TwoTowers": "tcl.inference.two_towers",
     "TCLForClassification": "tcl.inference.classifier",
     "TCLForCompressedRetrieval": "tcl.inference.compressed_model",
+    "TCLForEntailment": "tcl.inference.entailment_model",
+    "TCLForNLVR": "tcl.inference.nlvr_model",
     "TCLForVQA": "tcl.inference.question_model",
     "load_model": "tcl.inference.loaded_model",
 }
@@ -15,7 +18,16 @@ _MODULES = {
 __version__ = "0.1.0"
 """Of the package, too: pyproject.toml reads it here."""
 
-__all__ = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers", "load_model"]
+__all__ = [
+    "TCL",
+    "TCLForClassification",
+    "TCLForCompressedRetrieval",
+    "TCLForEntailment",
+    "TCLForNLVR",
+    "TCLForVQA",
+    "TwoTowers",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> object:

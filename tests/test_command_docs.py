@@ -12,7 +12,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from data_files import JPEG, encode, noise, pair, write_tar
 from safetensors.numpy import load_file
-from tiny_pretrained import tiny_compressed, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 
 from tcl.commands import COMMANDS
 from tcl.commands.main import run
@@ -54,6 +54,8 @@ def folder(tmp_path, monkeypatch):
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
     tiny_compressed().save_pretrained("runs/compressed")
+    tiny_entailment().save_pretrained("runs/entailment")
+    tiny_nlvr().save_pretrained("runs/nlvr")
     sizes = json.loads(Path("runs/pretrain/config.json").read_text())["model"]
     sizes["text"]["tokenizer"] = "runs/pretrain"
     shared = {
@@ -105,6 +107,8 @@ def test_the_page_about_the_command_line(folder, capsys):
     assert Path("box.png").is_file() and any(line.startswith(("0.0 0.0 20.0 30.0  box 0", "10.0 5.0")) for line in said)
     assert any(line.startswith("0.") and line.endswith("  photos/cat.jpg  a cat") for line in said)
     assert len([line for line in said if line in ("red", "blue")]) == 2
+    assert len([line for line in said if line.split()[0] in ("contradiction", "neutral", "entailment")]) == 2
+    assert len([line for line in said if line.split()[0] in ("True", "False")]) == 2
     assert np.load("photos.hubness.npy").shape == (4,) and any(line.startswith("best: ") for line in said)
 
 

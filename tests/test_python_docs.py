@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from data_files import noise
 from PIL import Image
-from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 
 from tcl.inference.codes_file import write_codes
 from tcl.inference.embed_stream import EmbeddedStream
@@ -30,6 +30,8 @@ def run(tmp_path, monkeypatch):
     Path("notes.txt").write_text("no image")
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
+    tiny_entailment().save_pretrained("runs/entailment")
+    tiny_nlvr().save_pretrained("runs/nlvr")
     tiny_classifier(["dog", "cat", "red car"]).save_pretrained("runs/classification")
 
     def run_page(page: str) -> dict:
@@ -82,6 +84,7 @@ def test_the_page_about_python(run, capsys):
     assert 0 < names["across"] < 40 and 0 < names["down"] < 30 and Path("box.png").is_file()
     assert isinstance(names["written"], str) and len(names["several"]) == 2
     assert set(names["one_each"]) <= {"dog", "cat"}
+    assert len(names["each"]) == len(names["how_sure"]) == 2 and isinstance(names["is_true"], bool)
     assert {names["best"].name, names["guesses"][0].name} <= {"dog", "cat", "red car"} and len(names["guesses"]) == 2
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 4
@@ -90,7 +93,7 @@ def test_the_page_about_python(run, capsys):
 
 def test_every_public_method_has_an_example():
     page = "".join(python_blocks("docs/python.md"))
-    for loaded in (tiny_tcl(), tiny_vqa(), tiny_classifier(["dog", "cat"])):
+    for loaded in (tiny_tcl(), tiny_vqa(), tiny_entailment(), tiny_nlvr(), tiny_classifier(["dog", "cat"])):
         ours = [kind for kind in type(loaded).__mro__ if kind.__module__.startswith("tcl.")]
         own = {name: value for kind in ours for name, value in vars(kind).items() if not name.startswith("_")}
         used = {name: f".{name}" if isinstance(value, property) else f".{name}(" for name, value in own.items()}
@@ -106,7 +109,7 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    models = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers"]
-    assert tcl.__all__ == [*models, "load_model"]
+    models = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForEntailment", "TCLForNLVR", "TCLForVQA"]
+    assert tcl.__all__ == [*models, "TwoTowers", "load_model"]
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
         _ = tcl.Model

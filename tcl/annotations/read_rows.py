@@ -9,6 +9,7 @@ from tcl.annotations.folder_rows import folder_rows
 from tcl.annotations.image_name import BY_ID, VQA_V2_IMAGE_NAME
 from tcl.annotations.refcoco_rows import refcoco_rows
 from tcl.annotations.row import Row, bounded
+from tcl.annotations.statement_rows import nlvr2_rows, snli_ve_rows
 from tcl.annotations.table_rows import csv_rows, tsv_rows
 from tcl.annotations.vqa_rows import vqa_rows
 from tcl.annotations.vqa_v2_rows import vg_qa_rows, vqa_v2_rows
@@ -38,6 +39,8 @@ STRUCTURES = {
     "vqa_v2": Structure(vqa_v2_rows, ("annotations", "answers", "image_name")),
     "vg_qa": Structure(vg_qa_rows, ("annotations", "image_name")),
     "refcoco": Structure(refcoco_rows, ("annotations", "split", "instances", "proposals", "image_name")),
+    "snli_ve": Structure(snli_ve_rows, ("annotations", "image_name")),
+    "nlvr2": Structure(nlvr2_rows, ("annotations",)),
 }
 
 IMAGE_NAME_HELP = f"path of an image by its id (default {VQA_V2_IMAGE_NAME} for vqa_v2, {BY_ID} for others)"
@@ -61,7 +64,7 @@ def read_rows(
 
     annotations: their file; folder has none, but reads the folder `images`. split: for karpathy and refcoco, the splits
     to take, separated by commas. answers: for vqa_v2, the file of annotations. instances, proposals: for refcoco, see
-    refcoco_rows. image_name: for vqa, vqa_v2, vg_qa and refcoco, a template of image paths. image_column,
+    refcoco_rows. image_name: for vqa, vqa_v2, vg_qa, refcoco and snli_ve, a template of image paths. image_column,
     caption_column, delimiter: for csv and tsv, see csv_rows.
     InputError: a file that is unreadable, empty, or of another structure; an option that is missing, impossible or of
     another structure.

@@ -1,13 +1,18 @@
 """Which structure a JSON value has, for the advice that `tcl shards` gives where --from names another one."""
 
-STRUCTURE_OF_ROWS = (
-    ("vg_qa", ("qas",)),
-    ("vqa", ("question",)),
-    ("refcoco", ("ref_id", "sentences")),
-    ("refcoco", ("text", "box")),
-    ("json", ("image",)),
+ROWS_OF_STRUCTURE = (
+    ("vg_qa", {"qas"}),
+    ("vqa", {"question"}),
+    ("refcoco", {"ref_id", "sentences"}),
+    ("refcoco", {"text", "box"}),
+    ("snli_ve", {"hypothesis"}),
+    ("snli_ve", {"sentence2"}),
+    ("snli_ve", {"image", "sentence", "label"}),
+    ("nlvr2", {"identifier", "sentence"}),
+    ("nlvr2", {"images", "sentence"}),
+    ("json", {"image"}),
 )
-"""What some row of a list in each structure names, in the order in which they count."""
+"""What some row of a list in each structure has together, in the order in which they count."""
 
 
 def structure_of(content: object) -> str | None:
@@ -31,15 +36,15 @@ def _holds(content: dict, name: str, field: str) -> bool:
 
 
 def _of_rows(rows: list[dict]) -> str | None:
-    for structure, named in STRUCTURE_OF_ROWS:
-        if any(set(named) <= row.keys() for row in rows):
+    for structure, named in ROWS_OF_STRUCTURE:
+        if any(named <= row.keys() for row in rows):
             return structure
     return None
 
 
 def is_one_value(content: dict) -> bool:
-    """Whether an object is a whole file of annotations rather than a row, which names its image."""
-    if "image" in content:
+    """Whether an object is a whole file of annotations rather than a row, which names its image or has a sentence."""
+    if "image" in content or "sentence" in content:
         return False
     if any(isinstance(content.get(name), list) for name in ("images", "annotations", "questions", "data")):
         return True

@@ -28,14 +28,23 @@ and for expressions about parts of images, a sample per image:
               of MDETR; or refer's list of references as JSON, with its instances.json as --instances, for --split
               train. --proposals: what a detector found, {"image id": [[x, y, width, height], ...]}, as dets.json.
               Without any box the samples are to train on
+and for texts about images with a label, a sample per text:
+    snli_ve   the lines of SNLI-VE, {"Flickr30K_ID", "sentence2", "gold_label"}, the lists of ALBEF and TCL, [{"image",
+              "sentence", "label"}], or lines {"image", "hypothesis", "label"}; labels are contradiction, neutral and
+              entailment. The premise ("sentence1") is left behind
+    nlvr2     the lines of NLVR2, {"identifier", "sentence", "label"}, whose images lie in --images as in its archives
+              (train/<directory>/train-1-0-img0.png, dev/dev-1-0-img0.png), or {"images": [left, right], "sentence",
+              "label"}, a line or in a list as ALBEF and TCL have it; labels are True and False, "identifier" and
+              "group" say which are right or wrong together
 Paths are relative to --images; those that leave it, by links too, are skipped (give the folder that links lead to).
-Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2, vg_qa and refcoco name
-by an id have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A line may have
-8 MiB, the JSON of a sample 1 MiB.
+Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2, vg_qa, refcoco and
+snli_ve name by an id have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A
+line may have 8 MiB, the JSON of a sample 1 MiB.
 
 The JSON of a sample is {"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers",
 "question_id", "image"}, plus the types, or {"captions", "caption_ids", "boxes", "proposals", "height", "width",
-"image"}. Images that decode are stored byte for byte, unless --max_side shrinks them.
+"image"}, or {"hypothesis", "label", "image"}, or {"sentence", "label", "identifier", "images"}, whose images are
+KEY.left.* and KEY.right.*. Images that decode are stored byte for byte, unless --max_side shrinks them.
 sizes.json counts the samples of each shard; report.json lists the rows that were skipped and why.
 
     tcl shards --tokens MODEL --shards 'shards/train/*.tar' --out shards/train_tokens

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config.data import DataConfig, check_data
 from tcl.config.free import FREE
 from tcl.config.model import ModelConfig, check_model
@@ -25,6 +26,7 @@ from tcl.encoders.text_encoder import check_length
 from tcl.evaluation.evaluate_retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
 from tcl.evaluation.rescoring_bank import load_bank, rescore_both
+from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.models.training_images import training_images
 from tcl.objectives.pair_objective import PairObjective, PairSizes, objective_named
 from tcl.tasks.task import Evaluation, RunConfig, Task
@@ -34,6 +36,10 @@ from tcl.tasks.task import Evaluation, RunConfig, Task
 class Config:
     """A pre-training run."""
 
+    init: str | None = field(default=None, metadata=FREE)
+    """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
+    published .pth. None: random, or as `model` says. The `model` section of the run or export is the default for this
+    one's."""
     output_dir: str = field(default="runs/pretrain", metadata=FREE)
     """Where metrics.jsonl, config.yaml and checkpoints/ go."""
     seed: int = 0
@@ -58,11 +64,21 @@ def check(config: Config) -> None:
 
 
 def build(config: Config, accelerator: Accelerator) -> Task:
-    """InputError: names that cannot be built, data.val without use."""
+    """InputError: names that cannot be built, weights of another architecture, data.val without use."""
+    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     objective = objective_named(config.objective.name)
     student = objective.build_student(config.model, config.objective, tokenizer)
-    return pair_task(config, accelerator, objective, student, tokenizer, named_ids=False)
+    notices = []
+    if config.init is not None:
+        # A compression may be new, or be left out again.
+        compression = (f"encoders.{COMPRESSION}",)
+        may_lack = objective.kind.may_lack + objective.starts_random + compression
+        weights = objective.weights_from(initial_weights(config.init))
+        notices = fill(student, weights, config.init, may_lack=may_lack, not_needed=compression)
+    task = pair_task(config, accelerator, objective, student, tokenizer, named_ids=False)
+    task.notices += notices
+    return task
 
 
 def pair_task(
