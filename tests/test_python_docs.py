@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +94,11 @@ def test_the_page_about_python(run, capsys):
 
 def test_every_public_method_has_an_example():
     page = "".join(python_blocks("docs/python.md"))
+    properties = property, cached_property
     for loaded in (tiny_tcl(), tiny_vqa(), tiny_entailment(), tiny_nlvr(), tiny_classifier(["dog", "cat"])):
         ours = [kind for kind in type(loaded).__mro__ if kind.__module__.startswith("tcl.")]
         own = {name: value for kind in ours for name, value in vars(kind).items() if not name.startswith("_")}
-        used = {name: f".{name}" if isinstance(value, property) else f".{name}(" for name, value in own.items()}
+        used = {name: f".{name}" if isinstance(value, properties) else f".{name}(" for name, value in own.items()}
         assert [name for name, use in used.items() if use not in page and name != "to"] == []
 
 
