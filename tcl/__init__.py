@@ -1,6 +1,6 @@
 """TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA`,
-`tcl.TCLForClassification` and `tcl.TCLForCompressedRetrieval`, or whatever `tcl.load_model` finds (docs/python.md);
-`tcl.Index` is searched (docs/search.md)."""
+`tcl.TCLForClassification`, `tcl.TCLForCompressedRetrieval`, `tcl.TCLForEntailment` and `tcl.TCLForNLVR`, or whatever
+`tcl.load_model` finds (docs/python.md); `tcl.Index` is searched (docs/search.md)."""
 
 import importlib
 
@@ -10,6 +10,8 @@ _MODULES = {
     "TwoTowers": "tcl.inference.two_towers",
     "TCLForClassification": "tcl.inference.classifier",
     "TCLForCompressedRetrieval": "tcl.inference.compressed_model",
+    "TCLForEntailment": "tcl.inference.entailment_model",
+    "TCLForNLVR": "tcl.inference.nlvr_model",
     "TCLForVQA": "tcl.inference.question_model",
     "load_model": "tcl.inference.load_model",
     "ForeignTowers": "tcl.inference.foreign_towers",
@@ -26,6 +28,8 @@ __all__ = [
     "Index",
     "TCLForClassification",
     "TCLForCompressedRetrieval",
+    "TCLForEntailment",
+    "TCLForNLVR",
     "TCLForVQA",
     "TwoTowers",
     "load_model",

@@ -38,6 +38,22 @@ KARPATHY = {
     ]
 }
 VQA_V2 = {"questions": [{"question_id": 1, "image_id": 7, "question": "what?"}]}
+REFERRED = {"ref_id": 1, "image": "a.jpg", "text": "the dog", "box": [1, 2, 3.5, 4], "height": 16, "width": 16}
+REFERRED |= {"image_id": 7, "proposals": [[1, 2, 3.5, 4]], "split": "val"}
+MDETR = {
+    "images": [{"id": 1, "original_id": 7, "file_name": "a.jpg", "caption": "the dog", "height": 16, "width": 16}],
+    "annotations": [{"image_id": 1, "bbox": [1, 2, 3.5, 4]}],
+}
+SNLI_VE = [
+    {"Flickr30K_ID": "12", "sentence1": "a", "sentence2": "two dogs", "gold_label": "neutral", "pairID": "12.jpg#0r1n"},
+    {"image": "a.jpg", "hypothesis": "a dog", "label": "entailment"},
+]
+ALBEF_VE = [{"image": "12", "sentence": "two dogs", "label": "contradiction"}]
+NLVR2 = [
+    {"identifier": "train-1-0-2", "directory": 65, "sentence": "two dogs", "label": "True", "left_url": "http://x"},
+    {"identifier": "dev-1-0-0", "images": ["a.png", "b.png"], "sentence": "a dog", "label": "False", "group": "dev-1"},
+]
+ALBEF_NLVR = [{"images": ["a.png", "b.png"], "sentence": "a dog", "label": "True"}]
 GENOME = [{"id": 1, "qas": [{"qa_id": 1, "question": "what?", "answer": "red", "image_id": 1}]}]
 
 
@@ -58,8 +74,14 @@ FORMS = {
     "VizWiz": ("vqa", VIZWIZ, listed),
     "TextVQA": ("vqa", TEXTVQA, lambda content: listed(content, "data")),
     "GQA": ("vqa", GQA, lambda content: len(content) if isinstance(content, dict) else None),
+    "RefCOCO lines": ("refcoco", [REFERRED, REFERRED | {"ref_id": 2, "image": "b.jpg"}], lambda content: None),
+    "MDETR": ("refcoco", MDETR, lambda content: None),
     "vqa_v2": ("vqa_v2", VQA_V2, lambda content: listed(content, "questions")),
     "vg_qa": ("vg_qa", GENOME, lambda content: None),
+    "SNLI-VE lines": ("snli_ve", SNLI_VE, listed),
+    "ALBEF entailment": ("snli_ve", ALBEF_VE, listed),
+    "NLVR2 lines": ("nlvr2", NLVR2, listed),
+    "ALBEF NLVR2": ("nlvr2", ALBEF_NLVR, listed),
 }
 """Structure, a good file, and how many rows a file has; None: it depends on the values."""
 
@@ -94,8 +116,13 @@ def _changed(content: object, path: tuple, change) -> object:
     return around.get("top")
 
 
+def as_lines(form: str) -> bool:
+    """Has it a row per line?"""
+    return form == "jsonl" or form.endswith(" lines")
+
+
 def write(path: Path, content: object, form: str) -> Path:
-    lines = content if form in ("jsonl", "vqa lines") and isinstance(content, list) else [content]
+    lines = content if as_lines(form) and isinstance(content, list) else [content]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -128,7 +155,8 @@ def test_no_value_anywhere_loses_a_row_or_ends_in_a_traceback(tmp_path, form):
             assert (row.problem is None) == bool(row.sample)
             json.dumps(row.sample, allow_nan=False)
             assert len(json.dumps(row.sample)) <= 2**20
-            assert row.problem is not None or row.image == row.sample["image"]
+            shown = row.sample.get("images") or [row.sample.get("image")]
+            assert row.problem is not None or [row.image, row.right_image][: len(shown)] == shown
     assert read > 20 and refused > 0
 
 
@@ -138,14 +166,14 @@ def test_no_value_anywhere_loses_a_row_or_ends_in_a_traceback(tmp_path, form):
 def test_advice_for_another_structure_works(tmp_path, asked_for, form, indent):
     structure, good, _ = FORMS[form]
     path = write(tmp_path / "file", good, form)
-    if form not in ("jsonl", "vqa lines"):
+    if not as_lines(form):
         path.write_text(json.dumps(good, indent=indent))
     try:
         rows = list(read_rows(asked_for, path, **options_of(asked_for)))
     except InputError as error:
         said = str(error).replace("?", "").split()
         advised = [word for before, word in pairwise(said) if before == "--from"]
-        if asked_for != structure and form not in ("jsonl", "vqa lines"):
+        if asked_for != structure and not as_lines(form):
             assert structure in advised, str(error)
         return
     # What a structure reads in spite of another name it reads with a cause that says what is missed.

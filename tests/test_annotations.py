@@ -269,8 +269,8 @@ SPLIT = {"split": "train"}
         ("vqa", {}, json.dumps(QUESTIONS), "is one JSON object, not a row per line; is it --from vqa_v2"),
         ("vqa", {}, json.dumps(QUESTIONS, indent=1), "is it --from vqa_v2"),
         ("vqa", {}, json.dumps(GENOME), "starts with a list, not with a row; is it --from vg_qa"),
-        ("vqa", SPLIT, "{}", "split: 'train' means nothing to --from vqa; it is for karpathy alone"),
-        ("coco", {"image_name": "{}.jpg"}, "{}", "image_name: '{}.jpg' .* for vqa, vqa_v2 and vg_qa alone"),
+        ("vqa", SPLIT, "{}", "split: 'train' means nothing to --from vqa; it is for karpathy and refcoco alone"),
+        ("coco", {"image_name": "{}.jpg"}, "{}", "image_name: .* for vqa, vqa_v2, vg_qa, refcoco and snli_ve alone"),
         ("coco", SPLIT, "{}", "split: 'train' means nothing to --from coco"),
         ("vg_qa", {"answers": Path("answers.json")}, "[]", "answers: 'answers.json' .* for vqa_v2 alone"),
         ("vqa_v2", {}, json.dumps(ANNOTATIONS), 'no list "questions"; give the VQA v2 file of questions'),
@@ -329,3 +329,93 @@ def test_a_caption_row_may_hold_lists_of_other_things(tmp_path):
     line = {"image": "a.jpg", "caption": "x", "annotations": [1], "questions": []}
     rows = read_rows("jsonl", write_lines(tmp_path / "file", [line]))
     assert [(row.where, row.problem) for row in rows] == [("line 1", None)]
+
+
+SNLI_VE = [
+    {"Flickr30K_ID": "36979", "sentence1": "a man", "sentence2": "A dog.", "gold_label": "neutral", "captionID": "x"},
+    {"Flickr30K_ID": "36979", "sentence2": "A cat.", "gold_label": "-"},
+    {"image": "a.jpg", "hypothesis": "two dogs", "label": "entailment", "premise": "dogs", "source": "cad"},
+    {"image": "a.jpg", "hypothesis": " ", "label": "entailment"},
+    {"image": "a.jpg", "label": "entailment"},
+    {"hypothesis": "no image", "label": "entailment"},
+    {"image": "nowhere.jpg", "hypothesis": "a dog", "label": "contradiction"},
+]
+
+
+def test_snli_ve(tmp_path):
+    samples, skipped = made(tmp_path, "snli_ve", write_lines(tmp_path / "a.jsonl", SNLI_VE), ["36979.jpg", "a.jpg"])
+    assert samples == [
+        {"hypothesis": "A dog.", "label": "neutral", "image": "36979.jpg"},
+        {"hypothesis": "two dogs", "label": "entailment", "image": "a.jpg"},
+    ]
+    assert skipped == [
+        ("line 2", "36979.jpg", "label is none of contradiction, neutral, entailment"),
+        ("line 4", "a.jpg", 'no "hypothesis" or "sentence2"'),
+        ("line 5", "a.jpg", 'no "hypothesis" or "sentence2"'),
+        ("line 6", None, 'no "image"'),
+        ("line 7", "nowhere.jpg", "missing image file"),
+    ]
+
+
+def test_lists_of_entailment_name_images_by_number(tmp_path):
+    rows = write_json(tmp_path / "ve.json", [{"image": "47", "sentence": "a dog", "label": "contradiction"}])
+    samples, skipped = made(tmp_path, "snli_ve", rows, ["x_47.jpg"], "--image_name", "x_{}.jpg")
+    assert samples == [{"hypothesis": "a dog", "label": "contradiction", "image": "x_47.jpg"}] and not skipped
+
+
+NLVR2 = [
+    {"identifier": "train-10171-0-3", "directory": 65, "sentence": "Two dogs.", "label": "True", "left_url": "x"},
+    {"identifier": "dev-850-2-0", "sentence": "A dog.", "label": "false"},
+    {"images": ["l.png", "r.png"], "sentence": "a cat", "label": "False", "identifier": "dev-1-0-2", "group": "dev-1"},
+    {"images": ["l.png"], "sentence": "one image", "label": "True", "identifier": "dev-1-0-1"},
+    {"images": ["l.png", "gone.png"], "sentence": "a cat", "label": "True"},
+    {"images": ["l.png", "r.png"], "sentence": "a cat", "label": "maybe"},
+    {"images": ["l.png", "r.png"], "sentence": "", "label": "True"},
+    {"identifier": "10171", "sentence": "of no form", "label": "True"},
+]
+
+
+def test_nlvr2(tmp_path):
+    """Two images a sample, side by side in the tar, where the official archives have them or where the row says."""
+    places = [f"{place}-img{i}.png" for place in ("train/65/train-10171-0", "dev/dev-850-2") for i in range(2)]
+    for name in [*places, "l.png", "r.png"]:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(JPEG + name.encode())
+    annotations = write_lines(tmp_path / "train.json", NLVR2)
+    arguments = ["--from", "nlvr2", "--annotations", str(annotations), "--images", str(tmp_path / "images")]
+    end_with_one_line(main, [*arguments, "--out", str(tmp_path / "out"), "--workers", "1"])
+    found = list(wds.WebDataset(str(tmp_path / "out" / "000000.tar"), shardshuffle=False))
+    assert [json.loads(sample["json"]) for sample in found] == [
+        {"sentence": "Two dogs.", "label": "True", "identifier": "train-10171-0-3", "images": places[:2]},
+        {"sentence": "A dog.", "label": "False", "identifier": "dev-850-2-0", "images": places[2:]},
+        {
+            "sentence": "a cat",
+            "label": "False",
+            "identifier": "dev-1-0-2",
+            "group": "dev-1",
+            "images": ["l.png", "r.png"],
+        },
+    ]
+    for sample in found:
+        left, right = json.loads(sample["json"])["images"]
+        assert (sample["left.jpg"], sample["right.jpg"]) == (JPEG + left.encode(), JPEG + right.encode())
+    skipped = json.loads((tmp_path / "out" / "report.json").read_text())["skipped"]
+    assert [tuple(row.values()) for row in skipped] == [
+        ("line 4", None, "not two images"),
+        ("line 5", "gone.png", "missing image file"),
+        ("line 6", "l.png", "label is neither True nor False"),
+        ("line 7", "l.png", 'no "sentence"'),
+        ("line 8", None, "not two images"),
+    ]
+
+
+@pytest.mark.parametrize(("structure", "other"), [("jsonl", "snli_ve"), ("jsonl", "nlvr2"), ("json", "nlvr2")])
+def test_rows_of_statements_are_recognised(tmp_path, structure, other):
+    rows = {"snli_ve": SNLI_VE, "nlvr2": NLVR2[2:3]}[other]
+    path = write_json(tmp_path / "rows.json", rows)
+    if structure == "json":
+        (row,) = read_rows("json", path)
+        assert row.problem == 'no "image"'
+        return
+    with pytest.raises(InputError, match=rf"use --from {other}$"):
+        list(read_rows(structure, path))

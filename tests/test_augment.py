@@ -42,6 +42,16 @@ def test_eval_transform_squeezes_the_whole_image():
     assert found[:, 4, 7].tolist() == pytest.approx(blue, abs=0.1)
 
 
+def test_whole_images_are_squeezed_as_in_evaluation():
+    """Wide and high ones too, of which a crop of any scale would leave something out."""
+    config = replace(NO_AUGMENT, whole_image=True, crop_scale=(0.2, 0.3))
+    for size in ((60, 20), (20, 60), (16, 16)):
+        pixels = pixels_of(size)
+        found = view(config, pixels)
+        assert found.numpy().tobytes() == op.resized_crop(pixels, op.Box(0, 0, *size), 16).transpose(2, 0, 1).tobytes()
+    assert Augment(config, 16).min_side == 16
+
+
 def test_eval_transform_reaches_workers_that_are_spawned():
     pixels = pixels_of((20, 12))
     transform = eval_transform(8, MEAN, STD)

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from data_files import JPEG, encode, noise, pair, write_tar
 from safetensors.numpy import load_file
 from tiny_foreign import save_blip, save_clip
-from tiny_pretrained import tiny_compressed, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 
 from tcl.commands import COMMANDS
 from tcl.commands.main import run
@@ -46,6 +46,7 @@ def folder(tmp_path, monkeypatch):
     asked = json.dumps({"question": "what is it?", "answers": ["Dog", "cat", "dog"]}).encode()
     write_tar(Path("data/questions/000000.tar"), [("1.jpg", JPEG), ("1.json", asked)])
     Path("answers.txt").write_text("red\nblue\n")
+    Path("boxes.json").write_text("[[0, 0, 20, 30], [10, 5, 20, 20]]")
     Path("data/labelled").mkdir()
     labelled = [(("1.jpg", JPEG), ("1.cls", b"dog")), (("2.jpg", encode(noise(2))), ("2.cls", b"1"))]
     write_tar(Path("data/labelled/000000.tar"), [entry for sample in labelled for entry in sample])
@@ -56,6 +57,8 @@ def folder(tmp_path, monkeypatch):
     tiny_compressed().save_pretrained("runs/compressed")
     save_clip(Path("models/clip"))
     save_blip(Path("models/blip"))
+    tiny_entailment().save_pretrained("runs/entailment")
+    tiny_nlvr().save_pretrained("runs/nlvr")
     sizes = json.loads(Path("runs/pretrain/config.json").read_text())["model"]
     sizes["text"]["tokenizer"] = "runs/pretrain"
     shared = {
@@ -104,8 +107,11 @@ def test_the_page_about_the_command_line(folder, capsys):
     assert Path("data/answers.txt").read_text() == "dog\ncat\n"
     assert np.load("queries.npy").shape == (2, 8) and Path("where.png").is_file()
     assert "_tcl" in Path("tcl.bash").read_text() and "compdef" in Path("_tcl").read_text()
+    assert Path("box.png").is_file() and any(line.startswith(("0.0 0.0 20.0 30.0  box 0", "10.0 5.0")) for line in said)
     assert any(line.startswith("0.") and line.endswith("  photos/cat.jpg  a cat") for line in said)
     assert len([line for line in said if line in ("red", "blue")]) == 2
+    assert len([line for line in said if line.split()[0] in ("contradiction", "neutral", "entailment")]) == 2
+    assert len([line for line in said if line.split()[0] in ("True", "False")]) == 2
     assert np.load("photos.hubness.npy").shape == (4,) and any(line.startswith("best: ") for line in said)
 
 

@@ -119,7 +119,7 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
         ("plot tcl --out a.jpeg", "out: a.jpeg ends in .jpeg; accepted: .png, .svg, .pdf"),
         (
             "finetune --task vga",
-            "task: 'vga' is not possible; accepted: classification, compress, compressed_retrieval,",
+            "task: 'vga' is not possible; accepted: classification, compress, compressed_retrieval, entailment,",
         ),
         ("evaluate --task vqa --inti x", "config: there is no option --inti; did you mean --init?"),
         ("shards --from xml", "from: invalid choice: 'xml' "),

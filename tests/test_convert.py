@@ -372,3 +372,39 @@ def test_command_line_refuses(arguments, message, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=message):
         main(arguments)
     assert not list(tmp_path.iterdir())
+
+
+TASKS = {"entailment": ("ve", "state."), "nlvr": ("nlvr", "state."), "text_assignment": ("nlvr", "ta.state.")}
+
+
+@pytest.mark.parametrize("kind", list(TASKS))
+def test_checkpoints_of_tasks_go_in_and_out(kind, tmp_path):
+    """Bit-equal; numbers of positions, which transformers no longer saves, are written as the published code did."""
+    name, prefix = TASKS[kind]
+    _, tensors, metadata = read_golden(f"tasks/{name}")
+    state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    words = save_tokenizer(tmp_path / "tokenizer", metadata["bert_config"]["vocab_size"])
+    heads = Heads(metadata["vision"]["num_heads"], metadata["bert_config"]["num_attention_heads"])
+    source, with_teacher = save_pth(tmp_path / "source.pth", state), kind != "text_assignment"
+    report = import_published(source, tmp_path / "export", tokenizer=words, heads=heads, with_teacher=with_teacher)
+    assert sorted([*report.mapped, *report.ignored]) == sorted(state) and not report.errors
+    loaded = load_pretrained(str(tmp_path / "export"))
+    assert loaded.kind.name == kind and loaded.max_words == 30
+    export_published(str(tmp_path / "export"), tmp_path / "again.pth", with_teacher=with_teacher)
+    again = torch.load(tmp_path / "again.pth", weights_only=True)["model"]
+    assert {key for key in again.keys() - state.keys() if not key.endswith(".position_ids")} == set()
+    for key, tensor in state.items():
+        assert again[key].dtype == tensor.dtype and again[key].equal(tensor), key
+
+
+def test_pairs_of_layers_that_do_not_share_their_keys_are_refused(tmp_path):
+    _, tensors, metadata = read_golden("tasks/nlvr")
+    state = {key.removeprefix("state."): tensor for key, tensor in tensors.items() if key.startswith("state.")}
+    first = metadata["text_layers"]
+    state[f"text_encoder.encoder.layer.{first + 3}.crossattention.self.value.bias"] += 1
+    words = save_tokenizer(tmp_path / "tokenizer", metadata["bert_config"]["vocab_size"])
+    shared = rf"text_encoder\.encoder\.layer\.{first + 2}\.crossattention\.self\.value\.bias"
+    with pytest.raises(InputError, match=rf"differs from {shared}, to which it should be tied"):
+        import_published(
+            save_pth(tmp_path / "source.pth", state), tmp_path / "export", tokenizer=words, heads=Heads(2, 4)
+        )

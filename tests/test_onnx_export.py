@@ -22,7 +22,7 @@ from rescoring import (
     unit_rows,
 )
 from tiny import BERT, MODEL, random_batch
-from tiny_pretrained import tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_classifier, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 from transformers import AutoTokenizer
 
 from tcl import TCL
@@ -30,6 +30,7 @@ from tcl.checkpoints.export_format import ExportConfig
 from tcl.commands.onnx import main
 from tcl.config.model import FusionConfig, TextEncoderConfig
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
+from tcl.data.texts.tokenize import tokenize
 from tcl.data.tokens.stored_tokens import restore_tokens, store_tokens
 from tcl.data.tokens.token_file import TokenWriter
 from tcl.errors import InputError
@@ -38,6 +39,7 @@ from tcl.exports.pretrained import Pretrained, save_pretrained
 from tcl.models.compress_tokens import build_compression
 from tcl.objectives.tcl import KIND
 from tcl.onnx.agreement import largest_differences, torch_recalls
+from tcl.onnx.class_graph import load_classifier
 from tcl.onnx.export_graphs import GRAPHS, export_onnx
 from tcl.onnx.graph_retrieval import onnx_recalls, onnx_retrieval
 from tcl.onnx.graphs import trace
@@ -395,3 +397,49 @@ def test_a_changed_file_beside_the_graphs_is_named(folder, tmp_path):
         load_onnx(tmp_path)
     (tmp_path / "manifest.json").unlink()
     load_onnx(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "made"), [("entailment", tiny_entailment), ("nlvr", tiny_nlvr), ("classes", None)])
+def test_a_classifier_is_one_graph(kind, made, tmp_path, capsys):
+    """For any number of texts of any length, what torch says; and what the loaded model says of a picture."""
+    model = tiny_classifier(["dog", "cat"]) if made is None else made()
+    save_pretrained(model.pretrained, tmp_path / "export")
+    main([str(tmp_path / "export"), str(tmp_path / "out"), "--int8"])
+    report = json.loads((tmp_path / "out" / "onnx_report.json").read_text())
+    assert report["largest_differences"]["fp32"]["logits"] < 1e-4 and not report["recalls"]
+    assert {path.name for path in (tmp_path / "out").glob("*.onnx")} == {"classifier.onnx", "classifier.int8.onnx"}
+    assert "largest differences from torch: logits" in capsys.readouterr().out
+    classifier = load_classifier(tmp_path / "out")
+    pixels = model.transform(np.asarray(noise(3)))[None].numpy()
+    if made is None:
+        found, expected = classifier.logits(pixel_values=pixels), model.classify(noise(3))[0]
+        assert classifier.tokenizer is None
+        best = max(range(2), key=found[0].__getitem__)
+        assert ("dog", "cat")[best] == expected[0].name
+        return
+    ids, mask = tokenize(classifier.tokenizer, ["a red dog"], classifier.config.max_tokens)
+    images = (
+        {"pixel_values": pixels}
+        if kind == "entailment"
+        else dict.fromkeys(("left_pixel_values", "right_pixel_values"), pixels)
+    )
+    found = classifier.logits(**images, input_ids=ids.numpy(), attention_mask=mask.numpy())
+    said = torch.from_numpy(found).softmax(dim=1)[0]
+    if kind == "nlvr":
+        assert float(said[1]) == pytest.approx(model.probability(noise(3), noise(3), "a red dog"), abs=1e-4)
+    else:
+        told = {one.name: one.probability for one in model.classify(noise(3), "a red dog")}
+        assert said.tolist() == pytest.approx([told[name] for name in model.classes], abs=1e-4)
+
+
+def test_stored_tokens_mean_nothing_to_a_classifier(tmp_path):
+    tiny_entailment().save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match=r"^stored: 'int8' means nothing to a model of kind entailment$"):
+        main([str(tmp_path / "model"), str(tmp_path / "out"), "--stored", "int8"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_mean_nothing_to_a_classifier(tmp_path):
+    save_pretrained(tiny_entailment().pretrained, tmp_path / "export")
+    with pytest.raises(InputError, match=r"^shards: 'x/\*\.tar' means nothing to a model of kind entailment"):
+        main([str(tmp_path / "export"), str(tmp_path / "out"), "--shards", "x/*.tar"])

@@ -32,7 +32,8 @@ def test_presets_become_config_files_in_their_places():
 def test_a_name_is_no_path(name):
     with pytest.raises(
         InputError,
-        match=r"^preset: there is no preset .*accepted: albef_4m, demo, easy_vqa, flickr8k_cpu, siglip_4m, tcl_4m$",
+        match=r"^preset: there is no preset .*accepted: albef_4m, demo, easy_vqa, flickr8k_cpu, "
+        r"flickr8k_text_assignment, nlvr2_text_assignment, siglip_4m, tcl_4m$",
     ):
         with_presets("pretrain", ["--preset", name])
 

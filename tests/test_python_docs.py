@@ -11,7 +11,7 @@ import pytest
 from data_files import noise
 from PIL import Image
 from tiny_foreign import save_blip, save_clip
-from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 
 from tcl import load_model
 from tcl.commands.main import run as main
@@ -34,6 +34,8 @@ def run(tmp_path, monkeypatch):
     Path("notes.txt").write_text("no image")
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
+    tiny_entailment().save_pretrained("runs/entailment")
+    tiny_nlvr().save_pretrained("runs/nlvr")
     tiny_classifier(["dog", "cat", "red car"]).save_pretrained("runs/classification")
     save_clip(Path("models/clip"))
     save_blip(Path("models/blip"))
@@ -88,8 +90,11 @@ def test_the_page_about_python(run, capsys):
     assert names["of_dog"].shape == (1, 2) and names["of_cat"].shape == (2, 2)
     assert names["heat"].of_words.shape == (5, *names["patches"].shape)
     assert Path("where.png").is_file() and Path("dog.png").is_file()
+    assert names["box"] in ((0, 0, 20, 30), (15, 5, 20, 20)) and names["place"] in (0, 1)
+    assert 0 < names["across"] < 40 and 0 < names["down"] < 30 and Path("box.png").is_file()
     assert isinstance(names["written"], str) and len(names["several"]) == 2
     assert set(names["one_each"]) <= {"dog", "cat"}
+    assert len(names["each"]) == len(names["how_sure"]) == 2 and isinstance(names["is_true"], bool)
     assert {names["best"].name, names["guesses"][0].name} <= {"dog", "cat", "red car"} and len(names["guesses"]) == 2
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 4
@@ -111,9 +116,10 @@ def test_the_page_about_search(run):
 def test_every_public_method_has_an_example(tmp_path):
     page = "".join(python_blocks("docs/python.md"))
     foreign = [load_model(save(tmp_path / save.__name__)) for save in (save_clip, save_blip)]
-    for loaded in (tiny_tcl(), tiny_vqa(), tiny_classifier(["dog", "cat"]), *foreign):
-        ours = [kind for kind in type(loaded).__mro__ if kind.__module__.startswith("tcl.")]
-        own = {name: value for kind in ours for name, value in vars(kind).items() if not name.startswith("_")}
+    ours = [tiny_tcl(), tiny_vqa(), tiny_entailment(), tiny_nlvr(), tiny_classifier(["dog", "cat"])]
+    for loaded in ours + foreign:
+        kinds = [kind for kind in type(loaded).__mro__ if kind.__module__.startswith("tcl.")]
+        own = {name: value for kind in kinds for name, value in vars(kind).items() if not name.startswith("_")}
         ends = {name: "" if isinstance(value, property | cached_property) else "(" for name, value in own.items()}
         used = {name: f".{name}{end}" for name, end in ends.items()}
         assert [name for name, use in used.items() if use not in page and name != "to"] == []
@@ -128,7 +134,8 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    ours = ["TCL", "TCLForClassification", "TCLForCompressedRetrieval", "TCLForVQA", "TwoTowers"]
-    assert sorted(tcl.__all__) == sorted([*ours, "BlipMatcher", "ForeignTowers", "Index", "load_model"])
+    ours = ["TCL", *(f"TCLFor{of}" for of in ("Classification", "CompressedRetrieval", "Entailment", "NLVR", "VQA"))]
+    others = ["BlipMatcher", "ForeignTowers", "Index", "TwoTowers", "load_model"]
+    assert sorted(tcl.__all__) == sorted(ours + others)
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):
         _ = tcl.Model

@@ -1,6 +1,7 @@
 """Training from stored tokens: the run from pixels with the same views and the same frozen tower, for less."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tcl.commands.task_options import parse_finetune, parse_pretrain
 from tcl.encoders.grid_encoder import GridEncoder
 from tcl.encoders.vit_encoder import ViTEncoder
 from tcl.errors import InputError
+from tcl.tasks.entailment import FORM as ENTAILMENT
 from tcl.tasks.pretrain import build
 from tcl.training.run import train
 
@@ -162,6 +164,48 @@ def test_questions_and_classes(tmp_path, tower_in_fp16):
             given = [f"--config={of_task}", f"--data.train=[{{shards: '{shards}'}}]", "--model.image.remember=100"]
             train(*parse_finetune([*given, f"--output_dir={tmp_path / f'{task}_{name}'}"]))
         assert losses_of(tmp_path / f"{task}_tokens") == losses_of(tmp_path / f"{task}_pixels")
+
+
+def statements(folder: Path) -> str:
+    """A shard of images with a hypothesis and a caption."""
+    folder.mkdir()
+    entries = []
+    for i in range(8):
+        said = {
+            "hypothesis": "a dog",
+            "label": ENTAILMENT.classes[i % 3],
+            "caption": f"a {'red' if i % 2 else 'blue'} dog",
+        }
+        entries += [(f"{i}.png", encode(noise(i, (40, 40)), "PNG")), (f"{i}.json", json.dumps(said).encode())]
+    return str(write_tar(folder / "000000.tar", entries))
+
+
+def test_texts_about_one_image_and_assignment_of_texts(tmp_path, tower_in_fp16):
+    pixels = write_pixels(tmp_path / "pixels")
+    said, shards = options(tmp_path, pixels), statements(tmp_path / "statements")
+    config = write_options(tmp_path / "run.yaml", said)
+    tokens = write_tokens(config, shards, tmp_path / "tokens", "--batch_size", "4")
+    shared = {name: said[name] for name in ("model", "data", "train")}
+    entailment = write_options(tmp_path / "entailment.yaml", shared | {"task": "entailment"})
+    assignment = write_options(tmp_path / "assignment.yaml", shared | {"objective": "text_assignment"})
+    for name, read in (("pixels", shards), ("tokens", tokens)):
+        more = ["--model.image.remember=100"]
+        given = [f"--config={entailment}", f"--data.train=[{{shards: '{read}'}}]", *more]
+        train(*parse_finetune([*given, f"--output_dir={tmp_path / f'entailment_{name}'}"]))
+        pretrain(tmp_path / f"assignment_{name}", assignment, read, *more)
+    for task in ("entailment", "assignment"):
+        losses = losses_of(tmp_path / f"{task}_tokens")
+        assert losses == losses_of(tmp_path / f"{task}_pixels") and len(set(losses)) == 6
+
+
+def test_texts_about_two_images_are_refused(tmp_path, stored):
+    said, _, _, tokens, _ = stored
+    config = write_options(tmp_path / "nlvr.yaml", {name: said[name] for name in ("model", "data", "train")})
+    given = ["--task=nlvr", f"--config={config}", f"--data.train=[{{shards: '{tokens}'}}]"]
+    with pytest.raises(
+        InputError, match=r"^data\.train: .* one image a sample, but here a sample has 2 \(left, right\);"
+    ):
+        train(*parse_finetune([*given, f"--output_dir={tmp_path / 'run'}"]))
 
 
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path):

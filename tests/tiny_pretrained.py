@@ -5,7 +5,15 @@ from data_files import TOKENIZER
 from tiny import MODEL
 from torch import nn
 
-from tcl import TCL, TCLForClassification, TCLForCompressedRetrieval, TCLForVQA, TwoTowers
+from tcl import (
+    TCL,
+    TCLForClassification,
+    TCLForCompressedRetrieval,
+    TCLForEntailment,
+    TCLForNLVR,
+    TCLForVQA,
+    TwoTowers,
+)
 from tcl.config.clip_objective import CLIPObjectiveConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.exports.kinds import kind_named
@@ -15,7 +23,7 @@ from tcl.models.encoders import build_encoders, build_towers
 from tcl.objectives.clip import CLIPStudent
 from tcl.objectives.question_answering import VQANetworks, VQAStudent
 from tcl.objectives.tcl import TCLStudent
-from tcl.tasks import compressed_retrieval
+from tcl.tasks import compressed_retrieval, entailment, nlvr
 from tcl.tasks.classification import Parts, build_student
 
 PLAIN = {"device": "cpu", "precision": "fp32"}
@@ -66,6 +74,22 @@ def tiny_compressed(**options) -> TCLForCompressedRetrieval:
     _spread(student)
     known = Pretrained(student, TOKENIZER, kind_named("compressed_retrieval", "here"), MODEL, 12, 8)
     return TCLForCompressedRetrieval(known, **{**PLAIN, **options})
+
+
+def tiny_entailment(**options) -> TCLForEntailment:
+    """As `tiny_tcl`."""
+    torch.manual_seed(0)
+    student = entailment.build_student(MODEL, TOKENIZER)
+    _spread(student)
+    return TCLForEntailment(Pretrained(student, TOKENIZER, entailment.KIND, MODEL, 12, 8), **{**PLAIN, **options})
+
+
+def tiny_nlvr(**options) -> TCLForNLVR:
+    """As `tiny_tcl`."""
+    torch.manual_seed(0)
+    student = nlvr.build_student(MODEL, TOKENIZER)
+    _spread(student)
+    return TCLForNLVR(Pretrained(student, TOKENIZER, nlvr.KIND, MODEL, 12, 8), **{**PLAIN, **options})
 
 
 @torch.no_grad()

@@ -117,13 +117,18 @@ def render(scene: Scene, size: int) -> Image.Image:
     image = Image.new("RGB", (side, side), BACKGROUNDS[scene.background])
     draw = ImageDraw.Draw(image)
     for thing in scene.objects:
-        x, y = side * (thing.column + 0.5 + 3 * thing.dx) / 3, side * (thing.row + 0.5 + 3 * thing.dy) / 3
-        _draw_shape(draw, thing.shape, x, y, side * RADIUS[thing.size], COLOURS[thing.colour])
+        draw_object(draw, thing, side, COLOURS[thing.colour])
     return image.reduce(SUPERSAMPLING)
 
 
+def draw_object(draw: ImageDraw.ImageDraw, thing: Object, side: int, fill: tuple[int, int, int] | int) -> None:
+    """One object, into a picture of side x side pixels."""
+    x, y = side * (thing.column + 0.5 + 3 * thing.dx) / 3, side * (thing.row + 0.5 + 3 * thing.dy) / 3
+    _draw_shape(draw, thing.shape, x, y, side * RADIUS[thing.size], fill)
+
+
 def _draw_shape(
-    draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: float, fill: tuple[int, int, int]
+    draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: float, fill: tuple[int, int, int] | int
 ) -> None:
     def polygon(corners: int, turn: float, radii: tuple[float, ...]) -> None:
         points = []

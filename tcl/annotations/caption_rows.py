@@ -72,7 +72,8 @@ def coco_rows(path: Path) -> Iterator[Row]:
             f'annotations: {path} has no lists "images" and "annotations", which --from coco needs{_is_it(content)}'
         )
     if annotations and not any("caption" in annotation for annotation in annotations):
-        raise InputError(f'annotations: {path} has no "caption" in its annotations; give a COCO captions file')
+        advice = f"give a COCO captions file{_is_it(content) if structure_of(content) != 'coco' else ''}"
+        raise InputError(f'annotations: {path} has no "caption" in its annotations; {advice}')
 
     def rows() -> Iterator[Row]:
         captions: dict[str, list] = {id_key(image.get("id")): [] for image in images if is_id(image.get("id"))}

@@ -1,7 +1,8 @@
 """Rows of annotation files to webdataset shards, by worker processes, complete or not at all.
 
-Row i becomes KEY.<image type> and KEY.json, with KEY = i in nine digits, whatever the number of workers. sizes.json
-counts the samples of each shard; report.json lists the rows that were skipped and why.
+Row i becomes KEY.<image type> (of two images KEY.left.<type> and KEY.right.<type>) and KEY.json, with KEY = i in nine
+digits, whatever the number of workers. sizes.json counts the samples of each shard; report.json lists the rows that
+were skipped and why.
 """
 
 import json
@@ -116,7 +117,7 @@ def _write_shards(writer: ShardWriter, rows: Iterable[Row], pack: Callable, work
                     continue
                 blank += row.blank_captions
                 text = json.dumps(row.sample)
-                writer.write(f"{index:09d}", {packed.extension: packed.image, "json": text.encode()})
+                writer.write(f"{index:09d}", {**packed.files, "json": text.encode()})
         except BrokenProcessPool as error:
             raise InputError(f"workers: one of {workers} was killed, perhaps for its memory; try fewer") from error
         finally:

@@ -1,4 +1,4 @@
-"""The image of a row: found, checked, perhaps shrunk, or the cause for which the row is skipped."""
+"""The images of a row: found, checked, perhaps shrunk, or the cause for which the row is skipped."""
 
 import io
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ _LONGEST_PATH = 4096
 
 @dataclass(frozen=True)
 class Packed:
-    """The image of a sample, ready to be stored."""
+    """The images of a sample, ready to be stored."""
 
-    extension: str
-    image: bytes
+    files: dict[str, bytes]
+    """By extension: jpg of one image, left.jpg and right.jpg of two."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,20 @@ class SkippedRow:
 def pack_row(
     row: Row, images: Path, max_side: int | None, quality: int, max_pixels: int, max_image_bytes: int
 ) -> Packed | SkippedRow:
-    """The contents of the row's sample, its image under the folder `images`; the options are those of make_shards."""
+    """The contents of the row's sample, its images under the folder `images`; the options are those of make_shards."""
+    named = {"": row.image} if row.right_image is None else {"left.": row.image, "right.": row.right_image}
+    name, files = row.image, {}
     try:
         with reading():
             if row.problem is not None:
                 raise BadSample(row.problem)
-            content = read_inside(images, row.image, max_image_bytes)
-            return Packed(*_pack_image(content, max_side, quality, max_pixels))
+            for place, name in named.items():
+                content = read_inside(images, name, max_image_bytes)
+                extension, image = _pack_image(content, max_side, quality, max_pixels)
+                files[f"{place}{extension}"] = image
+            return Packed(files)
     except BadSample as cause:
-        image = None if row.image is None else row.image[:_LONGEST_PATH]
-        return SkippedRow(row.where[:_LONGEST_PATH], image, str(cause))
+        return SkippedRow(row.where[:_LONGEST_PATH], None if name is None else name[:_LONGEST_PATH], str(cause))
 
 
 def _pack_image(content: bytes, max_side: int | None, quality: int, max_pixels: int) -> tuple[str, bytes]:

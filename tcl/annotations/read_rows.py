@@ -7,7 +7,9 @@ from pathlib import Path
 from tcl.annotations.caption_rows import coco_rows, json_rows, jsonl_rows, karpathy_rows
 from tcl.annotations.folder_rows import folder_rows
 from tcl.annotations.image_name import BY_ID, VQA_V2_IMAGE_NAME
+from tcl.annotations.refcoco_rows import refcoco_rows
 from tcl.annotations.row import Row, bounded
+from tcl.annotations.statement_rows import nlvr2_rows, snli_ve_rows
 from tcl.annotations.table_rows import csv_rows, tsv_rows
 from tcl.annotations.vqa_rows import vqa_rows
 from tcl.annotations.vqa_v2_rows import vg_qa_rows, vqa_v2_rows
@@ -36,9 +38,12 @@ STRUCTURES = {
     "vqa": Structure(vqa_rows, ("annotations", "image_name")),
     "vqa_v2": Structure(vqa_v2_rows, ("annotations", "answers", "image_name")),
     "vg_qa": Structure(vg_qa_rows, ("annotations", "image_name")),
+    "refcoco": Structure(refcoco_rows, ("annotations", "split", "instances", "proposals", "image_name")),
+    "snli_ve": Structure(snli_ve_rows, ("annotations", "image_name")),
+    "nlvr2": Structure(nlvr2_rows, ("annotations",)),
 }
 
-IMAGE_NAME_HELP = f"path of an image by its id (default {VQA_V2_IMAGE_NAME} for vqa_v2, {BY_ID} for vqa and vg_qa)"
+IMAGE_NAME_HELP = f"path of an image by its id (default {VQA_V2_IMAGE_NAME} for vqa_v2, {BY_ID} for others)"
 
 
 def read_rows(
@@ -48,6 +53,8 @@ def read_rows(
     images: Path | None = None,
     split: str | None = None,
     answers: Path | None = None,
+    instances: Path | None = None,
+    proposals: Path | None = None,
     image_name: str | None = None,
     image_column: str | None = None,
     caption_column: str | None = None,
@@ -55,9 +62,10 @@ def read_rows(
 ) -> Iterator[Row]:
     """Rows of annotations of one of STRUCTURES, in their order.
 
-    annotations: their file; folder has none, but reads the folder `images`. split: for karpathy, the splits to take,
-    separated by commas. answers: for vqa_v2, the file of annotations. image_name: for vqa, vqa_v2 and vg_qa, a template
-    of image paths. image_column, caption_column, delimiter: for csv and tsv, see csv_rows.
+    annotations: their file; folder has none, but reads the folder `images`. split: for karpathy and refcoco, the splits
+    to take, separated by commas. answers: for vqa_v2, the file of annotations. instances, proposals: for refcoco, see
+    refcoco_rows. image_name: for vqa, vqa_v2, vg_qa, refcoco and snli_ve, a template of image paths. image_column,
+    caption_column, delimiter: for csv and tsv, see csv_rows.
     InputError: a file that is unreadable, empty, or of another structure; an option that is missing, impossible or of
     another structure.
     """
@@ -67,6 +75,8 @@ def read_rows(
         "annotations": annotations,
         "split": split,
         "answers": answers,
+        "instances": instances,
+        "proposals": proposals,
         "image_name": image_name,
         "image_column": image_column,
         "caption_column": caption_column,

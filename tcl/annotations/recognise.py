@@ -1,5 +1,19 @@
 """Which structure a JSON value has, for the advice that `tcl shards` gives where --from names another one."""
 
+ROWS_OF_STRUCTURE = (
+    ("vg_qa", {"qas"}),
+    ("vqa", {"question"}),
+    ("refcoco", {"ref_id", "sentences"}),
+    ("refcoco", {"text", "box"}),
+    ("snli_ve", {"hypothesis"}),
+    ("snli_ve", {"sentence2"}),
+    ("snli_ve", {"image", "sentence", "label"}),
+    ("nlvr2", {"identifier", "sentence"}),
+    ("nlvr2", {"images", "sentence"}),
+    ("json", {"image"}),
+)
+"""What some row of a list in each structure has together, in the order in which they count."""
+
 
 def structure_of(content: object) -> str | None:
     """One of tcl.annotations.read_rows.STRUCTURES; None where the value has none of them."""
@@ -9,6 +23,8 @@ def structure_of(content: object) -> str | None:
         return None
     if isinstance(content.get("questions"), list) or _holds(content, "annotations", "answers"):
         return "vqa_v2"
+    if _holds(content, "images", "caption"):
+        return "refcoco"
     if isinstance(content.get("images"), list):
         return "karpathy" if _holds(content, "images", "split") else "coco"
     return "vqa" if is_one_value(content) and not isinstance(content.get("annotations"), list) else None
@@ -20,15 +36,15 @@ def _holds(content: dict, name: str, field: str) -> bool:
 
 
 def _of_rows(rows: list[dict]) -> str | None:
-    for structure, named in (("vg_qa", "qas"), ("vqa", "question"), ("json", "image")):
-        if any(named in row for row in rows):
+    for structure, named in ROWS_OF_STRUCTURE:
+        if any(named <= row.keys() for row in rows):
             return structure
     return None
 
 
 def is_one_value(content: dict) -> bool:
-    """Whether an object is a whole file of annotations rather than a row, which names its image."""
-    if "image" in content:
+    """Whether an object is a whole file of annotations rather than a row, which names its image or has a sentence."""
+    if "image" in content or "sentence" in content:
         return False
     if any(isinstance(content.get(name), list) for name in ("images", "annotations", "questions", "data")):
         return True

@@ -24,6 +24,8 @@ class Row:
     """Path, absolute or relative to the image folder."""
     sample: dict = field(default_factory=dict)
     """The sample's JSON, in this order."""
+    right_image: str | None = None
+    """Of a sample of two images, of which `image` is the left one."""
     blank_captions: int = 0
     """Dropped from a row that has others."""
     problem: str | None = None

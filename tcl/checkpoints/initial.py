@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tcl.checkpoints import run_folder
 from tcl.checkpoints.checkpoint_store import newest_intact, pointed_checkpoint
-from tcl.checkpoints.export_files import WEIGHTS, check_export
+from tcl.checkpoints.export_files import TEACHER, WEIGHTS, check_export
 from tcl.checkpoints.export_format import ExportConfig, is_export, read_config
 from tcl.checkpoints.manifest import MANIFEST, verify, verify_file
 from tcl.checkpoints.published import from_published
@@ -40,6 +40,22 @@ def initial_weights(path: str) -> dict[str, Tensor]:
         raise InputError(f"init: {file} is damaged: {verify_file(file)}; use another checkpoint")
     weights = read_weights(file, "init", ACCEPTED)
     return from_published(weights).student if _is_published(weights) else weights
+
+
+def initial_teacher(path: str) -> dict[str, Tensor]:
+    """The weights of the momentum teacher of `path` (config field init), by our names; none where it has none.
+    InputError: no weights at all, or damaged."""
+    file = Path(path)
+    if pointed_checkpoint(file) is None and os.path.isfile(file):
+        weights = read_weights(file, "init", ACCEPTED)
+        return from_published(weights).teacher if _is_published(weights) else {}
+    folder = weights_folder(path, "init", ACCEPTED)
+    file = folder / TEACHER
+    if not file.is_file():
+        return {}
+    if is_export(folder):
+        check_export(folder, "init", with_teacher=True)
+    return read_weights(file, "init", ACCEPTED)
 
 
 def weights_folder(path: str, field: str, accepted: str) -> Path:

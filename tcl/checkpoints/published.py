@@ -1,4 +1,4 @@
-"""Parameter names of the published TCL and ALBEF checkpoints (pre-training, retrieval, VQA) to ours, and back.
+"""Parameter names of the published TCL and ALBEF checkpoints (pre-training and fine-tuned) to ours, and back.
 
 Published name                                   ours (student; the `_m` copies go to the teacher)
 visual_encoder.X                                 encoders.image_encoder.vit.X
@@ -17,6 +17,10 @@ checkpoints leave out the "bert." of the text encoder. In those of VQA "encoders
 text_decoder.bert.embeddings.X                   networks.decoder.embeddings.X
 text_decoder.bert.encoder.layer.N.X              networks.decoder.layers.N.X'
 text_decoder.cls.predictions.X                   networks.decoder.head.X'
+
+In those of visual entailment and NLVR2 it is "networks", too, and cls_head is networks.cls_head. In those of NLVR2 and
+text assignment, whose ta_head is ta_head, layers from F on are doubled: F + 2n is layers.n.first, F + 2n + 1 is
+layers.n.second. Keys and values of the image are saved for both, and are ours once.
 """
 
 import re
@@ -35,7 +39,11 @@ _PUBLISHED_VIT = re.compile(
     r"vit\.(cls_token|pos_embed|(patch_embed\.proj|norm|blocks\.\d+\.(norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12]))\.\w+)"
 )
 _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)\.(\w+)")
-_MODULE = re.compile(r"(visual_encoder|text_encoder|text_decoder|vision_proj|text_proj)(_m)?\.(.+)")
+_MODULE = re.compile(r"(visual_encoder|text_encoder|text_decoder|vision_proj|text_proj|cls_head)(_m)?\.(.+)")
+_KEYS_VALUES = re.compile(
+    r"(text_encoder(?:_m)?\.(?:bert\.)?encoder\.layer\.)(\d+)(\.crossattention\.self\.(?:key|value)\.\w+)"
+)
+_HEADS = ("itm_head.", "ta_head.")
 _NO_BERT = re.compile(r"(text_encoder(?:_m)?)\.(?=embeddings\.|encoder\.)")
 _NUMBERS, _QUEUES = ("temp", "queue_ptr"), ("image_queue", "text_queue", "idx_queue")
 _OUR_QUEUES = ("image_queue", "text_queue", "id_queue")
@@ -46,9 +54,9 @@ class PublishedWeights:
     """A published checkpoint under our names."""
 
     student: dict[str, Tensor] = field(default_factory=dict)
-    """State of `tcl.objectives.tcl.TCLStudent`, or of `tcl.objectives.question_answering.VQAStudent`."""
+    """State of a student of tcl.objectives: tcl, text_assignment, question_answering or fused_classes."""
     teacher: dict[str, Tensor] = field(default_factory=dict)
-    """State of `tcl.models.momentum.Momentum`, or of `tcl.objectives.question_answering.AnswerTeacher`."""
+    """State of its teacher."""
     source: dict[str, str] = field(default_factory=dict)
     """Our student name -> published name."""
     teacher_source: dict[str, str] = field(default_factory=dict)
@@ -66,6 +74,25 @@ def count_text_layers(names: list[str] | dict[str, Tensor]) -> int:
     if not fused:
         raise InputError("checkpoint: no *.crossattention.* weights; a published TCL or ALBEF checkpoint has them")
     return min(fused)
+
+
+def has_doubled_layers(state: dict[str, Tensor]) -> bool:
+    """Are its fusion layers made for two images: do the first two share their keys?"""
+    if not any(name.startswith(("cls_head.", "ta_head.")) for name in state):
+        return False
+    pairs = (_pair_of(name, count_text_layers(state)) for name in state)
+    first, second = next((pair for pair in pairs if pair is not None), ("", ""))
+    return second in state and first in state and state[first].equal(state[second])
+
+
+def _pair_of(name: str, text_layers: int) -> tuple[str, str] | None:
+    """Of keys and values of the image, where layers are doubled: their names in the first and in the second layer of
+    the pair. None: it is another tensor."""
+    match = _KEYS_VALUES.fullmatch(name)
+    if match is None or int(match[2]) < text_layers:
+        return None
+    first = text_layers + (int(match[2]) - text_layers) // 2 * 2
+    return f"{match[1]}{first}{match[3]}", f"{match[1]}{first + 1}{match[3]}"
 
 
 def from_published(state: dict[str, Tensor]) -> PublishedWeights:
@@ -87,15 +114,17 @@ def map_names(state: dict[str, Tensor], text_layers: int) -> PublishedWeights:
     """As `map_published`, where the layers of the text encoder from `text_layers` (>= 1) up are the fusion encoder's,
     cross-attention or not.
     """
-    weights = PublishedWeights()
+    weights, doubled = PublishedWeights(), has_doubled_layers(state)
     for name, tensor in state.items():
-        if problem := _problem(name, tensor, state):
+        pair = _pair_of(name, text_layers) if doubled else None
+        tied = pair[0] if pair is not None and name != pair[0] else _tied_to(name)
+        if problem := _problem(name, tensor, state, tied):
             weights.errors[name] = problem
-        elif tied := _tied_to(name):
+        elif tied:
             weights.ignored[name] = f"tied to {tied}"
         elif name.endswith(".position_ids"):
             weights.ignored[name] = "a constant: 0, 1, 2, ..."
-        elif not (places := _places(name, tensor, state, text_layers)):
+        elif not (places := _places(name, tensor, state, text_layers, doubled)):
             weights.errors[name] = "unknown tensor"
         else:
             for of_teacher, ours, value in places:
@@ -104,9 +133,8 @@ def map_names(state: dict[str, Tensor], text_layers: int) -> PublishedWeights:
     return weights
 
 
-def _problem(name: str, tensor: Tensor, state: dict[str, Tensor]) -> str | None:
+def _problem(name: str, tensor: Tensor, state: dict[str, Tensor], tied: str | None) -> str | None:
     """Why a tensor whose name is known cannot be used."""
-    tied = _tied_to(name)
     if tied and not (tied in state and tensor.equal(state[tied])):
         return f"differs from {tied}, to which it should be tied"
     if (name in _NUMBERS and tensor.numel() != 1) or (name in _QUEUES and tensor.ndim != 2):
@@ -114,7 +142,9 @@ def _problem(name: str, tensor: Tensor, state: dict[str, Tensor]) -> str | None:
     return None
 
 
-def _places(name: str, tensor: Tensor, state: dict[str, Tensor], text_layers: int) -> list[tuple[bool, str, Tensor]]:
+def _places(
+    name: str, tensor: Tensor, state: dict[str, Tensor], text_layers: int, doubled: bool
+) -> list[tuple[bool, str, Tensor]]:
     """(whether it is the teacher's, our name, the tensor as ours): several of a pointer, none of an unknown tensor."""
     if name in ("image_queue", "text_queue"):
         return [(True, f"{name}.features", tensor.T.contiguous())]
@@ -125,13 +155,13 @@ def _places(name: str, tensor: Tensor, state: dict[str, Tensor], text_layers: in
         return [(True, f"{queue}.pointer", tensor.reshape(()).clone()) for queue in queues]
     if name == "temp":
         return [(False, "temperature", tensor.reshape(1))]
-    if name.startswith("itm_head."):
+    if name.startswith(_HEADS):
         return [(False, name, tensor)]
     match = _MODULE.fullmatch(_NO_BERT.sub(r"\1.bert.", name))
-    ours = _our_module_name(match[1], match[3], text_layers) if match else None
+    ours = _our_module_name(match[1], match[3], text_layers, doubled) if match else None
     if ours is None:
         return []
-    networks = "networks." if any(other.startswith("text_decoder.") for other in state) else "encoders."
+    networks = "networks." if any(other.startswith(("text_decoder.", "cls_head.")) for other in state) else "encoders."
     return [(match[2] is not None, networks + ours, tensor)]
 
 
@@ -145,14 +175,14 @@ def _tied_to(name: str) -> str | None:
     return None
 
 
-def _our_module_name(module: str, rest: str, text_layers: int) -> str | None:
+def _our_module_name(module: str, rest: str, text_layers: int, doubled: bool) -> str | None:
     """'text_encoder', 'bert.encoder.layer.7.output.dense.weight' -> 'fusion_encoder.layers.1.feed_forward...'.
 
     None: such layers have no such part.
     """
     if module == "visual_encoder":
         return f"image_encoder.vit.{rest}"
-    if module in ("vision_proj", "text_proj"):
+    if module in ("vision_proj", "text_proj", "cls_head"):
         return f"{module}.{rest}"
     decoder = module == "text_decoder"
     if rest.startswith("cls.predictions."):
@@ -166,7 +196,8 @@ def _our_module_name(module: str, rest: str, text_layers: int) -> str | None:
     if layer[2] not in BERT_LAYER_NAMES:
         return None
     stack, number = ("decoder", int(layer[1])) if decoder else ("fusion_encoder", int(layer[1]) - text_layers)
-    return f"{stack}.layers.{number}.{BERT_LAYER_NAMES[layer[2]]}.{layer[3]}"
+    place = f"{number // 2}.{('first', 'second')[number % 2]}" if doubled and not decoder else number
+    return f"{stack}.layers.{place}.{BERT_LAYER_NAMES[layer[2]]}.{layer[3]}"
 
 
 def to_published(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -181,7 +212,7 @@ def to_published(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> dict
     for name, tensor in student.items():
         if name == "temperature":
             state["temp"] = tensor.reshape(())
-        elif name.startswith("itm_head."):
+        elif name.startswith(_HEADS):
             state[name] = tensor
         else:
             state[_published_name(name, "", bert, text_layers)] = tensor
@@ -194,6 +225,9 @@ def to_published(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> dict
             state["queue_ptr"] = tensor.reshape(1)
         else:
             state[_published_name(name, "_m", bert, text_layers)] = tensor
+    if any(".fusion_encoder.layers.0.second." in name for name in student):
+        pairs = ((_pair_of(name, text_layers), tensor) for name, tensor in state.items())
+        state |= {pair[1]: tensor for pair, tensor in pairs if pair is not None}
     return state | _constants_and_ties(state)
 
 
@@ -202,7 +236,7 @@ def _published_name(name: str, suffix: str, bert: str, text_layers: int) -> str:
     module, _, rest = name.removeprefix("networks.").removeprefix("encoders.").partition(".")
     if module == "image_encoder" and _PUBLISHED_VIT.fullmatch(rest):
         return f"visual_encoder{suffix}.{rest.removeprefix('vit.')}"
-    if module in ("vision_proj", "text_proj"):
+    if module in ("vision_proj", "text_proj", "cls_head"):
         return f"{module}{suffix}.{rest}"
     if module == "mlm_head" or rest.startswith("head."):
         theirs = "text_encoder" if module == "mlm_head" else "text_decoder"
@@ -212,13 +246,14 @@ def _published_name(name: str, suffix: str, bert: str, text_layers: int) -> str:
         return f"text_encoder{suffix}.{bert}{rest.removeprefix('bert.')}"
     if module == "decoder" and rest.startswith("embeddings."):
         return f"text_decoder{suffix}.bert.{rest}"
-    layer = re.fullmatch(r"layers\.(\d+)\.(\w+\.\w+)\.(\w+)", rest)
-    if layer is None or layer[2] not in _PUBLISHED_LAYER_NAMES:
+    layer = re.fullmatch(r"layers\.(\d+)\.(?:(first|second)\.)?(\w+\.\w+)\.(\w+)", rest)
+    if layer is None or layer[3] not in _PUBLISHED_LAYER_NAMES:
         raise InputError(f"to: {name} has no name in the published code; it knows a plain ViT and a BERT")
-    inner = f"{_PUBLISHED_LAYER_NAMES[layer[2]]}.{layer[3]}"
+    inner = f"{_PUBLISHED_LAYER_NAMES[layer[3]]}.{layer[4]}"
     if module == "decoder":
         return f"text_decoder{suffix}.bert.encoder.layer.{layer[1]}.{inner}"
-    return f"text_encoder{suffix}.{bert}encoder.layer.{text_layers + int(layer[1])}.{inner}"
+    number = int(layer[1]) if layer[2] is None else 2 * int(layer[1]) + (layer[2] == "second")
+    return f"text_encoder{suffix}.{bert}encoder.layer.{text_layers + number}.{inner}"
 
 
 def _constants_and_ties(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ Importing one needs neither torch nor transformers: `--help` and mistakes are an
 
 COMMANDS = {
     "pretrain": "pre-train on image-text pairs",
-    "finetune": "fine-tune on retrieval or on questions",
+    "finetune": "fine-tune on retrieval, questions, classes, entailment or NLVR2",
     "evaluate": "evaluate a run, a checkpoint or an export on a task",
     "shards": "make webdataset shards of images and texts, or of image tokens",
     "tokenizer": "train a tokenizer on the texts of shards",
@@ -19,8 +19,11 @@ COMMANDS = {
     "search": "search an index by text, by image or by both",
     "match": "say which texts belong to which images",
     "vqa": "answer questions about an image",
+    "entail": "say whether an image entails a text or contradicts it",
+    "nlvr": "say whether a text is true of two images",
     "plot": "draw the curves of a run",
     "explain": "show what in an image speaks for a text",
+    "ground": "find the box of what a text means in an image",
     "completion": "print the completion of this command for bash or zsh",
 }
 """What the files of this folder do, in the order of `tcl --help`."""

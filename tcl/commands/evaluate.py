@@ -1,8 +1,8 @@
 """Evaluate on a task, training nothing: `tcl evaluate --preset vqa_v2 --init runs/vqa`.
 
 --init is a run, a checkpoint or an export, --data.val the shards; what is found is printed and left in
-<output_dir>/results. `--task vqa --help` lists every option of a task (classification, compress, retrieval, vqa or
-zero_shot).
+<output_dir>/results. `--task vqa --help` lists every option of a task (classification, compress, compressed_retrieval,
+entailment, grounding, nlvr, retrieval, vqa or zero_shot).
 """
 
 from jsonargparse import ArgumentParser

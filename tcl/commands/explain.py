@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png")
     options.add_argument("--word", type=int, metavar="N", help="the map of this word (default: of the whole text)")
     options.add_argument("--layer", type=int, metavar="N", help="of the fusion encoder (default: the middle one)")
+    options.add_argument("--published", action="store_true", help="the whole text's map with [CLS], as in grounding")
     return options
 
 
@@ -34,5 +35,5 @@ def main(arguments: list[str]) -> None:
     from tcl.inference.tcl_model import TCL
 
     heat = load_model(TCL, given).explain(given.image, given.text, layer=given.layer)
-    heat.save(given.out, given.word)
+    heat.save(given.out, given.word, published=given.published)
     say(f"{given.out}: {' '.join(f'{i}:{word}' for i, word in enumerate(heat.words))}")

@@ -1,9 +1,9 @@
 """Fine-tune: `accelerate launch -m tcl finetune --preset vqa_v2 --init runs/tcl_4m`.
 
 `tcl finetune ...` runs one process; --preset takes a configuration of the package, --config a file of yours;
-`--task vqa --help` lists every option of a task (classification, compress, compressed_retrieval, retrieval or vqa);
-`--eval_only` evaluates the weights of --init and trains nothing, as `tcl evaluate` does; `--dry_run` prints what the
-run would be and reads one batch of every source.
+`--task vqa --help` lists every option of a task (classification, compress, compressed_retrieval, entailment, grounding,
+nlvr, retrieval or vqa); `--eval_only` evaluates the weights of --init and trains nothing, as `tcl evaluate` does;
+`--dry_run` prints what the run would be and reads one batch of every source.
 """
 
 from jsonargparse import ArgumentParser

@@ -1,13 +1,13 @@
-"""Write a retrieval model as ONNX graphs, checked against torch in onnxruntime.
+"""Write a retrieval model or a classifier as ONNX graphs, checked against torch in onnxruntime.
 
     tcl onnx runs/mine onnx/mine
     tcl onnx runs/mine onnx/mine --int8 --shards 'data/val/*.tar'
     tcl onnx runs/mine onnx/mine --stored int8
 
-OUT gets image.onnx, text.onnx and fusion.onnx (with --stored also stored.onnx, which takes stored image tokens; with
---int8 all of them as *.int8.onnx, too), the tokenizer, config.json, preprocessor_config.json and onnx_report.json: the
-largest differences from torch, sizes and, where shards are given, recalls. docs/checkpoints.md says what graphs take
-and give.
+OUT gets image.onnx, text.onnx and fusion.onnx (with --stored also stored.onnx, which takes stored image tokens), or
+classifier.onnx (with --int8 all of them as *.int8.onnx, too), the tokenizer, config.json, preprocessor_config.json and
+onnx_report.json: the largest differences from torch, sizes and, where shards are given, recalls. docs/checkpoints.md
+says what graphs take and give.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 from tcl.commands.model_options import add_model_source
 from tcl.commands.parser import command_parser
 from tcl.config.data import DataConfig
+from tcl.errors import InputError
 from tcl.shown import say
 
 
@@ -48,6 +49,8 @@ def main(arguments: list[str]) -> None:
     check_at_least(1, {"rerank_k": given.rerank_k})
     pretrained = load_pretrained(given.model, revision=given.revision)
     data = None
+    if given.shards is not None and pretrained.kind.graph is not None:
+        raise InputError(f"shards: {given.shards!r} means nothing to a model of kind {pretrained.kind.name}")
     if given.shards is not None:
         data = load_retrieval_set(given.shards, max_words=pretrained.max_words, max_pixels=DataConfig.max_pixels)
         for note in cut_rerank_k(given.rerank_k, data, "rerank_k"):

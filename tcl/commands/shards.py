@@ -22,13 +22,29 @@ and for questions about images, a sample per question:
               "question_type" and "answer_type" may be missing. A list without any answers is a test split
     vqa_v2    the questions of VQA v2, with its annotations as --answers; without them, as for its test, "answers" is []
     vg_qa     question_answers.json of Visual Genome, [{"id": 1, "qas": [{"qa_id", "question", "answer"}, ...]}, ...]
+and for expressions about parts of images, a sample per image:
+    refcoco   a line {"image": path, "text": "...", "box": [x, y, width, height]} per expression, or a list of them,
+              perhaps with "ref_id", "height" and "width" of the image, and "proposals", boxes to choose from; or a file
+              of MDETR; or refer's list of references as JSON, with its instances.json as --instances, for --split
+              train. --proposals: what a detector found, {"image id": [[x, y, width, height], ...]}, as dets.json.
+              Without any box the samples are to train on
+and for texts about images with a label, a sample per text:
+    snli_ve   the lines of SNLI-VE, {"Flickr30K_ID", "sentence2", "gold_label"}, the lists of ALBEF and TCL, [{"image",
+              "sentence", "label"}], or lines {"image", "hypothesis", "label"}; labels are contradiction, neutral and
+              entailment. The premise ("sentence1") is left behind
+    nlvr2     the lines of NLVR2, {"identifier", "sentence", "label"}, whose images lie in --images as in its archives
+              (train/<directory>/train-1-0-img0.png, dev/dev-1-0-img0.png), or {"images": [left, right], "sentence",
+              "label"}, a line or in a list as ALBEF and TCL have it; labels are True and False, "identifier" and
+              "group" say which are right or wrong together
 Paths are relative to --images; those that leave it, by links too, are skipped (give the folder that links lead to).
-Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2 and vg_qa name by an
-id have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A line may have 8 MiB,
-the JSON of a sample 1 MiB.
+Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2, vg_qa, refcoco and
+snli_ve name by an id have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A
+line may have 8 MiB, the JSON of a sample 1 MiB.
 
 The JSON of a sample is {"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers",
-"question_id", "image"}, plus the types. Images that decode are stored byte for byte, unless --max_side shrinks them.
+"question_id", "image"}, plus the types, or {"captions", "caption_ids", "boxes", "proposals", "height", "width",
+"image"}, or {"hypothesis", "label", "image"}, or {"sentence", "label", "identifier", "images"}, whose images are
+KEY.left.* and KEY.right.*. Images that decode are stored byte for byte, unless --max_side shrinks them.
 sizes.json counts the samples of each shard; report.json lists the rows that were skipped and why.
 
     tcl shards --tokens MODEL --shards 'shards/train/*.tar' --out shards/train_tokens
@@ -52,7 +68,7 @@ from tcl.errors import InputError
 from tcl.shown import say
 
 _COLUMNS = ("image_column", "caption_column", "delimiter")
-_READING = ("structure", "annotations", "split", "answers", "image_name", *_COLUMNS)
+_READING = ("structure", "annotations", "split", "answers", "instances", "proposals", "image_name", *_COLUMNS)
 """The options that say how rows are read; the others say what becomes of them."""
 
 
@@ -61,8 +77,10 @@ def parser() -> argparse.ArgumentParser:
     options = command_parser("tcl shards", __doc__)
     options.add_argument("--from", dest="structure", choices=tuple(STRUCTURES), required=True)
     options.add_argument("--annotations", type=Path, metavar="FILE")
-    options.add_argument("--split", metavar="NAMES", help="karpathy: splits to take, such as train,restval")
+    options.add_argument("--split", metavar="NAMES", help="karpathy, refcoco: splits to take, as train,restval")
     options.add_argument("--answers", type=Path, metavar="FILE", help="vqa_v2: annotations of the questions")
+    options.add_argument("--instances", type=Path, metavar="FILE", help="refcoco: instances.json of refer")
+    options.add_argument("--proposals", type=Path, metavar="FILE", help="refcoco: boxes to choose from, by image")
     options.add_argument("--image_name", metavar="TEMPLATE", help=IMAGE_NAME_HELP)
     options.add_argument("--image_column", metavar="NAME", help="csv, tsv: column of image paths (default image)")
     options.add_argument("--caption_column", metavar="NAME", help="csv, tsv: column of captions (default caption)")
@@ -95,7 +113,7 @@ def main(arguments: list[str]) -> None:
         if options[name] is not None:
             options[name] = parse_number(name, options[name])
     reading = {name: options.pop(name) for name in _READING} | {"images": options["images"]}
-    for path in (reading["annotations"], reading["answers"]):
+    for path in (reading[name] for name in ("annotations", "answers", "instances", "proposals")):
         if path is not None and path.resolve().is_relative_to(options["out"].resolve()):
             raise InputError(f"out: {options['out']} would replace {path}; name another folder")
     with _sigterm_tidies_up():

@@ -22,7 +22,7 @@ def parse_pretrain(arguments: list[str]) -> pretrain.Config:
     command = "tcl pretrain"
     kind, options = _with_objective(pretrain.Config, read_options(_without_help(arguments), command))
     help_if_asked(arguments, kind, command)
-    return resolve(given_by(options, kind, command), kind, pretrain.check)
+    return resolve(_with_model_of_init(given_by(options, kind, command), options), kind, pretrain.check)
 
 
 def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig, BuildTask]:
@@ -41,16 +41,21 @@ def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig
     kind, options = _with_objective(module.Config, options)
     program = f"{command} --task {task}"
     help_if_asked(arguments, kind, program)
-    given = given_by(options, kind, program)
-    init = _last_said("init", options)
-    if init is not None:
-        text = next((True for one in given if "name" in _section(_section(one.said, "model"), "text")), False)
-        model = model_of_run(str(init), names_text_encoder=text)
-        given = [Given(f"{init}: ", {"model": model}), *given] if model is not None else given
+    given = _with_model_of_init(given_by(options, kind, program), options)
     return resolve(given, kind, partial(module.check, trains=trains)), module.build
 
 
 Option = tuple[str, list[str]] | Given
+
+
+def _with_model_of_init(given: list[Given], options: list[Option]) -> list[Given]:
+    """What was said, after the `model` section of the run or export that `init` names, where it has one."""
+    init = _last_said("init", options)
+    if init is None:
+        return given
+    text = next((True for one in given if "name" in _section(_section(one.said, "model"), "text")), False)
+    model = model_of_run(str(init), names_text_encoder=text)
+    return given if model is None else [Given(f"{init}: ", {"model": model}), *given]
 
 
 def _without_help(arguments: list[str]) -> list[str]:

@@ -25,6 +25,9 @@ class AugmentConfig:
 
     crop_scale: tuple[float, float] = (0.2, 1.0)
     """Smallest and largest share of the area that a random resized crop keeps, 0 < low <= high <= 1."""
+    whole_image: bool = field(default=False, metadata=AS_BEFORE)
+    """Squeeze the whole image into the square, as in evaluation, where a crop could leave out what the text speaks of;
+    crop_scale means nothing then."""
     flip_prob: float = 0.5
     """Probability of a horizontal flip, 0 to 1. Use 0 when captions speak of left and right."""
     color_jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)

@@ -39,11 +39,11 @@ class ViTEncoder(ImageEncoder):
         """
         with self._gradients():
             if not self.has_class_token:
-                patches = self._norm(features[:, self.vit.num_prefix_tokens :])
+                patches = self.final_norm(features[:, self.vit.num_prefix_tokens :])
                 return torch.cat([self._pool(features, patches)[:, None], patches], dim=1)
             if self.vit.num_prefix_tokens > 1:
                 features = torch.cat([features[:, :1], features[:, self.vit.num_prefix_tokens :]], dim=1)
-            return self._norm(features)
+            return self.final_norm(features)
 
     def _run(self, image: Tensor, patch_drop: float = 0.0) -> Tensor:
         """All tokens of the ViT."""
@@ -57,7 +57,8 @@ class ViTEncoder(ImageEncoder):
         finally:
             self.vit.patch_drop.share = 0.0
 
-    def _norm(self, tokens: Tensor) -> Tensor:
+    def final_norm(self, tokens: Tensor) -> Tensor:
+        """The norm that timm has behind its pooling, where it has one there, of tokens after `vit.norm`."""
         behind_pooling = isinstance(self.vit.norm, nn.Identity) and hasattr(self.vit, "fc_norm")
         return self.vit.fc_norm(tokens) if behind_pooling else tokens
 

@@ -10,7 +10,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tcl.data.sets.labelled_set import LabelledSet
+from tcl.data.sets.labelled_set import LabelledImages
+from tcl.data.sets.streamed_set import StreamedSet
 from tcl.data.shards.bad_sample import counted
 from tcl.errors import InputError
 from tcl.search.class_prompts import best_classes
@@ -39,7 +40,7 @@ class Classified:
 def classify_images(
     accelerator: Accelerator,
     networks: nn.Module,
-    images: LabelledSet,
+    images: StreamedSet[LabelledImages],
     logits: Callable[[Tensor], Tensor],
     batch_size: int,
 ) -> Classified:
@@ -57,14 +58,14 @@ def classify_images(
         with bar:
             for batch in images.batches(batch_size, rank, processes):
                 bad += batch.bad
-                if batch.pixels is None:
+                if batch.examples is None:
                     continue
                 with accelerator.autocast():
-                    found = logits(batch.pixels.to(accelerator.device)).float()
+                    found = logits(batch.examples.pixels.to(accelerator.device)).float()
                 best, probabilities = best_classes(found, BEST)
                 rows = best.tolist(), probabilities.tolist()
-                own += zip(batch.places, batch.keys, batch.labels, *rows, strict=True)
-                bar.update(len(batch.pixels))
+                own += zip(batch.places, batch.keys, batch.examples.labels, *rows, strict=True)
+                bar.update(len(batch.keys))
     finally:
         networks.train(was_training)
     bad = sum(gather_object([bad]), Counter())

@@ -1,7 +1,5 @@
 """What a retrieval evaluation found, for a person (`gallery.html`) and for programs (`retrieval.jsonl`)."""
 
-import base64
-import io
 import json
 import re
 import sys
@@ -11,28 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from tcl.config.checks import require
 from tcl.data.images.decode_image import decode_image
-from tcl.errors import InputError
+from tcl.evaluation.page import Picture, picture_of, render, write_text
 from tcl.search.candidates import Ranked
 
 SHOWN = 5
 """Candidates of a query, and right answers where none of the candidates is one."""
 THUMBNAIL_SIDE = 160
 """Pixels of the longer side; smaller images stay as they are."""
-THUMBNAIL_QUALITY = 80
 DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    undefined=StrictUndefined,
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
 
 
 @dataclass(frozen=True)
@@ -81,7 +69,7 @@ def write_results(
                 "scores": ranked.scores,
             }
             lines.append(json.dumps(line) + "\n")
-    _write(path, "".join(lines))
+    write_text(path, "".join(lines))
 
 
 def write_gallery(
@@ -111,7 +99,8 @@ def write_gallery(
     shown = {query.index for query in of_images.queries}
     shown |= {answer.index for query in of_texts.queries for answer in query.answers}
     rows = _recall_rows(recalls)
-    page = _TEMPLATES.get_template("gallery.html.jinja").render(
+    page = render(
+        "gallery.html.jinja",
         thumbnails={image: _thumbnail(images[image]) for image in sorted(shown)},
         rows=rows,
         columns=list(dict.fromkeys(column for row in rows.values() for column in row)),
@@ -119,7 +108,7 @@ def write_gallery(
         text_section=of_texts,
         captions=captions,
     )
-    _write(path, page)
+    write_text(path, page)
 
 
 @dataclass(frozen=True)
@@ -146,14 +135,6 @@ class _Section:
     total: int
 
 
-@dataclass(frozen=True)
-class _Thumbnail:
-    width: int
-    height: int
-    base64: str
-    """Of a JPEG."""
-
-
 def _section(queries: Sequence[RankedQuery], right_of: dict[int, list[int]], count: int) -> _Section:
     worst = sorted(queries, key=lambda ranked: (-ranked.rank, ranked.query))[:count]
     shown = [_Query(ranked.query, ranked.rank, _answers(ranked, right_of[ranked.query])) for ranked in worst]
@@ -167,13 +148,11 @@ def _answers(ranked: RankedQuery, right: list[int]) -> list[_Answer]:
     return answers if found else answers + [_Answer(index, "right") for index in right[:SHOWN]]
 
 
-def _thumbnail(content: bytes) -> _Thumbnail:
+def _thumbnail(content: bytes) -> Picture:
     # Whoever read the images has applied data.max_pixels already.
     image = Image.fromarray(decode_image(content, max_pixels=sys.maxsize, min_side=THUMBNAIL_SIDE))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=THUMBNAIL_QUALITY)
-    return _Thumbnail(image.width, image.height, base64.b64encode(stream.getvalue()).decode())
+    return picture_of(image)
 
 
 def _recall_rows(recalls: dict[str, float]) -> dict[str, dict[str, float]]:
@@ -186,12 +165,3 @@ def _recall_rows(recalls: dict[str, float]) -> dict[str, dict[str, float]]:
         else:
             rows[name]["value"] = value
     return rows
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Half of a surrogate pair in a caption is no reason to lose the page.
-        path.write_bytes(text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise InputError(f"path: {path} cannot be written ({error.strerror}); name another file") from error

@@ -22,11 +22,22 @@ from tcl.exports.infer_sizes import Heads, count_decoder_layers, infer_model
 from tcl.exports.model_card import model_card
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.objectives.tcl import KIND as TCL
+from tcl.objectives.text_assignment import KIND as TEXT_ASSIGNMENT
+from tcl.tasks.entailment import KIND as ENTAILMENT
+from tcl.tasks.nlvr import KIND as NLVR
 from tcl.tasks.vqa import KIND as VQA
 
 ACCEPTED = "a published TCL or ALBEF .pth, pre-trained or fine-tuned"
-_TEXT_LENGTHS = {"pre-training": (25, 30), "retrieval": (30, 30), "vqa": (25, 50)}
-"""Longest text in tokens and in words, as published."""
+_STAGES = {
+    "pre-training": (TCL, 25, 30),
+    "retrieval": (TCL, 30, 30),
+    "vqa": (VQA, 25, 50),
+    "entailment": (ENTAILMENT, 64, 30),
+    "text assignment": (TEXT_ASSIGNMENT, 25, 30),
+    "nlvr": (NLVR, 64, 30),
+}
+"""What each training leaves, and the longest text in tokens and in words, as published; there, 30 words are cut to no
+number of tokens in entailment and NLVR2."""
 
 
 def import_published(
@@ -55,9 +66,10 @@ def import_published(
     if image_size is not None:
         model.image = replace(model.image, image_size=image_size)
         check_image_size(model.image)
-    kind = VQA if stage == "vqa" else TCL
+    kind, max_tokens, max_words = _STAGES[stage]
     parts = {"decoder_layers": count_decoder_layers(state)} if kind is VQA else {}
-    config = ExportConfig(kind.name, model, *_TEXT_LENGTHS[stage], parts=parts)
+    max_tokens = min(max_tokens, model.text.overrides["max_position_embeddings"])
+    config = ExportConfig(kind.name, model, max_tokens, max_words, parts=parts)
     own_tokenizer = tokenizer_of(tokenizer)
     student = build_student(config, own_tokenizer)
     teacher = weights.teacher if with_teacher else {}
@@ -85,8 +97,8 @@ def export_published(source: str, out: Path, *, with_teacher: bool = False) -> i
     InputError: no such model, networks that the published code does not have, a file that cannot be written.
     """
     pretrained = load_pretrained(source, with_teacher=with_teacher)
-    if pretrained.kind not in (TCL, VQA):
-        raise InputError(f"to: a {pretrained.kind.name} model; the published code knows pre-training, retrieval, VQA")
+    if pretrained.kind not in [kind for kind, *_ in _STAGES.values()]:
+        raise InputError(f"to: a {pretrained.kind.name} model; the published code knows {', '.join(_STAGES)}")
     if pretrained.student.averaged.text_encoder.bert.config.model_type != "bert":
         raise InputError(f"to: the text encoder is a {pretrained.model.text.name}; the published code knows BERT only")
     if pretrained.model.fusion.layers is not None:
@@ -125,8 +137,13 @@ def _report(source: str, weights: PublishedWeights, with_teacher: bool) -> Conve
 
 def _stage(weights: PublishedWeights) -> str:
     """Which training left these weights; fine-tuned retrieval models have no MLM head."""
-    if any(name.startswith("networks.") for name in weights.student):
+    names = weights.student
+    if any(name.startswith("networks.cls_head.") for name in names):
+        return "nlvr" if any(".fusion_encoder.layers.0.second." in name for name in names) else "entailment"
+    if any(name.startswith("networks.") for name in names):
         return "vqa"
+    if any(name.startswith("ta_head.") for name in names):
+        return "text assignment"
     return "pre-training" if any(name.startswith(TCL.may_lack) for name in weights.student) else "retrieval"
 
 

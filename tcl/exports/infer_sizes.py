@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tcl.checkpoints.initial import PUBLISHED_MEAN, PUBLISHED_STD
-from tcl.checkpoints.published import count_text_layers
+from tcl.checkpoints.published import count_text_layers, has_doubled_layers
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.errors import InputError
 
@@ -30,7 +30,9 @@ def infer_model(state: dict[str, Tensor], heads: Heads, tokenizer: str) -> Model
     bert = "text_encoder.bert." if "text_encoder.bert.embeddings.word_embeddings.weight" in state else "text_encoder."
     words, positions = (_of(state, f"{bert}embeddings.{n}_embeddings.weight") for n in ("word", "position"))
     vocab_size, width = words.shape
-    layers = _count(rf"{re.escape(bert)}encoder\.layer\.(\d+)\.", state)
+    layers, text_layers = _count(rf"{re.escape(bert)}encoder\.layer\.(\d+)\.", state), count_text_layers(state)
+    if has_doubled_layers(state):
+        layers = text_layers + (layers - text_layers) // 2
     text = {
         "vocab_size": vocab_size,
         "hidden_size": width,
@@ -42,7 +44,7 @@ def infer_model(state: dict[str, Tensor], heads: Heads, tokenizer: str) -> Model
     }
     return ModelConfig(
         image=_infer_image(state, heads.image),
-        text=TextEncoderConfig(tokenizer=tokenizer, fusion_layers=layers - count_text_layers(state), overrides=text),
+        text=TextEncoderConfig(tokenizer=tokenizer, fusion_layers=layers - text_layers, overrides=text),
         embed_dim=len(state["vision_proj.weight"]) if "vision_proj.weight" in state else ModelConfig.embed_dim,
     )
 

@@ -1,6 +1,7 @@
-"""A loaded TCL: embeddings, matching, retrieval, masked words, and why an image matches a text."""
+"""A loaded TCL: embeddings, matching, retrieval, masked words, and why and where an image matches a text."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 
 import numpy as np
@@ -10,8 +11,11 @@ from torch import Tensor
 
 from tcl.data.texts.tokenize import words_of
 from tcl.errors import InputError
+from tcl.evaluation.box_choice import locate
+from tcl.evaluation.text_maps import Mode, text_maps, watched
 from tcl.inference.embedding_model import Taken
 from tcl.inference.fill_mask import Guess, fill_masks, tokenize_masked
+from tcl.inference.grounded_text import GroundedText, list_boxes
 from tcl.inference.heat_map import HeatMap, fusion_layer, grad_cam
 from tcl.inference.images import ImageLike, list_images, read_image
 from tcl.inference.match import JointEncoder, match_several
@@ -108,7 +112,39 @@ class TCL(OwnTowers, Matcher):
         shown = read_image(image, "image")
         with torch.no_grad():
             tokens = self.student.encoders.image_encoder(self.transform(shown)[None].to(self.hardware.device))
-        contributions = grad_cam(self.student, tokens, ids.to(self.hardware.device), layer)[1:]
-        grid = self.student.encoders.image_encoder.grid
+        contributions = grad_cam(self.student, tokens, ids.to(self.hardware.device), layer)
+        maps = contributions.unflatten(1, self.student.encoders.image_encoder.grid).cpu().numpy()
         words = words_of(self.pretrained.tokenizer, ids[0, 1:].tolist())
-        return HeatMap(Image.fromarray(shown), words, contributions.unflatten(1, grid).cpu().numpy())
+        return HeatMap(Image.fromarray(shown), words, maps[1:], maps[0])
+
+    def ground(
+        self,
+        image: ImageLike,
+        text: str,
+        boxes: Iterable | None = None,
+        *,
+        mode: Mode = "itm",
+        layer: int | None = None,
+    ) -> GroundedText:
+        """Where in the image is what the text means: by Grad-CAM, in fp32, as in the task grounding.
+
+        boxes: [x, y, width, height] in pixels of the image, from which one is chosen; None: the best rectangle of whole
+        patches. mode: itm looks through the fusion encoder, itc through the image encoder; layer: of these, from 0;
+        None: as published. InputError: a text of no word that the model knows, a box of no area or outside of the
+        image, no such layer, an image encoder that itc cannot look into.
+        """
+        where = watched(self.student, mode, layer)
+        if not self.knows(text):
+            raise InputError(f"text: {text!r} has no word that the model knows; give others")
+        ids, mask = self._tokenize(list_texts([text], "text"), "text")
+        (image,) = list_images([image], "image")
+        shown = read_image(image, "image")
+        height, width, _ = shown.shape
+        listed = () if boxes is None else list_boxes(boxes, height, width)
+        inputs = self.transform(shown)[None], ids, mask, torch.zeros(1, dtype=torch.int64)
+        inputs = (tensor.to(self.hardware.device) for tensor in inputs)
+        heat = text_maps(self.student, where, *inputs, autocast=nullcontext)[0].cpu()
+        found = locate(heat, height, width, listed)
+        return GroundedText(
+            Image.fromarray(shown), found.box, found.proposal, found.score, found.point, found.blank, heat.numpy()
+        )

@@ -33,17 +33,24 @@ class KeysValues:
         mask = None if self.mask is None else self.mask.index_select(0, index)
         return KeysValues(self.keys.index_select(0, index), self.values.index_select(0, index), mask)
 
+    def part(self, place: int, parts: int) -> "KeysValues":
+        """Those of part `place` of the images, which are so many `parts` of equal size behind each other; no copy."""
+        mask = None if self.mask is None else self.mask.unflatten(0, (parts, -1))[place]
+        keys, values = (tensor.unflatten(0, (parts, -1))[place] for tensor in (self.keys, self.values))
+        return KeysValues(keys, values, mask)
+
 
 class Attention(nn.Module):
     """Multi-head attention with its output projection, dropout, residual and norm (post-norm)."""
 
-    def __init__(self, width: int, source_width: int, config: PreTrainedConfig):
+    def __init__(self, width: int, source_width: int | None, config: PreTrainedConfig):
+        """source_width: of what it looks at; None: its keys and values are those of another layer."""
         super().__init__()
         self.heads: int = config.num_attention_heads
         self.attention_dropout: float = config.attention_probs_dropout_prob
         self.query = nn.Linear(width, width)
-        self.key = nn.Linear(source_width, width)
-        self.value = nn.Linear(source_width, width)
+        self.key = None if source_width is None else nn.Linear(source_width, width)
+        self.value = None if source_width is None else nn.Linear(source_width, width)
         self.out = nn.Linear(width, width)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -112,9 +119,9 @@ class FeedForward(nn.Module):
 
 
 class FusionLayer(nn.Module):
-    """Self-attention, cross-attention, feed-forward."""
+    """Self-attention, cross-attention, feed-forward. image_width: as `Attention`'s source_width."""
 
-    def __init__(self, image_width: int, config: PreTrainedConfig):
+    def __init__(self, image_width: int | None, config: PreTrainedConfig):
         super().__init__()
         width = config.hidden_size
         self.self_attention = Attention(width, width, config)

@@ -8,10 +8,11 @@ from tcl.data.images.image_views import prepare_images
 from tcl.encoders.image_encoder import ImageEncoder
 
 
-def image_preparation(encoder: ImageEncoder) -> Callable[[Batch], Batch]:
-    """For batches whose input "image" `encoder` is to take."""
+def image_preparation(encoder: ImageEncoder, names: tuple[str, ...] = ("image",)) -> Callable[[Batch], Batch]:
+    """For batches whose inputs of these names `encoder` is to take."""
 
     def prepare(batch: Batch) -> Batch:
-        return replace(batch, inputs=batch.inputs | {"image": prepare_images(batch.inputs["image"], encoder.prepare)})
+        images = {name: prepare_images(batch.inputs[name], encoder.prepare) for name in names}
+        return replace(batch, inputs=batch.inputs | images)
 
     return prepare

@@ -25,15 +25,24 @@ class TrainingImages(NamedTuple):
     notices: list[str]
 
 
-def training_images(data: DataConfig, config: ImageEncoderConfig, encoder: ImageEncoder) -> TrainingImages:
-    """Of data.train, for `encoder`, which was built from `config` and has its initial weights.
+def training_images(
+    data: DataConfig, config: ImageEncoderConfig, encoder: ImageEncoder, names: tuple[str, ...] = ("image",)
+) -> TrainingImages:
+    """Of data.train, for `encoder`, which was built from `config` and has its initial weights. names: of the inputs of
+    a batch that are images, one for each image of a sample.
 
-    InputError: stored tokens that are not those of this tower, or of an encoder whose network is trained; a mixture.
+    InputError: stored tokens that are not those of this tower, of an encoder whose network is trained, or for samples
+    of several images; a mixture.
     """
     found = stored_tokens_of([source.shards for source in data.train])
     if found is None:
-        return TrainingImages(PixelViews(data, config.image_size), image_preparation(encoder), [])
+        return TrainingImages(PixelViews(data, config.image_size), image_preparation(encoder, names), [])
     place, stored = found
+    if len(names) > 1:
+        raise InputError(
+            f"data.train: {place} is of stored tokens, one image a sample, but here a sample has {len(names)} "
+            f"({', '.join(names)}); train from images"
+        )
     for name, needed in (("frozen", True), ("patch_drop", 0.0)):
         given = getattr(config, name)
         if given != needed:

@@ -75,6 +75,18 @@ class ClassificationStudent(nn.Module):
         return self.head.scale * self.head(self.networks.image_encoder(image)[:, 0])
 
 
+class ImageClassGraph(nn.Module):
+    """A student's logits."""
+
+    def __init__(self, student: ClassificationStudent):
+        super().__init__()
+        self.student = student
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, classes]."""
+        return self.student.logits(pixel_values)
+
+
 def class_loss(head: ClassHead, scores: Tensor, labels: Tensor) -> Tensor:
     """Scores [B, C] of `head`, right classes [B] -> scalar, by the loss that it learns with."""
     if head.loss == "circle":

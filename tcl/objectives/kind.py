@@ -53,5 +53,9 @@ class Kind:
     """Fields of Parts -> options of a run's config.yaml, for runs that left no other description."""
     reads_text: bool = True
     """False: its students see images alone, and there is no tokenizer."""
+    graph: Callable[[nn.Module], nn.Module] | None = None
+    """A student that is a classifier as one computation for ONNX: a module whose forward takes those of pixel_values,
+    left_pixel_values, right_pixel_values [B, 3, H, W], input_ids and attention_mask [B, L] that it needs, by these
+    names, and gives logits [B, classes]. None: of other students."""
     may_lack: tuple[str, ...] = ()
     """Prefixes of parameters that weights of this kind may be without: they stay random."""

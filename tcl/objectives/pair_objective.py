@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl import objectives
@@ -52,6 +52,10 @@ class PairObjective:
     """Share of tokens that the loader masks, 0 to 1."""
     distillation: Callable[[Any], Distillation]
     """How the teacher is followed."""
+    weights_from: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda weights: weights
+    """Weights of another kind of student, from which one may start -> by the names of its own."""
+    starts_random: tuple[str, ...] = ()
+    """Prefixes of its parameters that those may be without."""
     notices: Callable[[Any], list[str]] = lambda _: []
     """Lines for the person watching."""
 

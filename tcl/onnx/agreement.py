@@ -15,13 +15,11 @@ from tcl.data.texts.tokenize import tokenize
 from tcl.data.tokens.stored_tokens import restore_tokens, store_tokens
 from tcl.evaluation.evaluate_retrieval import evaluate_retrieval
 from tcl.exports.pretrained import Pretrained
-from tcl.onnx.graphs import graphs_of
+from tcl.onnx.graphs import SIZES, graphs_of, random_texts
 from tcl.onnx.towers import OnnxTowers
 
 TOLERANCE = 1e-4
 """Largest difference of an fp32 output that is rounding."""
-SIZES = ((1, 2), (2, 25), (5, 11))
-"""Pairs and text tokens of what is compared; none is what the graphs were traced with."""
 
 
 @torch.no_grad()
@@ -33,7 +31,8 @@ def largest_differences(pretrained: Pretrained, towers: OnnxTowers) -> dict[str,
     """
     graphs, differences = graphs_of(pretrained.student), defaultdict(list)
     for pairs, longest in SIZES:
-        pixels, ids, mask = _random_inputs(pretrained, pairs, min(longest, pretrained.max_tokens))
+        pixels = _random_pixels(pretrained, pairs)
+        ids, mask = random_texts(pretrained, pairs, longest)
         image_tokens, image_embedding = graphs.image(pixels)
         text_tokens, text_embedding = graphs.text(ids, mask)
         found_images, found_texts = towers.encode_images(pixels.numpy()), towers.encode_texts(ids.numpy(), mask.numpy())
@@ -69,11 +68,7 @@ def torch_recalls(pretrained: Pretrained, data: RetrievalSet, rerank_k: int) -> 
     ).metrics
 
 
-def _random_inputs(pretrained: Pretrained, pairs: int, longest: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels [pairs, 3, H, W], ids and mask [pairs, longest]; the first text is the longest, every other is shorter."""
+def _random_pixels(pretrained: Pretrained, pairs: int) -> Tensor:
+    """[pairs, 3, H, W]."""
     generator, side = torch.Generator().manual_seed(pairs), pretrained.model.image.image_size
-    pixels = torch.randn(pairs, 3, side, side, generator=generator)
-    lengths = torch.linspace(longest, 2, pairs).round()
-    mask = (torch.arange(longest) < lengths[:, None]).long()
-    ids = torch.randint(len(pretrained.tokenizer), (pairs, longest), generator=generator)
-    return pixels, ids.where(mask == 1, pretrained.tokenizer.pad_token_id), mask
+    return torch.randn(pairs, 3, side, side, generator=generator)

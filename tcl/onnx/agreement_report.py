@@ -8,7 +8,8 @@ from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.errors import InputError
 from tcl.exports.pretrained import Pretrained
 from tcl.onnx.agreement import TOLERANCE, largest_differences, torch_recalls
-from tcl.onnx.export_graphs import GRAPHS, graph_file
+from tcl.onnx.class_graph import class_differences, load_classifier
+from tcl.onnx.export_graphs import ALL, graph_file
 from tcl.onnx.graph_retrieval import onnx_recalls
 from tcl.onnx.towers import load_onnx
 from tcl.shown import say
@@ -24,7 +25,7 @@ class AgreementReport:
     largest_differences: dict[str, dict[str, float]]
     """From torch, of each output."""
     megabytes: dict[str, float]
-    """Of the three graphs together."""
+    """Of all graphs together."""
     recalls: dict[str, dict[str, float]]
     """In percent, of torch in fp32 ("torch") and of the graphs; empty without shards."""
 
@@ -32,14 +33,19 @@ class AgreementReport:
 def report_onnx(pretrained: Pretrained, out: Path, *, int8: bool, data: RetrievalSet | None, rerank_k: int) -> None:
     """Compare the graphs in `out` with `pretrained`, from which they were made; print it and write it beside them.
 
-    data: pairs on which recalls are compared, of rerank_k candidates. InputError: an fp32 output differs from torch by
-    more than rounding.
+    data: pairs on which recalls of a retrieval model are compared, of rerank_k candidates. InputError: an fp32 output
+    differs from torch by more than rounding.
     """
     report = AgreementReport({}, {}, {} if data is None else {"torch": torch_recalls(pretrained, data, rerank_k)})
     for precision in ("fp32", "int8") if int8 else ("fp32",):
-        towers = load_onnx(out, int8=precision == "int8")
+        quantised = precision == "int8"
+        report.megabytes[precision] = megabytes(out, int8=quantised)
+        if pretrained.kind.graph is not None:
+            found = class_differences(pretrained, load_classifier(out, int8=quantised))
+            report.largest_differences[precision] = found
+            continue
+        towers = load_onnx(out, int8=quantised)
         report.largest_differences[precision] = largest_differences(pretrained, towers)
-        report.megabytes[precision] = megabytes(out, int8=precision == "int8")
         if data is not None:
             report.recalls[precision] = onnx_recalls(towers, data, rerank_k)
     (out / REPORT).write_text(json.dumps(asdict(report), indent=1) + "\n")
@@ -50,8 +56,8 @@ def report_onnx(pretrained: Pretrained, out: Path, *, int8: bool, data: Retrieva
 
 
 def megabytes(folder: Path, *, int8: bool) -> float:
-    """Size of the three graphs with their weights."""
-    files = [file for name in GRAPHS for file in folder.glob(f"{graph_file(folder, name, int8=int8).name}*")]
+    """Size of all graphs with their weights."""
+    files = [file for name in ALL for file in folder.glob(f"{graph_file(folder, name, int8=int8).name}*")]
     return sum(file.stat().st_size for file in files) / 1e6
 
 

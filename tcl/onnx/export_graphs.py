@@ -1,10 +1,12 @@
-"""A retrieval model as a folder for onnxruntime: three graphs, and what prepares their inputs.
+"""A retrieval model or a classifier as a folder for onnxruntime: its graphs, and what prepares their inputs.
 
 image.onnx      pixel_values [B, 3, H, W] -> image_tokens [B, N, image width], image_embedding [B, embed_dim]
 text.onnx       input_ids, attention_mask [B, L] -> text_tokens [B, L, text width], text_embedding [B, embed_dim]
 fusion.onnx     image_tokens, text_tokens, attention_mask of B pairs -> itm_logits [B, 2], no match and match
 stored.onnx     on request: as fusion.onnx, of image tokens as tcl.data.tokens stores them: in place of image_tokens
                 image_values [B, N, image width] float16, or int8 with image_scales [B, N]
+classifier.onnx of a classifier, instead: pixel_values, or left_pixel_values and right_pixel_values, and where it reads
+                texts input_ids and attention_mask -> logits [B, classes]
 *.int8.onnx     the same with int8 weights, on request
 manifest.json   size and checksum of each file
 config.json, preprocessor_config.json, tokenizer.json, ...     as in an export (tcl.checkpoints.export_format)
@@ -21,7 +23,6 @@ from tcl.checkpoints.export_files import TOKENIZER_FILES
 from tcl.checkpoints.export_format import (
     CONFIG,
     PREPROCESSOR,
-    ExportConfig,
     check_self_contained,
     is_export,
     write_config,
@@ -29,14 +30,17 @@ from tcl.checkpoints.export_format import (
 from tcl.checkpoints.manifest import MANIFEST, verify, write_manifest
 from tcl.data.tokens.stored_tokens import Storage
 from tcl.errors import InputError
-from tcl.exports.describe import self_contained
+from tcl.exports.describe import describe
 from tcl.exports.pretrained import Pretrained
 from tcl.objectives.tcl import KIND
-from tcl.onnx.graphs import trace, trace_stored
+from tcl.onnx.graphs import trace, trace_classifier, trace_stored
 from tcl.optional_package import import_optional
 
 GRAPHS = ("image", "text", "fusion")
 STORED = "stored"
+CLASSIFIER = "classifier"
+ALL = (*GRAPHS, STORED, CLASSIFIER)
+"""That a folder may have."""
 QUANTISED = ["MatMul", "Gemm", "Gather"]
 """Operators whose weights become int8: linear layers and embeddings, not the convolution that cuts patches."""
 
@@ -45,27 +49,33 @@ def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False, sto
     """Write `pretrained`, whose student is on the CPU, into `folder`, in place of graphs that are there.
 
     int8: the quantised graphs as well. stored: the graph that takes image tokens in this storage, too. InputError: a
-    VQA model, one that cannot be described without files from elsewhere, packages that are not installed, a `folder`
-    that is a run's or an export or cannot be written.
+    model of another kind, one that cannot be described without files from elsewhere, stored tokens for a classifier,
+    packages that are not installed, a `folder` that is a run's or an export or cannot be written.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         import_optional(package, "onnx")
-    if pretrained.kind is not KIND:
-        raise InputError(f"source: a {pretrained.kind.name} model; accepted: a pre-trained or a retrieval model")
+    known = pretrained
+    if known.kind is not KIND and known.kind.graph is None:
+        raise InputError(
+            f"source: a {known.kind.name} model; accepted: a pre-trained or a retrieval model, or a classifier"
+        )
+    if stored is not None and known.kind.graph is not None:
+        raise InputError(f"stored: {stored!r} means nothing to a model of kind {known.kind.name}")
     if is_export(folder) or (folder / "checkpoints").exists() or (folder / "student.safetensors").exists():
         raise InputError(f"out: {folder} belongs to a run or an export; name another folder")
-    model = self_contained(pretrained.kind, pretrained.model, pretrained.student)
-    check_self_contained(model, folder)
-    programs = trace(pretrained)
+    config = describe(known.kind, known.model, known.student, known.max_tokens, known.max_words)
+    check_self_contained(config.model, folder)
+    programs = trace(known) if known.kind.graph is None else {CLASSIFIER: trace_classifier(known)}
     if stored is not None:
-        programs |= {STORED: trace_stored(pretrained, stored)}
+        programs |= {STORED: trace_stored(known, stored)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder cannot be loaded
         (folder / MANIFEST).unlink(missing_ok=True)
-        pretrained.tokenizer.save_pretrained(folder)
-        write_config(ExportConfig(KIND.name, model, pretrained.max_tokens, pretrained.max_words), folder)
-        for name in (*GRAPHS, STORED):
+        if known.tokenizer is not None:
+            known.tokenizer.save_pretrained(folder)
+        write_config(config, folder)
+        for name in ALL:
             for former in folder.glob(f"{name}.*onnx*"):
                 former.unlink()
         for name, program in programs.items():

@@ -1,5 +1,7 @@
-"""The three computations of retrieval, and each as an ONNX graph of any batch size and text length."""
+"""The computations of retrieval, or the one of a classifier, and each as an ONNX graph of any batch size and text
+length."""
 
+import inspect
 import warnings
 from dataclasses import dataclass
 
@@ -14,6 +16,8 @@ from tcl.objectives.tcl import TCLStudent
 
 EXAMPLE_TOKENS = 8
 """Length of the texts that are traced, at most."""
+SIZES = ((1, 2), (2, 25), (5, 11))
+"""Rows and text tokens on which a graph is compared with torch; none is what it was traced with."""
 
 
 class ImageTower(nn.Module):
@@ -92,8 +96,7 @@ def trace(pretrained: Pretrained) -> dict[str, torch.onnx.ONNXProgram]:
     graphs, side = graphs_of(pretrained.student), pretrained.model.image.image_size
     # Two of each: the exporter takes a size of 1 for one that never changes.
     pixel_values = torch.zeros(2, 3, side, side)
-    input_ids = torch.zeros(2, min(EXAMPLE_TOKENS, pretrained.max_tokens), dtype=torch.int64)
-    attention_mask = torch.ones_like(input_ids)
+    input_ids, attention_mask = _example_texts(pretrained)
     image_tokens, _ = graphs.image(pixel_values)
     text_tokens, _ = graphs.text(input_ids, attention_mask)
     texts = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -108,16 +111,43 @@ def trace(pretrained: Pretrained) -> dict[str, torch.onnx.ONNXProgram]:
 @torch.no_grad()
 def trace_stored(pretrained: Pretrained, storage: Storage) -> torch.onnx.ONNXProgram:
     """`StoredPairScorer` as ONNX, which has no input image_scales where storage is fp16. As `trace`."""
-    encoders, length = pretrained.student.encoders, min(EXAMPLE_TOKENS, pretrained.max_tokens)
+    encoders = pretrained.student.encoders
     tokens = seen_tokens(encoders.fusion_encoder, encoders.image_encoder)
     stored = store_tokens(torch.ones(2, tokens, encoders.image_encoder.width), storage)
+    _, attention_mask = _example_texts(pretrained)
     inputs = {
         "image_values": stored.values,
-        "text_tokens": torch.zeros(2, length, encoders.text_encoder.width),
-        "attention_mask": torch.ones(2, length, dtype=torch.int64),
+        "text_tokens": torch.zeros(*attention_mask.shape, encoders.text_encoder.width),
+        "attention_mask": attention_mask,
     }
     inputs |= {} if stored.scales is None else {"image_scales": stored.scales}
     return _export(StoredPairScorer(pretrained.student).eval(), inputs, ["itm_logits"])
+
+
+def trace_classifier(pretrained: Pretrained) -> torch.onnx.ONNXProgram:
+    """The graph of a kind that has one, as ONNX; inputs as in `trace`. The student is on the CPU."""
+    graph, side = pretrained.kind.graph(pretrained.student).eval(), pretrained.model.image.image_size
+    names = inspect.signature(graph.forward).parameters
+    inputs = {name: torch.zeros(2, 3, side, side) for name in names if name.endswith("pixel_values")}
+    if "input_ids" in names:
+        inputs |= dict(zip(("input_ids", "attention_mask"), _example_texts(pretrained), strict=True))
+    return _export(graph, inputs, ["logits"])
+
+
+def _example_texts(pretrained: Pretrained) -> tuple[Tensor, Tensor]:
+    """Ids and mask of two texts."""
+    input_ids = torch.zeros(2, min(EXAMPLE_TOKENS, pretrained.max_tokens), dtype=torch.int64)
+    return input_ids, torch.ones_like(input_ids)
+
+
+def random_texts(pretrained: Pretrained, rows: int, longest: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask [rows, at most longest], by which torch and a graph are compared; the first text is the longest,
+    every other is shorter."""
+    generator, longest = torch.Generator().manual_seed(rows), min(longest, pretrained.max_tokens)
+    lengths = torch.linspace(longest, 2, rows).round()
+    mask = (torch.arange(longest) < lengths[:, None]).long()
+    ids = torch.randint(len(pretrained.tokenizer), (rows, longest), generator=generator)
+    return ids.where(mask == 1, pretrained.tokenizer.pad_token_id), mask
 
 
 def _export(graph: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> torch.onnx.ONNXProgram:

@@ -70,15 +70,16 @@ def load_onnx(folder: Path, *, int8: bool = False) -> OnnxTowers:
     InputError: a graph or another file is missing or damaged, onnxruntime is not installed.
     """
     config = read_config(folder)
-    sessions = {name: _session(graph_file(folder, name, int8=int8)) for name in GRAPHS}
+    sessions = {name: open_session(graph_file(folder, name, int8=int8)) for name in GRAPHS}
     stored = graph_file(folder, STORED, int8=int8)
     if stored.is_file():
-        sessions[STORED] = _session(stored)
+        sessions[STORED] = open_session(stored)
     check_onnx(folder)  # what onnxruntime did not see
     return OnnxTowers(**sessions, tokenizer=load_tokenizer(str(folder)), config=config)
 
 
-def _session(path: Path) -> "InferenceSession":
+def open_session(path: Path) -> "InferenceSession":
+    """The graph in the file `path`, on as many threads as torch has. InputError: missing, damaged, no onnxruntime."""
     onnxruntime = import_optional("onnxruntime", "onnx")
     if not path.is_file():
         option = " --int8" if path.name.endswith(".int8.onnx") else ""

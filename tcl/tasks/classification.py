@@ -20,7 +20,8 @@ from tcl.config.optim import OptimConfig, check_optim
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.labelled_reader import LabelledReader
 from tcl.data.images.augment import eval_transform
-from tcl.data.sets.labelled_set import LabelledSet
+from tcl.data.sets.labelled_set import LabelledImages, labelled_set
+from tcl.data.sets.streamed_set import StreamedSet
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.class_list import check_names, read_class_list
 from tcl.encoders.build_image_encoder import build_image_encoder
@@ -30,7 +31,7 @@ from tcl.evaluation.classify_images import classify_images
 from tcl.models.activation_memory import image_layers, kept_bytes
 from tcl.models.no_teacher import NoTeacher
 from tcl.models.training_images import training_images
-from tcl.objectives.classification import ClassificationStudent
+from tcl.objectives.classification import ClassificationStudent, ImageClassGraph
 from tcl.objectives.kind import CardText, Kind
 from tcl.tasks.task import Evaluation, Task
 
@@ -77,6 +78,7 @@ KIND = Kind(
     Parts=Parts,
     parts_of=lambda student: Parts(student.classes, student.head.loss, student.head.scale),
     reads_text=False,
+    graph=ImageClassGraph,
 )
 
 
@@ -149,8 +151,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     evaluate = None
     if data.val is not None:
         transform = eval_transform(config.model.image.image_size, encoder.mean, encoder.std)
-        labelled = LabelledSet(data, classes, transform, config.eval.max_samples)
-        evaluate = partial(_evaluate, images=labelled, batch_size=config.eval.batch_size)
+        labelled = labelled_set(data, classes, transform, config.eval.max_samples)
+        evaluate = partial(_evaluate, images=labelled, classes=classes, batch_size=config.eval.batch_size)
     return Task(
         KIND,
         student,
@@ -220,20 +222,27 @@ def _check_same_head(init: str, parts: dict, student: ClassificationStudent) -> 
 
 
 def _evaluate(
-    accelerator: Accelerator, student: ClassificationStudent, *, images: LabelledSet, batch_size: int
+    accelerator: Accelerator,
+    student: ClassificationStudent,
+    *,
+    images: StreamedSet[LabelledImages],
+    classes: list[str],
+    batch_size: int,
 ) -> Evaluation:
-    return evaluate_classes(accelerator, student, images, student.logits, batch_size)
+    return evaluate_classes(accelerator, student, images, classes, student.logits, batch_size)
 
 
 def evaluate_classes(
     accelerator: Accelerator,
     networks: nn.Module,
-    images: LabelledSet,
+    images: StreamedSet[LabelledImages],
+    classes: list[str],
     logits: Callable[[Tensor], Tensor],
     batch_size: int,
 ) -> Evaluation:
-    """By `classify_images`, whose arguments these are; the score is the top-1 accuracy in percent."""
+    """By `classify_images`, whose arguments these are, of images of `classes`; the score is the top-1 accuracy in
+    percent."""
     found = classify_images(accelerator, networks, images, logits, batch_size)
-    metrics = accuracies(found, len(images.classes))
-    line = report_line(found, metrics, len(images.classes))
-    return Evaluation(metrics, metrics["top1"], line, partial(write_report, found=found, classes=images.classes))
+    metrics = accuracies(found, len(classes))
+    line = report_line(found, metrics, len(classes))
+    return Evaluation(metrics, metrics["top1"], line, partial(write_report, found=found, classes=classes))

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config.data import DataConfig, check_data
 from tcl.config.free import FREE
 from tcl.config.model import ModelConfig, check_model
@@ -25,6 +26,7 @@ from tcl.encoders.text_encoder import check_length
 from tcl.evaluation.evaluate_retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
 from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
 from tcl.evaluation.rescoring_bank import load_bank, rescore_both
+from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.models.training_images import training_images
 from tcl.objectives.pair_objective import PairObjective, PairSizes, objective_named
 from tcl.tasks.task import Evaluation, RunConfig, Task
@@ -34,6 +36,10 @@ from tcl.tasks.task import Evaluation, RunConfig, Task
 class Config:
     """A pre-training run."""
 
+    init: str | None = field(default=None, metadata=FREE)
+    """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
+    published .pth. None: random, or as `model` says. The `model` section of the run or export is the default for this
+    one's."""
     output_dir: str = field(default="runs/pretrain", metadata=FREE)
     """Where metrics.jsonl, config.yaml and checkpoints/ go."""
     seed: int = 0
@@ -58,11 +64,21 @@ def check(config: Config) -> None:
 
 
 def build(config: Config, accelerator: Accelerator) -> Task:
-    """InputError: names that cannot be built, data.val without use."""
+    """InputError: names that cannot be built, weights of another architecture, data.val without use."""
+    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     objective = objective_named(config.objective.name)
     student = objective.build_student(config.model, config.objective, tokenizer)
-    return pair_task(config, accelerator, objective, student, tokenizer, named_ids=False)
+    notices = []
+    if config.init is not None:
+        # A compression may be new, or be left out again.
+        compression = (f"encoders.{COMPRESSION}",)
+        may_lack = objective.kind.may_lack + objective.starts_random + compression
+        weights = objective.weights_from(initial_weights(config.init))
+        notices = fill(student, weights, config.init, may_lack=may_lack, not_needed=compression)
+    task = pair_task(config, accelerator, objective, student, tokenizer, named_ids=False)
+    task.notices += notices
+    return task
 
 
 def pair_task(
@@ -74,23 +90,37 @@ def pair_task(
     *,
     named_ids: bool,
 ) -> Task:
-    """Training of `student`, which `objective` built by config.objective, on image-text pairs.
+    """As `pair_training`, judged by retrieval on data.val; config.eval is an EvalConfig."""
+    task = pair_training(config, accelerator, objective, student, tokenizer, named_ids=named_ids)
+    if config.data.val is not None:
+        pairs = held_out_pairs(config)
+        rerank_k = config.eval.rerank_k if objective.matches else 0
+        task.notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
+        bank = _bank(config, pairs)
+        task.evaluate = partial(
+            _evaluate, pairs=pairs, bank=bank, config=config, rerank_k=rerank_k, tokenizer=tokenizer
+        )
+        if pairs.bad:
+            task.notices.append(f"data.val: skipped {counted(pairs.bad)}")
+    return task
 
-    named_ids: all pairs of an image are right for each other. config.eval is an EvalConfig.
+
+def pair_training(
+    config: RunConfig,
+    accelerator: Accelerator,
+    objective: PairObjective,
+    student: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    named_ids: bool,
+) -> Task:
+    """Training of `student`, which `objective` built by config.objective, on image-text pairs; nothing judges it.
+
+    named_ids: all pairs of an image are right for each other.
     """
     encoders, data = student.encoders, config.data
     check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
     images = training_images(data, config.model.image, encoders.image_encoder)
-    notices = images.notices + objective.notices(config.objective)
-    evaluate = None
-    if data.val is not None:
-        pairs = held_out_pairs(config)
-        rerank_k = config.eval.rerank_k if objective.matches else 0
-        notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
-        bank = _bank(config, pairs)
-        evaluate = partial(_evaluate, pairs=pairs, bank=bank, config=config, rerank_k=rerank_k, tokenizer=tokenizer)
-        if pairs.bad:
-            notices.append(f"data.val: skipped {counted(pairs.bad)}")
     sizes = pair_sizes(config, accelerator)
     reader = PairReader(
         data,
@@ -107,10 +137,10 @@ def pair_task(
         tokenizer,
         reader,
         prepare=images.prepare,
-        evaluate=evaluate,
+        evaluate=None,
         activation_bytes=objective.activation_bytes(student, config.objective, sizes),
         distillation=objective.distillation(config.objective),
-        notices=notices,
+        notices=images.notices + objective.notices(config.objective),
     )
 
 

@@ -21,7 +21,8 @@ from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.labelled_reader import LabelledReader
 from tcl.data.images.augment import eval_transform
 from tcl.data.images.pixel_views import PixelViews
-from tcl.data.sets.labelled_set import LabelledSet
+from tcl.data.sets.labelled_set import LabelledImages, labelled_set
+from tcl.data.sets.streamed_set import StreamedSet
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.captions import clean_caption
 from tcl.data.texts.class_list import read_class_list, read_templates
@@ -113,8 +114,10 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     if config.data.val is not None:
         image = student.encoders.image_encoder
         transform = eval_transform(config.model.image.image_size, image.mean, image.std)
-        images = LabelledSet(config.data, names, transform, config.eval.max_samples)
-        evaluate = partial(_evaluate, images=images, ids=ids, mask=mask, templates=len(templates), config=config.eval)
+        images = labelled_set(config.data, names, transform, config.eval.max_samples)
+        evaluate = partial(
+            _evaluate, images=images, names=names, ids=ids, mask=mask, templates=len(templates), config=config.eval
+        )
     return Task(
         objective.kind,
         student,
@@ -151,7 +154,8 @@ def _evaluate(
     accelerator: Accelerator,
     student: nn.Module,
     *,
-    images: LabelledSet,
+    images: StreamedSet[LabelledImages],
+    names: list[str],
     ids: Tensor,
     mask: Tensor,
     templates: int,
@@ -168,4 +172,4 @@ def _evaluate(
         with torch.autocast(device.type, enabled=False):
             return features @ classes.T / student.temperature
 
-    return evaluate_classes(accelerator, student, images, logits, config.batch_size)
+    return evaluate_classes(accelerator, student, images, names, logits, config.batch_size)

@@ -45,7 +45,8 @@ class Augment:
 
     def __init__(self, config: AugmentConfig, image_size: int):
         self.config, self.image_size = config, image_size
-        self.min_side = math.ceil(image_size / math.sqrt(config.crop_scale[0] * CROP_RATIO[0]))
+        smallest = 1.0 if config.whole_image else config.crop_scale[0] * CROP_RATIO[0]
+        self.min_side = math.ceil(image_size / math.sqrt(smallest))
 
     def __call__(self, pixels: np.ndarray, rng: random.Random) -> View:
         if self.config.views is not None:
@@ -67,7 +68,9 @@ class Augment:
 
 def draw_view(config: AugmentConfig, image_size: int, width: int, height: int, rng: random.Random) -> list[Step]:
     """The steps that make one view, [image_size, image_size, 3], of an image of width x height pixels."""
-    steps = [Step(op.resized_crop, (draw_box(width, height, config.crop_scale, rng), image_size))]
+    whole = config.whole_image
+    box = Box(0, 0, width, height) if whole else draw_box(width, height, config.crop_scale, rng)
+    steps = [Step(op.resized_crop, (box, image_size))]
     if rng.random() < config.color_jitter_prob:
         steps += draw_color_jitter(config.color_jitter, rng)
     if rng.random() < config.grayscale_prob:

@@ -96,3 +96,8 @@ def join_tokens(text: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def knows_a_word(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether any token of `text`, cleaned, is another than the one for what is unknown."""
+    return any(token != tokenizer.unk_token for token in tokenizer.tokenize(text))

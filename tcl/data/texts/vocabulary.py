@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary, learned from the captions, or the questions and answers, of webdataset shards.
+"""A WordPiece vocabulary, learned from the captions, questions and answers, hypotheses or sentences of shards.
 
 The folder that is written is what model.text.tokenizer takes. The same shards always give the same vocabulary.
 """
@@ -19,6 +19,7 @@ from tcl.data.shards.list_shards import list_shards
 from tcl.data.shards.read_shard import read_samples
 from tcl.data.texts.question import question_of
 from tcl.data.texts.sample_texts import clean_captions
+from tcl.data.texts.statement import statement_texts
 from tcl.errors import InputError
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -34,7 +35,7 @@ TOKENIZER_FILES = {
 
 
 def read_texts(pattern: str, max_words: int) -> Iterator[str]:
-    """Every usable caption, question and answer of the shards that `pattern` names, cleaned."""
+    """Every usable text of the shards that `pattern` names, cleaned."""
     for url in list_shards(pattern):
         for sample in read_samples(url):
             if sample.problem is None:
@@ -43,6 +44,8 @@ def read_texts(pattern: str, max_words: int) -> Iterator[str]:
                 with contextlib.suppress(BadSample), reading():
                     asked = question_of(sample.fields, sample.key, max_words)
                     yield from (asked.question, *(answer.lower() for answer in asked.answers))
+                with contextlib.suppress(BadSample), reading():
+                    yield from statement_texts(sample.fields, max_words)
 
 
 def train_tokenizer(
@@ -51,7 +54,7 @@ def train_tokenizer(
     """Write a lower-casing BERT tokenizer to the folder `out`, replacing a tokenizer that is there; says what it is.
 
     shards: glob, brace range or URL. vocab_size: tokens at most, >= 100 (few texts give fewer). max_texts: how many
-    captions, questions and answers to learn from, >= 1. max_words: words kept of a caption or question, >= 1.
+    texts to learn from, >= 1. max_words: words kept of one that is no answer, >= 1.
     InputError: no text found, an impossible value, an `out` that is no tokenizer or cannot be written.
     """
     require(vocab_size >= 100, "vocab_size", vocab_size, "an integer >= 100")
