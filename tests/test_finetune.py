@@ -300,8 +300,8 @@ def test_a_checkpoint_of_another_architecture_names_the_sizes(data, tmp_path):
         (retrieval, ["--train.batch_size=1"], r"^train\.batch_size: 1 with objective\.itm_weight"),
         (
             retrieval,
-            ["--task=grounding"],
-            r"^task: 'grounding' is not possible; .*: classification, .*retrieval, vqa",
+            ["--task=depth"],
+            r"^task: 'depth' is not possible; .*: classification, .*retrieval, vqa",
         ),
         (retrieval, ["--config=nowhere.yaml"], r"^config: 'nowhere\.yaml' cannot be read"),
     ],

@@ -168,8 +168,14 @@ def test_the_command_prints_and_leaves_what_it_found(data, capsys):
 
 def test_embeddings_alone_are_enough_for_itc(data):
     evaluated(data, "--objective=clip", "--eval.mode=itc", kind="clip")
-    with pytest.raises(InputError, match=r"^eval\.mode: 'itm' needs a fusion encoder"):
-        evaluated(data, "--objective=clip", kind="clip")
+    for objective, kind in (("clip", "clip"), ("text_assignment", "tcl")):  # whose fusion encoder does not match
+        with pytest.raises(InputError, match=r"^eval\.mode: 'itm' needs a fusion encoder that matches"):
+            evaluated(data, f"--objective={objective}", kind=kind)
+
+
+def test_a_compression_may_be_new(data):
+    metrics, found = evaluated(data, "--model.fusion.image_tokens=2")
+    assert len(found) == 9 and 0 <= metrics["accuracy"] <= 100
 
 
 def test_it_trains_without_boxes_and_is_judged_by_them(data):

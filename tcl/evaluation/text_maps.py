@@ -41,8 +41,10 @@ def watched(student: nn.Module, mode: Mode, layer: int | None, section: str = ""
         count = len(encoder.layers)
         return Watched(mode, layer_to_watch(count, layer, 2 * count // 3, f"{section}layer", "the ViT"))
     fusion = student.encoders.fusion_encoder
-    if fusion is None:
-        raise InputError(f"{section}mode: 'itm' needs a fusion encoder, which this model has not; accepted: 'itc'")
+    if fusion is None or not hasattr(student, "itm_head"):
+        raise InputError(
+            f"{section}mode: 'itm' needs a fusion encoder that matches, which this model has not; accepted: 'itc'"
+        )
     count = len(fusion.layers)
     return Watched(mode, layer_to_watch(count, layer, (count - 1) // 2, f"{section}layer", "the fusion encoder"))
 

@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config.checks import check_at_least
 from tcl.config.data import DataConfig, check_data
 from tcl.config.free import FREE
@@ -30,7 +29,7 @@ from tcl.evaluation.grounding_results import write_grounding_results
 from tcl.evaluation.grounding_scores import grounding_metrics, report_line
 from tcl.evaluation.text_maps import Mode, Watched, watched
 from tcl.objectives.pair_objective import objective_named
-from tcl.tasks.pretrain import pair_training
+from tcl.tasks.pretrain import pair_student, pair_training
 from tcl.tasks.task import Evaluation, Task
 
 
@@ -94,15 +93,10 @@ def check(config: Config, trains: bool = True) -> None:
 def build(config: Config, accelerator: Accelerator) -> Task:
     """InputError: names that cannot be built, weights of another architecture, a layer that is not there, data.val
     without use."""
-    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     objective = objective_named(config.objective.name)
-    student = objective.build_student(config.model, config.objective, tokenizer)
+    student, notices = pair_student(config, objective, tokenizer)
     where = watched(student, config.eval.mode, config.eval.layer, "eval.")
-    notices = []
-    if config.init is not None:
-        may_lack = () if objective.masked_share(config.objective) > 0 else objective.kind.may_lack
-        notices = fill(student, initial_weights(config.init), config.init, may_lack=may_lack)
     task = pair_training(config, accelerator, objective, student, tokenizer, named_ids=True)
     task.notices += notices
     if config.data.val is not None:

@@ -65,20 +65,29 @@ def check(config: Config) -> None:
 
 def build(config: Config, accelerator: Accelerator) -> Task:
     """InputError: names that cannot be built, weights of another architecture, data.val without use."""
-    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     objective = objective_named(config.objective.name)
-    student = objective.build_student(config.model, config.objective, tokenizer)
-    notices = []
-    if config.init is not None:
-        # A compression may be new, or be left out again.
-        compression = (f"encoders.{COMPRESSION}",)
-        may_lack = objective.kind.may_lack + objective.starts_random + compression
-        weights = objective.weights_from(initial_weights(config.init))
-        notices = fill(student, weights, config.init, may_lack=may_lack, not_needed=compression)
+    student, notices = pair_student(config, objective, tokenizer)
     task = pair_task(config, accelerator, objective, student, tokenizer, named_ids=False)
     task.notices += notices
     return task
+
+
+def pair_student(
+    config: RunConfig, objective: PairObjective, tokenizer: PreTrainedTokenizerBase
+) -> tuple[nn.Module, list[str]]:
+    """The student of `objective` with the weights of config.init, where there are any, and what is to be told of them.
+
+    InputError: networks that cannot be built, weights of another architecture.
+    """
+    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
+    student = objective.build_student(config.model, config.objective, tokenizer)
+    if config.init is None:
+        return student, []
+    compression = (f"encoders.{COMPRESSION}",)  # which may be new, or be left out again
+    may_lack = objective.kind.may_lack + objective.starts_random + compression
+    weights = objective.weights_from(initial_weights(config.init))
+    return student, fill(student, weights, config.init, may_lack=may_lack, not_needed=compression)
 
 
 def pair_task(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from accelerate import Accelerator
 
-from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config.data import DataConfig, check_data
 from tcl.config.free import FREE
 from tcl.config.model import ModelConfig, check_model
@@ -17,9 +16,8 @@ from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.config.train import TrainConfig, check_train
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.tokenize import load_tokenizer
-from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.objectives.pair_objective import objective_named
-from tcl.tasks.pretrain import pair_task
+from tcl.tasks.pretrain import pair_student, pair_task
 from tcl.tasks.task import Task
 
 
@@ -57,17 +55,9 @@ def check(config: Config, trains: bool = True) -> None:
 
 def build(config: Config, accelerator: Accelerator) -> Task:
     """InputError: names that cannot be built, weights of another architecture, data.val without use."""
-    config.model.image = normalisation_of(config.model.image, config.init)  # and config.yaml remembers it
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     objective = objective_named(config.objective.name)
-    student = objective.build_student(config.model, config.objective, tokenizer)
-    notices = []
-    if config.init is not None:
-        may_lack = () if objective.masked_share(config.objective) > 0 else objective.kind.may_lack
-        # A compression may be new, or be left out again.
-        compression = (f"encoders.{COMPRESSION}",)
-        weights = initial_weights(config.init)
-        notices = fill(student, weights, config.init, may_lack=may_lack + compression, not_needed=compression)
+    student, notices = pair_student(config, objective, tokenizer)
     task = pair_task(config, accelerator, objective, student, tokenizer, named_ids=True)
     task.notices += notices
     return task
