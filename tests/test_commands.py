@@ -95,7 +95,7 @@ def test_help_parsers_and_making_shards_need_no_torch(tmp_path):
         ("pretrain --train.stepz 3", "config: there is no option --train.stepz; did you mean --train.steps?"),
         ("pretrain --preset tcl_4n", "preset: there is no preset 'tcl_4n'; did you mean tcl_4m? accepted: albef_4m, "),
         ("finetune --preset=vqa_v3 --init x", "preset: there is no preset 'vqa_v3'; did you mean vqa_v2? accepted: "),
-        ("evaluate --preset", "preset: which one? accepted: compress, compressed_retrieval, daquar, demo_vqa, "),
+        ("evaluate --preset", "preset: which one? accepted: compress, compressed_retrieval, daquar, demo_grounding, "),
         (
             "pretrain --preset --dry_run",
             "preset: which one? accepted: albef_4m, demo, easy_vqa, flickr8k_cpu, ",

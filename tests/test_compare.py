@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from matplotlib import pyplot
 from PIL import Image
 
 from tcl.commands.main import run
@@ -87,7 +86,6 @@ def test_lines_that_are_the_same_are_all_seen(monkeypatch, tmp_path):
         assert len({color for color, _ in drawn[title]}) == 3
     assert {"loss", "cma", "circle", "R@1, %", "R@10, %", "R@1 re-ranked, %"} <= set(drawn)
     assert len(drawn["R@10, %"]) == 2
-    pyplot.close("all")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def complete(scripts):
 def test_commands(complete):
     assert complete("tcl", "") == list(COMMANDS)
     assert {"tokenizer", "answers", "plot"} <= set(complete("tcl", ""))
-    assert complete("tcl", "e") == ["evaluate", "export", "encode", "explain"]
+    assert complete("tcl", "e") == ["evaluate", "export", "encode", "entail", "explain"]
 
 
 def test_options(complete):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tcl.commands.parser import command_parser
 from tcl.errors import InputError
-from tcl.shown import say, shown
+from tcl.shown import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(asdict(compared), indent=1))
         return
     for line in comparison_table(compared, list(runs)):
-        say(shown(line))
+        say(line)
     say(str(picture))
     for name, (_, damaged) in found.items():
         if damaged:

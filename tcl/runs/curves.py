@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from tcl.errors import InputError
 from tcl.runs.metrics_file import read_metrics
 from tcl.runs.panels import Panel, panels_of, with_number
+from tcl.shown import shown
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLUMNS = 4
@@ -36,14 +37,19 @@ def read_rows(run: Path) -> tuple[list[dict], int]:
     return found.rows, len(found.damaged)
 
 
+def check_picture(out: Path) -> None:
+    """InputError: another suffix than SUFFIXES."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"out: {out} ends in {out.suffix or 'nothing'}; accepted: {', '.join(SUFFIXES)}")
+
+
 def plot_runs(runs: dict[str, list[dict]], out: Path) -> Path:
     """The rows of one run or several, by their names, against the step; returns the picture's path.
 
     Of one run, the lines of a panel have colours; of several, each run has one, and the lines of a panel are dashed
-    differently. InputError: another suffix than SUFFIXES, an `out` that cannot be written.
+    differently. InputError: as `check_picture`, an `out` that cannot be written.
     """
-    if out.suffix.lower() not in SUFFIXES:
-        raise InputError(f"out: {out} ends in {out.suffix or 'nothing'}; accepted: {', '.join(SUFFIXES)}")
+    check_picture(out)
     panels = _merged([panels_of(rows) for rows in runs.values()])
     columns = min(COLUMNS, max(1, len(panels)))
     lines = -(-max(1, len(panels)) // columns)
@@ -55,7 +61,8 @@ def plot_runs(runs: dict[str, list[dict]], out: Path) -> Path:
         axes.set_axis_off()
     if len(runs) > 1:
         handles = [Line2D([], [], color=f"C{i % 10}", linewidth=3) for i in range(len(runs))]
-        figure.legend(handles, list(runs), loc="outside upper center", ncols=min(4, len(runs)), frameon=False)
+        names = [shown(name) for name in runs]
+        figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(runs)), frameon=False)
     try:
         figure.savefig(out, dpi=110)
     except OSError as error:
