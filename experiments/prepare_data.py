@@ -1,6 +1,9 @@
 """Shards, vocabularies and pre-trained encoders of the experiments, put in place once."""
 
 import importlib.util
+import json
+import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -11,6 +14,7 @@ from tcl.data.sets.collect_answers import make_answer_list
 from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tools.demo import HELD_OUT, PRETRAIN, SCENES, TEXTS
+from tools.demo_grounding import make_demo_grounding
 from tools.make_demo_data import make_demo_data
 
 SPLITS = ("train", "dev")
@@ -43,15 +47,71 @@ def prepare_daquar(source: Path, out: Path) -> None:
         make_answer_list(f"{out}/daquar/train/*.tar", answers, size=ANSWERS)
 
 
-def _prepare_shards(source: Path, out: Path, structure: str) -> None:
+def prepare_entailment(source: Path, out: Path) -> None:
+    """OUT/entailment/train and dev, and dev_shuffled: the hypotheses of dev, each with an image of another one.
+    InputError: no SOURCE/tasks/ve or SOURCE/flickr8k."""
+    rows, images, shards = source / "tasks" / "ve", source / "flickr8k" / "images", out / "entailment"
+    _prepare_shards(rows, shards, "snli_ve", images)
+    shuffled = shards / "dev_shuffled"
+    if not shuffled.exists():
+        annotations = shards / "dev_shuffled.jsonl"
+        annotations.write_text(with_other_images((rows / "dev.jsonl").read_text()))
+        _write_shards(annotations, shuffled, "snli_ve", images)
+
+
+def with_other_images(lines: str) -> str:
+    """Rows of JSON, of which each names the image of another row: as many of each, at new places, none as before.
+
+    InputError: more than half of them are about one image.
+    """
+    rows = sorted(map(json.loads, lines.splitlines()), key=lambda row: row["image"])
+    names = [row["image"] for row in rows]
+    most = max(map(names.count, set(names)), default=0)
+    if 2 * most > len(rows):
+        raise InputError(f"{most} of {len(rows)} rows are about one image, which cannot go to others; give more images")
+    others = names[most:] + names[:most]  # sorted, so that rows of one image are less than `most` apart
+    return "".join(json.dumps(row | {"image": other}) + "\n" for row, other in zip(rows, others, strict=True))
+
+
+def prepare_drawings(source: Path, out: Path) -> None:
+    """OUT/nlvr/train and dev, and a vocabulary OUT/words_of_nlvr. InputError: no SOURCE/tasks/nlvr."""
     for split in SPLITS:
-        annotations, shards = source / f"{split}.jsonl", out / split
-        if shards.exists():
-            continue
-        if not annotations.is_file():
-            raise InputError(f"--data: {annotations} does not exist; give the folder in which it does")
-        rows = read_rows(structure, annotations, images=source / "images")
-        make_shards(rows, shards, images=source / "images", shard_size=SHARD_SIZE)
+        archive, images = source / "tasks" / "nlvr" / f"{split}_images.tar", out / "nlvr" / "images"
+        if not (out / "nlvr" / split).exists() and archive.is_file():
+            with tarfile.open(archive) as files:
+                files.extractall(images, filter="data")
+    _prepare_shards(source / "tasks" / "nlvr", out / "nlvr", "nlvr2", out / "nlvr" / "images")
+    if not (out / "words_of_nlvr").exists():
+        train_tokenizer(f"{out}/nlvr/train/*.tar", out / "words_of_nlvr", vocab_size=1000)
+
+
+def prepare_coco_phrases(source: Path, out: Path) -> None:
+    """OUT/coco_phrases/dev. InputError: no SOURCE/tasks/grounding or SOURCE/coco_mini."""
+    images = source / "coco_mini" / "images"
+    _prepare_shards(source / "tasks" / "grounding", out / "coco_phrases", "refcoco", images, splits=("dev",))
+
+
+def prepare_scene_phrases(source: Path, out: Path) -> None:
+    """OUT/scene_phrases/train and val, of the demo's scenes. `source` is not read."""
+    image_size = yaml.safe_load(PRETRAIN.read_text())["model"]["image"]["image_size"]
+    if not (out / "scene_phrases").exists():
+        make_demo_grounding(out / "scene_phrases", image_size=image_size)
+
+
+def _prepare_shards(
+    source: Path, out: Path, structure: str, images: Path | None = None, splits: Sequence[str] = SPLITS
+) -> None:
+    """images: SOURCE/images where not given."""
+    for split in splits:
+        if not (out / split).exists():
+            _write_shards(source / f"{split}.jsonl", out / split, structure, images or source / "images")
+
+
+def _write_shards(annotations: Path, shards: Path, structure: str, images: Path) -> None:
+    if not annotations.is_file():
+        raise InputError(f"--data: {annotations} does not exist; give the folder in which it does")
+    rows = read_rows(structure, annotations, images=images)
+    make_shards(rows, shards, images=images, shard_size=SHARD_SIZE)
 
 
 def prepare_encoders(source: Path, out: Path) -> None:

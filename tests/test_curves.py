@@ -8,7 +8,7 @@ from PIL import Image
 from tcl.commands.main import run
 from tcl.errors import InputError
 from tcl.runs import curves
-from tcl.runs.curves import plot_run, read_rows
+from tcl.runs.curves import read_rows
 
 ROWS = [
     {"step": 10, "loss": 3.0, "i2t": 2.0, "itm": 0.7, "itm_accuracy": 0.6, "itm_prior": 0.667},
@@ -19,13 +19,14 @@ DAMAGED = ['{"step": 30, "loss": ', "[1, 2]", '{"loss": 1.0}', '{"step": "forty"
 
 
 @pytest.fixture
-def drawn(monkeypatch) -> dict[str, list[tuple[float, float]]]:
-    """The lines of what is drawn, by their labels, instead of a picture."""
+def drawn(monkeypatch) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """The lines of what is drawn, by the titles of the panels and their labels, instead of a picture."""
     lines = {}
 
     def look(figure: curves.Figure, *_: object, **__: object) -> None:
         for axes in figure.axes:
-            lines.update({line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.lines})
+            points = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
+            lines[axes.get_title()] = points
 
     monkeypatch.setattr(curves.Figure, "savefig", look)
     return lines
@@ -37,17 +38,19 @@ def write(folder, lines: list[str]) -> None:
 
 def test_every_value_is_drawn_at_its_step(tmp_path, drawn):
     write(tmp_path, [json.dumps(row) for row in ROWS])
-    assert plot_run(tmp_path) == tmp_path / "curves.png"
-    assert drawn["i2t"] == [(10, 2.0), (20, 1.5)] and drawn["itm"] == [(10, 0.7)]
-    assert drawn["ITM accuracy"] == [(10, 0.6), (20, 0.7)]
-    assert drawn["i2t_r1"] == [(20, 12.5)] and drawn["i2t_r1 re-ranked"] == [(20, 25.0)]
+    run(["plot", str(tmp_path)])
+    assert drawn["cma"] == {"image to text": [(10, 2.0), (20, 1.5)]} and drawn["itm"] == {"itm": [(10, 0.7)]}
+    told = drawn["told right in training"]
+    assert told["itm accuracy"] == [(10, 0.6), (20, 0.7)] and "itm, nothing learned" in told
+    assert drawn["R@1, %"] == {"image to text": [(20, 12.5)]}
+    assert drawn["R@1 re-ranked, %"] == {"image to text": [(20, 25.0)]}
     assert "mlm" not in drawn
 
 
 def test_a_run_on_questions_is_drawn_too(tmp_path, drawn):
     write(tmp_path, ['{"step": 5, "loss": 1.0, "answer": 1.0}', '{"step": 5, "eval_accuracy": 40.0}'])
-    plot_run(tmp_path)
-    assert drawn["answer"] == [(5, 1.0)] and drawn["accuracy"] == [(5, 40.0)]
+    run(["plot", str(tmp_path)])
+    assert drawn["answer"] == {"answer": [(5, 1.0)]} and drawn["evaluation: accuracy"] == {"accuracy": [(5, 40.0)]}
 
 
 def test_damaged_lines_are_left_out_and_counted(tmp_path, capsys):
@@ -75,7 +78,7 @@ def test_nothing_to_draw(tmp_path, content, said):
     if content is not None:
         (tmp_path / "metrics.jsonl").write_bytes(content)
     with pytest.raises(InputError, match=said):
-        plot_run(tmp_path)
+        run(["plot", str(tmp_path)])
 
 
 def test_a_picture_that_cannot_be_written(tmp_path):
@@ -83,4 +86,4 @@ def test_a_picture_that_cannot_be_written(tmp_path):
     with pytest.raises(
         InputError, match=r"^out: .*curves\.png cannot be written \(No such file or directory\); name an"
     ):
-        plot_run(tmp_path, tmp_path / "no" / "curves.png")
+        run(["plot", str(tmp_path), "--out", str(tmp_path / "no" / "curves.png")])

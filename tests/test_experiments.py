@@ -22,7 +22,7 @@ from experiments.experiment import Arm, Experiment, Stage
 from experiments.gradient_shares import gradients, shares
 from experiments.matching import matching_accuracy
 from experiments.pictures import DIGEST, draw
-from experiments.prepare_data import prepare_encoders, prepare_flickr8k
+from experiments.prepare_data import prepare_encoders, prepare_flickr8k, with_other_images
 from experiments.results import Outcome, definition_of, read_outcomes, result_path
 from experiments.statistics import paired_difference, spread
 from tcl.commands.task_options import parse_pretrain
@@ -283,3 +283,14 @@ def test_the_page_is_made_from_the_results():
     if any(result_path(name).exists() for name in NAMES):
         with pytest.raises(InputError, match="has no place for"):
             report.with_results("")
+
+
+def test_shuffled_images_are_those_of_other_rows():
+    rows = [{"image": image, "hypothesis": str(i)} for i, image in enumerate("baacbcda")]
+    lines = with_other_images("".join(json.dumps(row) + "\n" for row in rows)).splitlines()
+    found = list(map(json.loads, lines))
+    assert sorted(row["hypothesis"] for row in found) == sorted(row["hypothesis"] for row in rows)
+    assert sorted(row["image"] for row in found) == sorted("baacbcda")
+    assert all(row["image"] != rows[int(row["hypothesis"])]["image"] for row in found)
+    with pytest.raises(InputError, match=r"^3 of 4 rows are about one image"):
+        with_other_images("".join(json.dumps({"image": image}) + "\n" for image in "aaab"))

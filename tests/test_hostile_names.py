@@ -41,7 +41,9 @@ def here(tmp_path, monkeypatch) -> Path:
     write_tar(Path(f"0{EVIL}.tar"), samples)
     Path("answers.txt").write_text("red\x1b[2J\nblue\u202e\n")
     Path("rows.jsonl").write_text(json.dumps({"image": f"dog{EVIL}.png", "caption": f"a {EVIL}"}) + "\n")
-    Path("metrics.jsonl").write_text('{"step": 1, "loss": 1.0, "i2t": 2.0}\n')
+    for folder in (Path("."), Path(f"run{EVIL}")):
+        folder.mkdir(exist_ok=True)
+        (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0, "i2t": 2.0}\n')
     yield folder
     AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -64,6 +66,7 @@ LINES = {
     "tokenizer": (["tokenizer", "--shards", SHARDS, "--out", f"tok{EVIL}"], 1),
     "answers": (["answers", "--shards", SHARDS, "--out", f"list{EVIL}.txt"], 1),
     "plot": (["plot", ".", "--out", f"curves{EVIL}.png"], 1),
+    "compare": (["compare", ".", f"run{EVIL}", "--out", f"curves{EVIL}.png"], 7),
     "shards": (
         [
             "shards",

@@ -19,7 +19,8 @@ from tcl.data.sets.question_set import load_question_set
 from tcl.data.texts.vocabulary import train_tokenizer
 from tcl.errors import InputError
 from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_baseline
-from tcl.runs.curves import loss_names, plot_run, read_rows
+from tcl.runs.curves import plot_runs, read_rows
+from tcl.runs.panels import loss_names
 from tcl.shown import shown
 from tools.make_demo_data import make_demo_data
 
@@ -46,7 +47,8 @@ def main() -> None:
     print_table(read_rows(run)[0])
     print_answers(read_rows(Path(questions["output_dir"]))[0], questions["data"])
     checkpoint = sorted((run / "checkpoints").iterdir())[-1]
-    print(f"\ncurves      {plot_run(run)}\ngallery     {run / 'results' / 'gallery.html'}\nmodel       {checkpoint}")
+    curves = plot_runs({run.name: read_rows(run)[0]}, run / "curves.png")
+    print(f"\ncurves      {curves}\ngallery     {run / 'results' / 'gallery.html'}\nmodel       {checkpoint}")
     print(f"time        {(time.perf_counter() - started) / 60:.1f} minutes")
 
 

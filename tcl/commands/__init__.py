@@ -22,6 +22,7 @@ COMMANDS = {
     "entail": "say whether an image entails a text or contradicts it",
     "nlvr": "say whether a text is true of two images",
     "plot": "draw the curves of a run",
+    "compare": "show how runs differ, in a table and a picture",
     "explain": "show what in an image speaks for a text",
     "ground": "find the box of what a text means in an image",
     "completion": "print the completion of this command for bash or zsh",

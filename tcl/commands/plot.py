@@ -1,4 +1,4 @@
-"""Draw the curves of a run: losses, ITM accuracy, and what its evaluations found.
+"""Draw the curves of a run: losses, accuracies, and what its evaluations found, a panel each.
 
 tcl plot runs/pretrain --out curves.png
 """
@@ -21,9 +21,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """InputError: no run there, nothing to draw yet, an OUT that cannot be written."""
     given = parser().parse_args(arguments)
-    from tcl.runs.curves import plot_run, read_rows
+    from tcl.runs.curves import check_picture, plot_runs, read_rows
 
-    say(str(plot_run(given.run, given.out)))
-    damaged = read_rows(given.run)[1]
+    out = given.out or given.run / "curves.png"
+    check_picture(out)
+    rows, damaged = read_rows(given.run)
+    say(str(plot_runs({given.run.name: rows}, out)))
     if damaged:
         say(f"left out: {damaged:,} lines of metrics.jsonl that are no rows of a run")

@@ -48,6 +48,9 @@ class TrainConfig:
     """Not given: continue from the newest checkpoint in output_dir if there is one, but not where options that change
     what the weights mean are others than the run's; auto: whatever they are; none: refuse to start where a checkpoint
     is; or the path of a checkpoint."""
+    mirror: str | None = None
+    """A place of the run's own, to which finished checkpoints, metrics and all else in output_dir are copied: a folder,
+    or a URL of fsspec (s3://bucket/mine). A run goes on from there where it is further than output_dir."""
     trackers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
     """Experiment trackers beside metrics.jsonl, through accelerate."""
 

@@ -1,20 +1,23 @@
-"""The curves of a run, drawn from its metrics.jsonl."""
+"""The curves of runs, drawn from their metrics.jsonl: a panel for each quantity."""
 
-from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tcl.errors import InputError
 from tcl.runs.metrics_file import read_metrics
+from tcl.runs.panels import Panel, panels_of, with_number
+from tcl.shown import shown
 
-NO_LOSSES = (
-    *("step", "epoch", "loss", "grad_norm", "temperature", "bias"),
-    *("learning_rate", "samples_per_second", "data_wait", "eta_seconds"),
-)
-"""What else rows of steps hold, beside accuracies and what these are without learning."""
 SUFFIXES = (".png", ".svg", ".pdf")
+COLUMNS = 4
+DASHES = ("-", "--", ":", "-.")
+WIDEST, THINNEST = 4.5, 1.2
+"""Points, of the first run's lines and the last one's: where lines are the same, all are seen."""
 
 
 def read_rows(run: Path) -> tuple[list[dict], int]:
@@ -34,38 +37,32 @@ def read_rows(run: Path) -> tuple[list[dict], int]:
     return found.rows, len(found.damaged)
 
 
-def plot_run(run: Path, out: Path | None = None) -> Path:
-    """Losses, accuracies beside their priors, and evaluations against the step; returns the picture's path.
-
-    out: RUN/curves.png where not given. InputError: as `read_rows`, another suffix than SUFFIXES, an `out` that
-    cannot be written.
-    """
-    out = out or run / "curves.png"
+def check_picture(out: Path) -> None:
+    """InputError: another suffix than SUFFIXES."""
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"out: {out} ends in {out.suffix or 'nothing'}; accepted: {', '.join(SUFFIXES)}")
-    rows, _ = read_rows(run)
-    figure = Figure(figsize=(15, 4.5))
-    losses, told, score = figure.subplots(1, 3)
-    for name in loss_names(rows):
-        _draw(losses, rows, name)
-    losses.set(title="losses", xlabel="step", yscale="log" if losses.lines else "linear")
-    for name in _names_of_steps(rows):
-        if name.endswith("accuracy"):
-            _draw(told, rows, name, name.replace("itm_accuracy", "ITM accuracy"))
-        elif name.endswith("_prior"):
-            prior = _with(rows, name)[0][name]
-            told.axhline(prior, color="gray", linestyle="--", label=f"{name.removesuffix('_prior')}, nothing learned")
-    told.set(title="told right in training", xlabel="step")
-    for name in ("i2t_r1", "t2i_r1", "i2t_r10", "t2i_r10"):
-        _draw(score, rows, f"eval_{name}", name, "--", marker=".")
-        _draw(score, rows, f"eval_rerank_{name}", f"{name} re-ranked", "-", marker=".")
-    _draw(score, rows, "eval_accuracy", "accuracy", "-", marker=".")
-    score.set(title="evaluation, %", xlabel="step")
-    for axes in (losses, told, score):
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=8)
-    figure.tight_layout()
+
+
+def plot_runs(runs: dict[str, list[dict]], out: Path) -> Path:
+    """The rows of one run or several, by their names, against the step; returns the picture's path.
+
+    Of one run, the lines of a panel have colours; of several, each run has one, and the lines of a panel are dashed
+    differently. InputError: as `check_picture`, an `out` that cannot be written.
+    """
+    check_picture(out)
+    panels = _merged([panels_of(rows) for rows in runs.values()])
+    columns = min(COLUMNS, max(1, len(panels)))
+    lines = -(-max(1, len(panels)) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * lines + 0.4), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw_panel(axes, panel, runs)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    if len(runs) > 1:
+        handles = [Line2D([], [], color=f"C{i % 10}", linewidth=3) for i in range(len(runs))]
+        names = [shown(name) for name in runs]
+        figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(runs)), frameon=False)
     try:
         figure.savefig(out, dpi=110)
     except OSError as error:
@@ -73,32 +70,46 @@ def plot_run(run: Path, out: Path | None = None) -> Path:
     return out
 
 
-def loss_names(rows: list[dict]) -> list[str]:
-    """Each loss of a run, less their total."""
-    no_losses = ("accuracy", "_prior")
-    return [name for name in _names_of_steps(rows) if name not in NO_LOSSES and not name.endswith(no_losses)]
+def _merged(of_runs: list[list[Panel]]) -> list[Panel]:
+    """Panels of the same title are one."""
+    found: dict[str, Panel] = {}
+    for panel in (panel for of_run in of_runs for panel in of_run):
+        one = found.setdefault(panel.title, panel)
+        one.series |= panel.series
+        one.priors |= panel.priors
+    return list(found.values())
 
 
-def _names_of_steps(rows: list[dict]) -> list[str]:
-    """The numbers that rows of steps hold, in their order."""
-    steps = [row for row in rows if "loss" in row]
-    names = dict.fromkeys(name for row in steps for name in row)
-    return [name for name in names if _with(steps, name)]
+def _draw_panel(axes: Axes, panel: Panel, runs: dict[str, list[dict]]) -> None:
+    one = len(runs) == 1
+    for number, (name, rows) in enumerate(runs.items()):
+        width = WIDEST - (WIDEST - THINNEST) * number / max(1, len(runs) - 1) if len(runs) > 1 else 1.5
+        for place, ((label, series), dash) in enumerate(zip(panel.series.items(), cycle(DASHES), strict=False)):
+            points = with_number(rows, series)
+            x, y = ([row[field] for row in points] for field in ("step", series))
+            style = {"color": f"C{place % 10}"} if one else {"color": f"C{number % 10}", "linestyle": dash}
+            marker = "." if len(points) < 30 else None
+            if points:
+                axes.plot(x, y, linewidth=width, marker=marker, label=label if one else f"{name}: {label}", **style)
+        for label, prior in panel.priors.items():
+            for row in with_number(rows, prior)[:1]:
+                axes.axhline(row[prior], color="gray", linestyle="--", linewidth=1, label=label)
+    axes.set_title(panel.title, fontsize=10)
+    axes.set_xlabel("step", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+    if panel.logarithmic and all(value > 0 for line in axes.lines for value in line.get_ydata()):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    _add_legend(axes, panel, one)
 
 
-def _is_number(value: object) -> bool:
-    """One that can be drawn: neither infinite nor NaN, nor an integer beyond all floats."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _with(rows: Iterable[dict], name: str) -> list[dict]:
-    """Those in which `name` is a number."""
-    return [row for row in rows if _is_number(row.get(name))]
-
-
-def _draw(axes: Axes, rows: list[dict], name: str, label: str | None = None, *style: str, **options: str) -> None:
-    """The values of `name` against the step, where there are any."""
-    points = _with(rows, name)
-    if points:
-        x, y = ([row[field] for row in points] for field in ("step", name))
-        axes.plot(x, y, *style, label=label or name, **options)
+def _add_legend(axes: Axes, panel: Panel, one: bool) -> None:
+    """Of one run, of its lines; of several, of how they are dashed."""
+    if one and len(panel.series) + len(panel.priors) > 1:
+        axes.legend(fontsize=7)
+    elif len(panel.series) > 1:
+        dashes = [Line2D([], [], color="black", linestyle=dash) for dash, _ in zip(cycle(DASHES), panel.series)]
+        axes.legend(dashes, list(panel.series), fontsize=7)

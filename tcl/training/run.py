@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from tcl.checkpoints.checkpoint_store import CheckpointStore
+from tcl.checkpoints.mirror import Mirror
 from tcl.checkpoints.run_folder import run_folder_of
 from tcl.data.batch import to_device
 from tcl.data.feed.loader import TrainLoader, open_sources
@@ -33,6 +34,7 @@ from tcl.training.epoch_report import report_epoch
 from tcl.training.evaluate_only import save_evaluation
 from tcl.training.host_memory import keep_freed_memory
 from tcl.training.layers import prepare_layers
+from tcl.training.mirrored import fetch_run, open_mirror
 from tcl.training.monitor import Monitor
 from tcl.training.open_loader import open_loader
 from tcl.training.optimiser import learning_rate, soft_target_share
@@ -51,6 +53,7 @@ class _Run:
     loader: TrainLoader
     monitor: Monitor
     store: CheckpointStore
+    mirror: Mirror | None
     length: Length
     total_steps: int
 
@@ -65,6 +68,8 @@ def train(config: RunConfig, build_task: BuildTask) -> Path:
     watch_launcher()
     accelerator = build_accelerator(config)
     with only_run_in(accelerator, Path(config.output_dir)) as leave_name:
+        for line in fetch_run(accelerator, config):
+            accelerator.print(shown(line), flush=True)
         start = find_start(accelerator, config)
         sources = open_sources(config.data.train)
         batch = config.train.batch_size * config.train.accumulate_steps * accelerator.num_processes
@@ -169,6 +174,7 @@ def _begin(
             accelerator, output_dir, first_step=start.step, total_steps=total_steps, log_every=config.train.log_every
         ),
         CheckpointStore(output_dir / "checkpoints", config.train.keep_checkpoints, config.train.save_asynchronously),
+        open_mirror(accelerator, config),
         length=length,
         total_steps=total_steps,
     )
@@ -225,11 +231,18 @@ def _train(run: _Run, start: Start, stop: StopRequest) -> Path:
         if step % config.train.save_every == 0 or is_last or is_best or stopping:
             last = _save(run, step, seen, best_score, is_best)
         if stopping and not is_last:
-            finish_saving(run.store)
+            _finish(run)
             raise Preempted(f"told to stop ({stop.signal or 'another process was'}); saved {last}")
         monitor.resume(paused)
-    finish_saving(run.store)
+    _finish(run)
     return last
+
+
+def _finish(run: _Run) -> None:
+    """All is written, and sent to the mirror."""
+    finish_saving(run.store)
+    if run.mirror is not None and (problem := run.mirror.finish()) is not None:
+        run.monitor.say(problem)
 
 
 def _save(run: _Run, step: int, seen: int, best_score: float | None, is_best: bool) -> Path:
@@ -247,6 +260,8 @@ def _save(run: _Run, step: int, seen: int, best_score: float | None, is_best: bo
         is_best=is_best,
     )
     run.monitor.say(f"saving {saved}" if run.config.train.save_asynchronously else f"saved {saved}")
+    if run.mirror is not None and (problem := run.mirror.send_later()) is not None:
+        run.monitor.say(problem)
     return saved
 
 

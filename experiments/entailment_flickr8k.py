@@ -1,0 +1,44 @@
+"""Visual entailment on Flickr8k's photographs, from the fusion encoder of `flickr8k` (arm model) and from a new one.
+
+Without any image, the commonest label is right in 34.8 % of dev, naive Bayes on the hypothesis in 56.4 %.
+"""
+
+from pathlib import Path
+
+from experiments.experiment import Arm, Experiment, Stage
+from experiments.flickr8k import WEIGHTS
+from experiments.prepare_data import prepare_encoders, prepare_entailment
+
+OPTIONS = {
+    "config": "experiments/entailment.yaml",
+    "data.train": "[{shards: '$data/entailment/train/*.tar'}]",
+    "data.val": "$data/entailment/dev/*.tar",
+}
+PRETRAINED = {"init": "$runs/../flickr8k/model/$seed/train"}
+SHUFFLED = Stage(
+    "shuffled",
+    ("-m", "experiments.shuffled_images"),
+    {"run": "$here/train", "val": "$data/entailment/dev_shuffled/*.tar"},
+)
+
+
+def prepare(source: Path, out: Path) -> None:
+    """Shards and weights."""
+    prepare_entailment(source, out)
+    prepare_encoders(source, out)
+
+
+EXPERIMENT = Experiment(
+    "Visual entailment on Flickr8k",
+    arms={
+        "scratch": Arm("a new fusion encoder", (Stage("train", ("finetune.py",), OPTIONS | WEIGHTS), SHUFFLED)),
+        "pretrained": Arm(
+            "that of flickr8k", (Stage("train", ("finetune.py",), OPTIONS | WEIGHTS | PRETRAINED), SHUFFLED)
+        ),
+    },
+    seeds=(0, 1, 2),
+    columns={"accuracy": "accuracy", "accuracy_shuffled": "with shuffled images"},
+    compared=("accuracy", "accuracy_shuffled"),
+    against={"pretrained": "scratch"},
+    prepare=prepare,
+)
