@@ -25,3 +25,8 @@ def close(ours: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     assert ours.shape == expected.shape
     error = (ours.double() - expected.double()).norm()
     assert error <= tolerance * expected.double().norm() or error < 1e-7, float(error)
+
+
+def leaf(key: str) -> Tensor:
+    """An input, in fp64, of which gradients are asked."""
+    return GOLDEN[key].double().requires_grad_()

@@ -3,12 +3,18 @@
 Any file of the same form works, in the folder that TCL_GOLDEN_MMV_DIR names.
 """
 
+import re
+
 import pytest
 import torch
-from golden_mmv import GOLDEN, METADATA, close
+from golden_mmv import GOLDEN, METADATA, close, leaf
+from golden_mmv_spaces import HEADS, averages, embeddings, spaces_of, text_features
+from torch import Tensor
 
 from tcl.config.audio import SpectrogramConfig
 from tcl.data.audio.log_mel import log_mel, mel_filters
+from tcl.losses.mil_nce import mil_nce, unit
+from tcl.objectives.objective import weighted
 
 SPECTROGRAM = METADATA["spectrogram"]
 SOUNDS = [key.removeprefix("in.mel.") for key in GOLDEN if key.startswith("in.mel.")]
@@ -47,3 +53,96 @@ def test_mel_filters():
 def test_defaults_are_the_published_spectrogram():
     assert spectrogram_of("published") == SpectrogramConfig()
     assert log_mel(torch.zeros(2, 1024 * 3 + 1), SpectrogramConfig()).shape == (2, 4, 80)
+
+
+GRAPHS = {name: name for name in HEADS} | {"fac_at": "fac"}
+"""How the golden file names them -> which graph it is; `fac_at` is trained with sound compared with text."""
+NOT_OURS = {
+    "out.fac.train.audio_totxt",
+    *(f"out.{case}.text_toaud" for case in ("fac.train", "fac.eval", "fac_at.train")),
+}
+"""By heads that nothing trains and nothing asks."""
+
+
+def heads_of(name: str) -> dict[str, Tensor]:
+    found = {}
+    for mode in ("train",) if name == "fac_at" else ("train", "eval"):
+        spaces = spaces_of(GRAPHS[name], audio_text=name in ("fac_at", "disjoint")).train(mode == "train")
+        found |= embeddings(spaces, GRAPHS[name], f"out.{name}.{mode}")
+        if mode == "train":
+            found |= averages(spaces, GRAPHS[name], f"after.{name}")
+    return found
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_heads_and_what_their_norms_saw(name):
+    found = heads_of(name)
+    expected = {key for key in GOLDEN if key.startswith((f"out.{name}.", f"after.{name}."))}
+    assert found.keys() == expected - NOT_OURS
+    for key, ours in found.items():
+        close(ours, GOLDEN[key])
+
+
+def test_text_features():
+    close(text_features("fac"), GOLDEN["out.text_repr"])
+
+
+def mask(name: str) -> Tensor:
+    return GOLDEN[f"in.loss.{name}_mask"].bool()
+
+
+ALL = torch.ones_like(mask("caption"))
+ONE = ALL[:, :1]
+EXIST = {
+    "nce": ONE,
+    "nce_positive_once": ONE,
+    "nce_missing_audio": mask("audio")[:, None],
+    "milnce": ALL,
+    "milnce_positive_once": ALL,
+    "milnce_missing_text": ALL & mask("text")[:, None],
+    "milnce_ragged_captions": mask("caption") & mask("text")[:, None],
+    "milnce_no_text_at_all": ~ALL,
+    "milnce_raw": ALL,
+}
+NOT_MMV = "nce_two_softmaxes"
+
+
+def loss_of(name: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss, and its gradients by whose they are."""
+    partner = "text" if name.startswith("milnce") else "audio"
+    clips = leaf("in.loss.video_totxt" if partner == "text" else "in.loss.video_toaud")
+    others = leaf(f"in.loss.{partner}_tovid")
+    raw = name == "milnce_raw"
+    given = [clips, others] if raw else [unit(clips), unit(others)]
+    temperature = 1.0 if raw else METADATA["temperature"]
+    positives = "once" if name.endswith("positive_once") else "twice"
+    captions = given[1] if partner == "text" else given[1][:, None]
+    loss = mil_nce(given[0], captions, EXIST[name], temperature, positives)
+    loss.backward()
+    return loss.detach(), {"video": clips.grad, partner: others.grad}
+
+
+@pytest.mark.parametrize("name", EXIST)
+@pytest.mark.parametrize("elements", [7, 2**20], ids=["in parts", "at once"])
+def test_losses_and_gradients(name, elements, monkeypatch):
+    monkeypatch.setattr("tcl.losses.mil_nce.ELEMENTS", elements)
+    loss, gradients = loss_of(name)
+    close(loss, GOLDEN[f"out.loss.{name}"])
+    for side, gradient in gradients.items():
+        if name != "milnce_raw":  # of which there are none
+            close(gradient, GOLDEN[f"out.grad.{name}.{side}"])
+
+
+def test_every_loss_is_compared():
+    names = {key.removeprefix("out.loss.") for key in GOLDEN if key.startswith("out.loss.")}
+    totals = {name for name in names if name.startswith("total_")}
+    assert names - totals == {*EXIST, NOT_MMV}
+    assert (loss_of("nce")[0] - GOLDEN[f"out.loss.{NOT_MMV}"]).abs() > 0.1
+
+
+@pytest.mark.parametrize("name", [key for key in GOLDEN if key.startswith("out.loss.total_")])
+def test_weighted_totals(name):
+    va, vt = (float(weight) for weight in re.findall(r"v[at](\d+)", name))
+    each = {"va": loss_of("nce_missing_audio")[0], "vt": loss_of("milnce_missing_text")[0]}
+    total = weighted(each, {"va": va, "vt": vt}).total
+    close(total / (va + vt) if name.endswith("_weighted_mean") else total, GOLDEN[name])
