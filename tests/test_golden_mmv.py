@@ -8,12 +8,14 @@ import re
 import pytest
 import torch
 from golden_mmv import GOLDEN, METADATA, close, leaf
+from golden_mmv_deflate import TSM, published_shift
 from golden_mmv_spaces import HEADS, averages, embeddings, spaces_of, text_features
 from torch import Tensor
 
 from tcl.config.audio import SpectrogramConfig
 from tcl.data.audio.log_mel import log_mel, mel_filters
 from tcl.losses.mil_nce import mil_nce, unit
+from tcl.models.deflate import l1, refit_norms
 from tcl.objectives.objective import weighted
 
 SPECTROGRAM = METADATA["spectrogram"]
@@ -146,3 +148,54 @@ def test_weighted_totals(name):
     each = {"va": loss_of("nce_missing_audio")[0], "vt": loss_of("milnce_missing_text")[0]}
     total = weighted(each, {"va": va, "vt": vt}).total
     close(total / (va + vt) if name.endswith("_weighted_mean") else total, GOLDEN[name])
+
+
+def test_temporal_shift():
+    """In the published order of channels; of one frame alone, what is shifted is zero."""
+    x = GOLDEN["in.shift.x"]
+    close(published_shift(x), GOLDEN["out.shift.x"])
+    close(published_shift(x), GOLDEN["out.shift.x_tpu_bf16"], 5e-3)
+    one_by_one = published_shift(x.flatten(0, 1)[:, None]).view_as(x)
+    close(one_by_one, GOLDEN["out.shift.one_frame"])
+
+
+IMAGE = GOLDEN["in.deflate.image"].double()
+CURVE = GOLDEN["out.deflate.l1_curve"]
+
+
+@torch.no_grad()
+def test_networks_of_clips_and_of_images():
+    network, frames = TSM(), METADATA["deflate"]["frames"]
+    image = IMAGE[:, None]
+    close(network(GOLDEN["in.deflate.video"].double(), "video"), GOLDEN["out.deflate.video"])
+    close(network(image.expand(-1, frames, -1, -1, -1), "video"), GOLDEN["out.deflate.static_video"])
+    close(network(image, "video"), GOLDEN["out.deflate.one_frame"])
+    close(network(image, "off"), GOLDEN["out.deflate.shift_off"])
+    close(network(image, "image"), GOLDEN["out.deflate.image_before"])
+
+
+def test_deflation():
+    network, said = TSM(), METADATA["deflate"]["l1"]
+    wanted = GOLDEN["out.deflate.static_video"].double()
+    norms = [*network.scales, *network.offsets]
+
+    def features(images: Tensor) -> Tensor:
+        return network(images[:, None], "image")
+
+    expected = [f"out.grad.deflate.{place}.{kind}" for kind in ("scale", "offset") for place in network.places]
+    assert set(expected) == {key for key in GOLDEN if key.startswith("out.grad.deflate.")}
+    for key, gradient in zip(expected, torch.autograd.grad(l1(features(IMAGE), wanted), norms), strict=True):
+        close(gradient, GOLDEN[key].flatten())
+
+    distances = refit_norms(features, norms, [(IMAGE, wanted)] * (len(CURVE) - 1), lr=0.01)
+    with torch.no_grad():
+        distances.append(l1(features(IMAGE), wanted).item())
+    assert distances[0] == pytest.approx(said["permuted"], rel=1e-5)
+    assert distances[:5] == pytest.approx(CURVE[:5].tolist(), rel=1e-3)
+    assert distances[-1] == pytest.approx(CURVE[-1].item(), rel=0.1)
+    assert l1(GOLDEN["out.deflate.image_after"], wanted).item() == pytest.approx(said["after"], rel=1e-3)
+    after = {key for key in GOLDEN if key.startswith("after.deflate.")}
+    assert after == {key.replace("out.grad.", "after.") for key in expected}
+    fitted = [(GOLDEN[key.replace("out.grad.", "after.")].flatten(), p) for key, p in zip(expected, norms, strict=True)]
+    worst = max((ours - theirs).abs().max().item() for theirs, ours in fitted)
+    assert worst < 0.2, "each step moves each number by at most 0.01"

@@ -1,5 +1,5 @@
-"""Contrast of clips with several captions each, some of which may not fit (MIL-NCE, arXiv 1912.06430, equation 1; MMV,
-arXiv 2006.16228, equation 2); of one caption each it is NCE, as between video and sound.
+"""Contrast of clips with several captions each, some of which may not fit (MIL-NCE, arXiv 1912.06430; MMV, arXiv
+2006.16228); of one caption each it is NCE, as between video and sound.
 
 With s(v, t) = v . t / temperature, P(i) the captions of clip i,
 
