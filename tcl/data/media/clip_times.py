@@ -30,15 +30,15 @@ def clip_window(span: Span, length: float, place: float) -> Span:
 
 
 def frame_times(window: Span, frames: int, fps: float) -> list[float]:
-    """When the frames of a clip are seen, [frames] seconds: every 1 / fps from the start of the window on; what is shorter
-    starts over (as DMVR loops it)."""
+    """When the frames of a clip are seen, [frames] seconds: every 1 / fps from the start of the window on; what is
+    shorter starts over (as DMVR loops it)."""
     length = window.length
     return [window.start + (i / fps % length if length > 0 else 0) for i in range(frames)]
 
 
 def sound_window(clip: Span, seconds: float, sound: Span) -> Span:
-    """`seconds` of sound around the centre of the clip that it goes with: shifted, where the clip is nearer to an end of
-    what there is of both than that; silence is left at the end alone."""
+    """`seconds` of sound around the centre of the clip that it goes with: shifted, where the clip is nearer to an end
+    of what there is of both than that; silence is left at the end alone."""
     first, last = min(clip.start, sound.start), max(clip.end, sound.end)
     start = max(first, min(clip.centre - seconds / 2, last - seconds))
     return Span(start, start + seconds)

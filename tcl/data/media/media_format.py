@@ -7,8 +7,8 @@ SOUND_EXTENSIONS = ("wav", "flac", "opus", "ogg", "mp3", "m4a")
 """That files with clips and with sounds have, whatever is in them."""
 
 Container = Literal["mov", "matroska", "wav", "flac", "ogg", "mp3"]
-"""FFmpeg's names of the containers that are opened; none of its other demuxers, some of which open what a file names, is
-let near one."""
+"""FFmpeg's names of the containers that are opened; none of its other demuxers, some of which open what a file names,
+is let near one."""
 
 VIDEO_CODECS = ("h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "theora")
 SOUND_CODECS = ("aac", "mp3", "mp2", "opus", "vorbis", "flac", "alac", "ac3", "eac3")

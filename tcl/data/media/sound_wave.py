@@ -12,7 +12,7 @@ from tcl.data.media.tracks import Packets, packet_time, packets_between
 from tcl.data.shards.bad_sample import BadSample
 
 BEFORE = 0.5
-"""Seconds that are decoded before those that are wanted: codecs overlap packets, and the first after a seek is not whole."""
+"""Seconds that are decoded before those that are wanted: packets overlap, and the first after a seek is not whole."""
 RATE_CHANGES = "sound changes its sample rate"
 LOUDEST = 8.0
 """Where samples of floats are cut; 1 is full scale."""

@@ -95,7 +95,7 @@ def _until(media: Media, track: Track, stop: float) -> Packets:
 
 
 def _bounded(media: Media, track: Track) -> Iterator[Packet]:
-    """Those from where the file is on. BadSample: more of them, or more bytes in them, than a file can honestly have."""
+    """Those from where the file is on. BadSample: more of them, or of their bytes, than a file can honestly have."""
     room = 2 * media.container.size + 2**20
     for number, packet in enumerate(media.container.demux(track)):
         if packet.size == 0:  # the one that ends a track

@@ -5,21 +5,22 @@ from collections.abc import Iterator, Sequence
 from av import Packet
 from av.video.frame import VideoFrame
 
+from tcl.data.media.find_clip import NO_FRAMES
 from tcl.data.media.open_media import Media
 from tcl.data.media.tracks import packet_time
 from tcl.data.shards.bad_sample import BadSample
-
-NO_FRAMES = "video without frames"
 
 _EARLY = 1e-4
 """Seconds: a frame that begins so shortly after a time is shown at it; both are rounded."""
 
 
-def frames_at(media: Media, packets: Sequence[Packet], times: Sequence[float]) -> Iterator[tuple[list[int], VideoFrame]]:
+def frames_at(
+    media: Media, packets: Sequence[Packet], times: Sequence[float]
+) -> Iterator[tuple[list[int], VideoFrame]]:
     """(places, frame): at these of `times`, seconds in any order, the frame is shown; all places come once.
 
-    packets: as `packets_between` gives them for the times. A frame is shown from its time on until the next one's: neither
-    a frame rate nor numbers of frames are asked for. BadSample: NO_FRAMES, or too much to decode.
+    packets: as `packets_between` gives them for the times. A frame is shown from its time on until the next one's:
+    neither a frame rate nor numbers of frames are asked for. BadSample: NO_FRAMES, or too much to decode.
     """
     order = sorted(range(len(times)), key=lambda place: times[place])
     held = None
