@@ -110,3 +110,23 @@ def test_logits_that_overflow_stay_finite():
     captions = (100 * torch.randn(3, 2, 4)).requires_grad_()
     mil_nce(clips, captions, torch.ones(3, 2, dtype=torch.bool), 0.001).backward()
     assert torch.isfinite(clips.grad).all() and torch.isfinite(captions.grad).all()
+
+
+@pytest.mark.parametrize("positives", ["twice", "once"])
+def test_missing_clips_are_as_if_left_out(positives):
+    """Sounds in the place of clips: theirs is no row, and they are no negatives."""
+    clips, captions, exist = random(6, 3)
+    there = torch.tensor([1, 1, 0, 1, 0, 1]).bool()
+    clips = clips.requires_grad_()
+    loss = mil_nce(clips, captions, exist & there[:, None], TAU, positives, there=there)
+    loss.backward()
+    assert loss.item() == pytest.approx(mil_nce(clips[there], captions[there], exist[there], TAU, positives).item())
+    assert clips.grad[~there].count_nonzero() == 0
+
+
+def test_where_no_clip_is_there_all_stays_finite():
+    clips, captions, exist = random(3, 2)
+    clips = clips.requires_grad_()
+    loss = mil_nce(clips, captions, exist & False, TAU, there=torch.zeros(3, dtype=torch.bool))
+    loss.backward()
+    assert loss == 0 and clips.grad.count_nonzero() == 0

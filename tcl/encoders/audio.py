@@ -27,6 +27,7 @@ class AudioEncoder(nn.Module):
         vit.forward = vit.forward_features  # called as a module: ZeRO 3 hangs its hooks on that
         self.vit = vit
         self.width: int = vit.num_features
+        self.tokens: int = 1 + vit.patch_embed.num_patches
 
     def forward(self, log_mel: Tensor, heard: Tensor) -> Tensor:
         """[B, F, mel_bins] and bool [B, F], the frames of the sound -> tokens [B, 1 + patches, width], the global one,

@@ -12,7 +12,8 @@ from tcl.errors import InputError
 
 
 class VideoEncoder(nn.Module):
-    """`width` is that of the tokens; what is learned of images is in `image_encoder`, under names that it has alone.
+    """`width` is that of the tokens, `frames` how many a clip of a run has; what is learned of images is in
+    `image_encoder`, under names that it has alone.
 
     InputError: frames that are to see each other in a network that has no blocks for that, is frozen, remembers, or
     leaves out patches.
@@ -22,6 +23,7 @@ class VideoEncoder(nn.Module):
         super().__init__()
         self.image_encoder = image_encoder
         self.width = image_encoder.width
+        self.frames = config.frames
         self.mixers = nn.ModuleList()
         if config.temporal == "none":
             return

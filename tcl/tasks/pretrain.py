@@ -76,7 +76,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         may_lack = objective.kind.may_lack + objective.starts_random + compression
         weights = objective.weights_from(initial_weights(config.init))
         notices = fill(student, weights, config.init, may_lack=may_lack, not_needed=compression)
-    task = pair_task(config, accelerator, objective, student, tokenizer, named_ids=False)
+    task = objective.make_task(config, accelerator, objective, student, tokenizer, named_ids=False)
     task.notices += notices
     return task
 

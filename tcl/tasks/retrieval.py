@@ -19,7 +19,6 @@ from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.tokenize import load_tokenizer
 from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.objectives.pair_objective import objective_named
-from tcl.tasks.pretrain import pair_task
 from tcl.tasks.task import Task
 
 
@@ -68,6 +67,6 @@ def build(config: Config, accelerator: Accelerator) -> Task:
         compression = (f"encoders.{COMPRESSION}",)
         weights = initial_weights(config.init)
         notices = fill(student, weights, config.init, may_lack=may_lack + compression, not_needed=compression)
-    task = pair_task(config, accelerator, objective, student, tokenizer, named_ids=True)
+    task = objective.make_task(config, accelerator, objective, student, tokenizer, named_ids=True)
     task.notices += notices
     return task
