@@ -154,7 +154,7 @@ def check_model(model: ModelConfig) -> None:
         least = 0 if name == "mean" else 0.001
         fits = values is None or all(least <= value <= 1 for value in values)
         require(fits, f"model.image.{name}", values, f"three numbers from {least} to 1")
-    for part in ("image", "text", "fusion"):
+    for part in ("image", "text", "fusion", "audio"):
         for name, value in getattr(model, part).overrides.items():
             most = 1024 if re.search(r"depth|layers|heads", name) else 2**24
             numbers = value if isinstance(value, list) else [value]

@@ -176,5 +176,5 @@ OBJECTIVE = PairObjective(
     distillation=lambda objective: NO_TEACHER,
     weights_from=weights_from,
     starts_random=("encoders.audio_encoder.", "encoders.spaces.", "encoders.video_encoder.mixers."),
-    task="tcl.tasks.clips:clip_task",
+    task="tcl.tasks.pretrain_clips:clip_task",
 )

@@ -1,4 +1,4 @@
-"""Training on clips: what a run of an objective is made of that reads video, sound and text."""
+"""Pre-training on clips: what a run is made of whose objective reads video, sound and text."""
 
 from collections.abc import Callable
 from dataclasses import replace
