@@ -32,9 +32,9 @@ def test_two_processes_with_half_the_batch_each_are_one_with_all(two_processes, 
     alone, first, second = (found[case] for found in two_processes)
     assert alone.keys() == first.keys() == second.keys()
     for name, expected in alone.items():
-        error = ((first[name] + second[name]) / 2 - expected).norm()
+        error = ((first[name] + second[name]) / 2 - expected).float().norm()
         # Of a bias before a norm the gradient is 0 but for rounding.
-        assert error <= 1e-4 * expected.norm() + 1e-3 * name.endswith("bias"), name
+        assert error <= 1e-3 * expected.float().norm() + 1e-3 * name.endswith("bias"), name
         if name.startswith(("seen/", "gradient/")):
             torch.testing.assert_close(first[name], second[name])
 
@@ -50,8 +50,8 @@ def test_losses_are_those_of_the_pairs_in_their_spaces(graph):
     batch = clips_batch(6)
     losses, encoders = forward(student, batch), student.encoders
     video, sound = encoders.embed_clips(batch.inputs["video"]), encoders.embed_sounds(batch.inputs["audio"])
-    text = encoders.embed_captions(batch.inputs["text"])
     has_sound, captions = batch.present["audio"], batch.inputs["text"].exist & batch.present["text"][:, None]
+    text = encoders.embed_captions(batch.inputs["text"], captions)
     with_both, at = captions & has_sound[:, None], {"fac": "vat", "shared": "vat", "disjoint": "at"}[graph]
 
     def contrast(ours, theirs, exist):

@@ -48,10 +48,10 @@ class ClipEncoders(nn.Module):
         """Ids and mask [N, L] -> [N, dim] by space; counts: bool [N], as above."""
         return self.spaces("text", self.text_encoder(ids, mask)[:, 0], counts)
 
-    def embed_captions(self, captions: Captions) -> Embeddings:
-        """B clips' K captions -> [B, K, dim] by space; those that do not exist count for nothing."""
-        found = self.embed_texts(captions.ids.flatten(0, 1), captions.mask.flatten(0, 1), captions.exist.flatten())
-        return {space: rows.unflatten(0, captions.exist.shape) for space, rows in found.items()}
+    def embed_captions(self, captions: Captions, counts: Tensor) -> Embeddings:
+        """B clips' K captions -> [B, K, dim] by space; counts: bool [B, K], as above."""
+        found = self.embed_texts(captions.ids.flatten(0, 1), captions.mask.flatten(0, 1), counts.flatten())
+        return {space: rows.unflatten(0, counts.shape) for space, rows in found.items()}
 
 
 def build_clip_encoders(model: ModelConfig, vocab_size: int, pad_id: int, audio_text: bool) -> ClipEncoders:

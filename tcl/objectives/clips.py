@@ -68,9 +68,8 @@ class ClipsStudent(nn.Module):
             embedded["audio"] = encoders.embed_sounds(inputs["audio"], there["audio"])
             exist["audio"] = there["audio"][:, None]
         if "text" in self.modalities:
-            captions = inputs["text"]
-            exist["text"] = captions.exist & there["text"][:, None]
-            embedded["text"] = encoders.embed_captions(captions)
+            exist["text"] = inputs["text"].exist & there["text"][:, None]
+            embedded["text"] = encoders.embed_captions(inputs["text"], exist["text"])
         return embedded, exist
 
     def _contrast(self, one: str, other: str, embedded: dict[str, Embeddings], exist: dict[str, Tensor]) -> Tensor:

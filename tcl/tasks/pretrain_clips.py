@@ -1,7 +1,10 @@
 """Pre-training on clips: what a run is made of whose objective reads video, sound and text."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from accelerate import Accelerator
 from torch import nn
@@ -10,12 +13,15 @@ from transformers import PreTrainedTokenizerBase
 from tcl.config.checks import require
 from tcl.data.batch import Batch
 from tcl.data.feed.clip_reader import ClipReader
+from tcl.data.sets.streamed_set import StreamedSet
+from tcl.data.shards.bad_sample import counted
 from tcl.data.video.clips import Clips
 from tcl.encoders.text_encoder import check_length
 from tcl.encoders.video import VideoEncoder
+from tcl.evaluation.evaluate_clips import evaluate_clips
 from tcl.objectives.pair_objective import PairObjective
 from tcl.tasks.pretrain import pair_sizes
-from tcl.tasks.task import RunConfig, Task
+from tcl.tasks.task import Evaluation, RunConfig, Task
 
 
 def clip_task(
@@ -41,6 +47,11 @@ def clip_task(
         image_size=config.model.image.image_size,
         named_ids=named_ids,
     )
+    evaluate = None
+    if data.val is not None:
+        cut = config.eval.max_images
+        held_out = StreamedSet(data, partial(reader.read, rng=None), partial(reader.batch, seed=0), max_samples=cut)
+        evaluate = partial(_evaluate, held_out=held_out, batch_size=config.eval.batch_size)
     return Task(
         objective.kind,
         student,
@@ -48,13 +59,32 @@ def clip_task(
         tokenizer,
         reader,
         prepare=clip_preparation(encoders.video_encoder),
-        evaluate=None,
+        evaluate=evaluate,
         activation_bytes=objective.activation_bytes(
             student, config.objective, sizes._replace(max_tokens=data.clips.captions * sizes.max_tokens)
         ),
         distillation=objective.distillation(config.objective),
         notices=objective.notices(config.objective),
     )
+
+
+def _evaluate(
+    accelerator: Accelerator, student: nn.Module, *, held_out: StreamedSet[Batch], batch_size: int
+) -> Evaluation:
+    """The score is the mean of all recalls, in percent, between modalities that training compares."""
+    metrics, bad = evaluate_clips(accelerator, student.encoders, held_out, batch_size)
+    ways = [f"{one}2{other}_r" for pair in student.pairs.values() for one, other in (pair, pair[::-1])]
+    recalls = [value for name, value in metrics.items() if name.startswith(tuple(ways))]
+    shown = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items() if name.endswith("_r1"))
+    line = f"retrieval among the modalities of clips: {shown}"
+    line += f"; skipped {counted(bad)}" if bad else ""
+    score = sum(recalls) / len(recalls) if recalls else None
+    return Evaluation(metrics, score, line, partial(_write, metrics=metrics))
+
+
+def _write(folder: Path, *, metrics: dict[str, float]) -> None:
+    """retrieval.json."""
+    (folder / "retrieval.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
 def clip_preparation(encoder: VideoEncoder) -> Callable[[Batch], Batch]:
