@@ -5,6 +5,7 @@ from typing import Any
 
 from tcl.config.checks import require
 from tcl.config.free import FREE
+from tcl.config.video import VideoConfig
 
 
 @dataclass
@@ -44,6 +45,11 @@ class AudioConfig:
     spectrogram: SpectrogramConfig = field(default_factory=SpectrogramConfig)
     overrides: dict[str, Any] = field(default_factory=dict)
     """Arguments passed on to timm.create_model, e.g. {embed_dim: 192, depth: 6, num_heads: 3}."""
+
+
+def seconds_of_sound(audio: AudioConfig, video: VideoConfig) -> float:
+    """Of a clip."""
+    return video.frames / video.fps if audio.seconds is None else audio.seconds
 
 
 def check_audio(audio: AudioConfig) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tcl.config.audio import seconds_of_sound
 from tcl.config.model import ModelConfig
 from tcl.encoders.video import VideoEncoder, clip_features
 from tcl.errors import InputError
@@ -63,9 +64,11 @@ def deflate(
 
 
 def of_images(model: ModelConfig) -> ModelConfig:
-    """Clips are one frame, and nothing comes from other frames. What attention over frames makes of one is kept."""
+    """Clips are one frame, and nothing comes from other frames. What attention over frames makes of one is kept, and
+    sounds are as long as they were."""
     temporal = "none" if model.video.temporal == "shift" else model.video.temporal
-    return replace(model, video=replace(model.video, frames=1, temporal=temporal))
+    audio = replace(model.audio, seconds=seconds_of_sound(model.audio, model.video))
+    return replace(model, video=replace(model.video, frames=1, temporal=temporal), audio=audio)
 
 
 def _weights_of_images(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from tcl.config.audio import seconds_of_sound
 from tcl.config.model import ModelConfig, TextEncoderConfig
 from tcl.data.audio.sounds import Sounds
 from tcl.data.texts.caption_tokens import Captions
@@ -58,9 +59,9 @@ def build_clip_encoders(model: ModelConfig, vocab_size: int, pad_id: int, audio_
     """Random or pre-trained, as `model` says. audio_text: sound is compared with text in training. InputError: they
     cannot be built."""
     video = build_video_encoder(model)
-    seconds = model.video.frames / model.video.fps if model.audio.seconds is None else model.audio.seconds
     sound = model.audio.spectrogram
-    audio = build_audio_encoder(model.audio, max(1, sound.frames(round(seconds * sound.sample_rate))))
+    samples = round(seconds_of_sound(model.audio, model.video) * sound.sample_rate)
+    audio = build_audio_encoder(model.audio, max(1, sound.frames(samples)))
     text = _text_encoder(model.text, vocab_size, pad_id)
     widths = {"video": video.width, "audio": audio.width, "text": text.width}
     return ClipEncoders(video, audio, text, Spaces(model.spaces, widths, audio_text))

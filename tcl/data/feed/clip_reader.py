@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tcl.config.audio import AudioConfig
+from tcl.config.audio import AudioConfig, seconds_of_sound
 from tcl.config.data import DataConfig
 from tcl.config.video import VideoConfig
 from tcl.data.audio.clip_sound import sound_alone, sound_of_clip
@@ -95,7 +95,7 @@ class ClipReader:
         self.data = data
         self.video = video
         self.spectrogram = audio.spectrogram
-        self.seconds = video.frames / video.fps if audio.seconds is None else audio.seconds
+        self.seconds = seconds_of_sound(audio, video)
         self.tokenizer = tokenizer
         self.image_size = image_size
         self.required = tuple(required)
