@@ -1,36 +1,18 @@
 """A model of clips becomes one of images: exact where it can be, nearer where it cannot."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from data_files import TOKENIZER, noise
-from tiny import MODEL
+from data_files import noise
 from tiny_clips import clips_model
-from tiny_pretrained import tiny_tcl
+from tiny_pretrained import tiny_clips, tiny_tcl
 
 from tcl import load_model
 from tcl.commands.main import run
-from tcl.config.clips_objective import ClipsObjectiveConfig
 from tcl.encoders.video import clip_features
 from tcl.errors import InputError
-from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
+from tcl.exports.pretrained import Pretrained, load_pretrained
 from tcl.inference.deflate import deflate, of_images
 from tcl.models.deflate import norm_parameters
-from tcl.objectives.clips import KIND, build_student
-
-
-def pretrained(tmp_path, temporal: str = "shift", ends: str = "zero") -> Pretrained:
-    """With a tokenizer that lies in tmp_path."""
-    TOKENIZER.save_pretrained(tmp_path / "tokenizer")
-    model = clips_model(temporal=temporal)
-    text = replace(MODEL.text, tokenizer=str(tmp_path / "tokenizer"))
-    model = replace(model, text=text, video=replace(model.video, frames=4, ends=ends))
-    torch.manual_seed(0)
-    student = build_student(model, ClipsObjectiveConfig(), TOKENIZER).eval()
-    for mixer in student.averaged.video_encoder.mixers if temporal == "attention" else ():
-        torch.nn.init.normal_(mixer.last.weight, std=0.1)
-    return Pretrained(student, TOKENIZER, KIND, model, max_tokens=10, max_words=10)
 
 
 def pixels(n: int) -> torch.Tensor:
@@ -41,14 +23,14 @@ def fit(given: Pretrained, steps: int = 60):
     return deflate(given, pixels(16), pixels(5), steps=steps, batch_size=8, lr=0.003, seed=0)
 
 
-def test_repeated_ends_are_exact_from_the_start(tmp_path):
-    _, found = fit(pretrained(tmp_path, ends="repeat"), steps=0)
+def test_repeated_ends_are_exact_from_the_start():
+    _, found = fit(tiny_clips(ends="repeat").pretrained, steps=0)
     assert found.before == found.after < 1e-6 * found.size
 
 
 @pytest.mark.parametrize("temporal", ["shift", "attention"])
-def test_fitted_norms_come_nearer_on_other_images(tmp_path, temporal):
-    given = pretrained(tmp_path, temporal)
+def test_fitted_norms_come_nearer_on_other_images(temporal):
+    given = tiny_clips(temporal).pretrained
     before = {name: tensor.clone() for name, tensor in given.student.state_dict().items()}
     deflated, found = fit(given)
     assert found.after < 0.7 * found.before
@@ -61,8 +43,8 @@ def test_fitted_norms_come_nearer_on_other_images(tmp_path, temporal):
     assert all(tensor.equal(before[name]) for name, tensor in given.student.state_dict().items())
 
 
-def test_exactness_by_hand(tmp_path):
-    given = pretrained(tmp_path)
+def test_exactness_by_hand():
+    given = tiny_clips().pretrained
     deflated, found = fit(given, steps=2)
     held_out = pixels(5)
     with torch.no_grad():
@@ -81,7 +63,7 @@ def test_command(tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     for i in range(12):
         noise(i, (40, 30)).save(tmp_path / "photos" / f"{i}.jpg")
-    save_pretrained(pretrained(tmp_path), tmp_path / "clips")
+    tiny_clips().save_pretrained(tmp_path / "clips")
     photos, out = f"--images={tmp_path / 'photos'}", tmp_path / "images"
     run(["deflate", str(tmp_path / "clips"), photos, f"--out={out}", "--steps=3", "--workers=0", "--device=cpu"])
     said = capsys.readouterr().out
