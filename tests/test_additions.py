@@ -109,7 +109,8 @@ def test_without_the_file_its_exports_are_refused_in_one_line(pretrained, tmp_pa
     for refused in (lambda: load_pretrained(str(tmp_path / "tuned")), lambda: load_model(tmp_path / "tuned")):
         with pytest.raises(
             InputError,
-            match=r"^source: kind 'polarity' is none .*: classification, clip, compressed_retrieval, tcl, vqa$",
+            match=r"^source: kind 'polarity' is none .*: classification, clip, clips, compressed_retrieval, "
+            r"entailment, nlvr, tcl, text_assignment, vqa$",
         ):
             refused()
     with pytest.raises(

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from data_files import JPEG, encode, noise, pair, write_tar
 from safetensors.numpy import load_file
 from tiny_foreign import save_blip, save_clip
-from tiny_pretrained import tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_clips, tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 
 from tcl.commands import COMMANDS
 from tcl.commands.main import run
@@ -55,6 +55,7 @@ def folder(tmp_path, monkeypatch):
     tiny_tcl().save_pretrained("runs/pretrain")
     tiny_vqa().save_pretrained("runs/vqa")
     tiny_compressed().save_pretrained("runs/compressed")
+    tiny_clips().save_pretrained("runs/clips")
     save_clip(Path("models/clip"))
     save_blip(Path("models/blip"))
     tiny_entailment().save_pretrained("runs/entailment")
@@ -95,7 +96,7 @@ def test_the_page_about_the_command_line(folder, capsys):
         run_line(line)
         AcceleratorState._reset_state(reset_partial_state=True)
         said += capsys.readouterr().out.splitlines()
-    for place in ("exports/mine", "exports/again"):
+    for place in ("exports/mine", "exports/again", "exports/images"):
         assert Path(place, "model.safetensors").is_file()
     for place in ("runs/retrieval", "runs/classification", "runs/zero_shot", "runs/on_tokens"):
         assert Path(place, "results/metrics.json").is_file()

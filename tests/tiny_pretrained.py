@@ -1,8 +1,11 @@
 """Loaded models of a few thousand parameters, whose weights are large enough that scores differ well."""
 
+from dataclasses import replace
+
 import torch
 from data_files import TOKENIZER
 from tiny import MODEL
+from tiny_clips import clips_model
 from torch import nn
 
 from tcl import (
@@ -15,11 +18,14 @@ from tcl import (
     TwoTowers,
 )
 from tcl.config.clip_objective import CLIPObjectiveConfig
+from tcl.config.clips_objective import ClipsObjectiveConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained
+from tcl.inference.loaded_model import LoadedModel
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders, build_towers
+from tcl.objectives import clips
 from tcl.objectives.clip import CLIPStudent
 from tcl.objectives.question_answering import VQANetworks, VQAStudent
 from tcl.objectives.tcl import TCLStudent
@@ -90,6 +96,16 @@ def tiny_nlvr(**options) -> TCLForNLVR:
     student = nlvr.build_student(MODEL, TOKENIZER)
     _spread(student)
     return TCLForNLVR(Pretrained(student, TOKENIZER, nlvr.KIND, MODEL, 12, 8), **{**PLAIN, **options})
+
+
+def tiny_clips(temporal: str = "shift", ends: str = "zero", **options) -> LoadedModel:
+    """As `tiny_tcl`; clips of four frames."""
+    torch.manual_seed(0)
+    model = clips_model(temporal=temporal)
+    model = replace(model, video=replace(model.video, frames=4, ends=ends))
+    student = clips.build_student(model, ClipsObjectiveConfig(), TOKENIZER)
+    _spread(student)
+    return LoadedModel(Pretrained(student, TOKENIZER, clips.KIND, model, 12, 8), **{**PLAIN, **options})
 
 
 @torch.no_grad()

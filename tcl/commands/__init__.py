@@ -12,6 +12,7 @@ COMMANDS = {
     "answers": "collect the commonest answers of shards into a list",
     "convert": "published TCL and ALBEF checkpoints, or a BERT, in and out",
     "export": "turn a run or a checkpoint into a folder that needs nothing else",
+    "deflate": "turn a model of clips into one of images",
     "onnx": "write a model as ONNX graphs and compare them with torch",
     "encode": "embed a folder of images, shards or texts into one file",
     "rescore": "choose how to re-score a search against hubs, if at all",

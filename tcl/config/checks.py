@@ -20,6 +20,7 @@ LARGEST = {
     "data.workers": 1024,
     "data.timeout": 10**6,
     "data.augment.randaugment_ops": 1000,
+    "data.clips.max_decoded_bytes": 2**50,
     "train.batch_size": 2**20,
     "train.accumulate_steps": 2**20,
     "train.process_timeout": 10**6,

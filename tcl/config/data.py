@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from tcl.config.checks import check_at_least, require
+from tcl.config.clips import ClipsConfig, check_clips
 from tcl.config.free import AS_BEFORE, FREE
 from tcl.errors import InputError
 
@@ -77,6 +78,7 @@ class DataConfig:
     timeout: int = field(default=600, metadata=FREE)
     """Seconds to wait for a batch before the run stops with a message, >= 0 (0: wait for ever)."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    clips: ClipsConfig = field(default_factory=ClipsConfig, metadata=AS_BEFORE)
 
 
 def check_data(data: DataConfig, trains: bool = True) -> None:
@@ -90,6 +92,7 @@ def check_data(data: DataConfig, trains: bool = True) -> None:
     require(data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "an integer >= 2: [CLS] and a token")
     require(0 <= data.max_bad_fraction <= 1, "data.max_bad_fraction", data.max_bad_fraction, "0 to 1")
     check_augment(data.augment)
+    check_clips(data.clips)
     if not trains:
         return
     if not data.train:

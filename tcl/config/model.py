@@ -4,8 +4,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tcl.config.audio import AudioConfig, check_audio
 from tcl.config.checks import check_at_least, require
 from tcl.config.free import AS_BEFORE, FREE
+from tcl.config.spaces import SpacesConfig, check_spaces
+from tcl.config.video import VideoConfig, check_video
 from tcl.errors import InputError
 
 
@@ -110,7 +113,8 @@ class FusionConfig:
 
 @dataclass
 class ModelConfig:
-    """The networks: image encoder, text encoder, fusion encoder, projections."""
+    """The networks: image encoder, text encoder, fusion encoder, projections; of clips, how the image encoder sees
+    them, the encoder of sound, and the spaces of all three."""
 
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
@@ -119,6 +123,9 @@ class ModelConfig:
     """Width of the shared image-text space, >= 1. 256 in the paper."""
     lmi_regions: int = 4
     """Image patches are pooled to lmi_regions x lmi_regions regions before LMI, >= 1. 4 in the paper at 256 px."""
+    video: VideoConfig = field(default_factory=VideoConfig, metadata=AS_BEFORE)
+    audio: AudioConfig = field(default_factory=AudioConfig, metadata=AS_BEFORE)
+    spaces: SpacesConfig = field(default_factory=SpacesConfig, metadata=AS_BEFORE)
 
 
 def check_model(model: ModelConfig) -> None:
@@ -139,12 +146,15 @@ def check_model(model: ModelConfig) -> None:
     own_drop = model.image.overrides.get("patch_drop_rate", 0)
     require(not own_drop, "model.image.overrides.patch_drop_rate", own_drop, "none; set model.image.patch_drop")
     check_fusion(model)
+    check_video(model.video)
+    check_audio(model.audio)
+    check_spaces(model.spaces)
     for name in ("mean", "std"):
         values = getattr(model.image, name)
         least = 0 if name == "mean" else 0.001
         fits = values is None or all(least <= value <= 1 for value in values)
         require(fits, f"model.image.{name}", values, f"three numbers from {least} to 1")
-    for part in ("image", "text", "fusion"):
+    for part in ("image", "text", "fusion", "audio"):
         for name, value in getattr(model, part).overrides.items():
             most = 1024 if re.search(r"depth|layers|heads", name) else 2**24
             numbers = value if isinstance(value, list) else [value]

@@ -25,6 +25,8 @@ class Batch:
     present: dict[str, Tensor] = field(default_factory=dict)
     """bool [B] for each modality that some samples lack: their rows of its input hold anything and count for
     nothing. A modality that is not named here is there in all of them."""
+    notices: list[tuple[str, str]] = field(default_factory=list)
+    """(cause, key) of what was noted of samples that are used nevertheless, such as silence; it counts against none."""
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -64,16 +65,21 @@ def self_contained(kind: Kind, model: ModelConfig, student: nn.Module) -> ModelC
         image=image,
         text=replace(model.text, name=bert.model_type, pretrained=False, fusion_layers=fusion_layers, overrides=sizes),
         fusion=fusion,
+        audio=replace(model.audio, pretrained=False, overrides=_without_files(model.audio.overrides)),
     )
 
 
 def self_contained_image(config: ImageEncoderConfig, encoder: ImageEncoder) -> ImageEncoderConfig:
     """As `self_contained`, of the image encoder alone."""
-    overrides = {name: value for name, value in config.overrides.items() if not fetches(name)}
+    overrides = _without_files(config.overrides)
     from_hub = ":" in config.name  # hf-hub:...
     name = encoder.backbone.pretrained_cfg["architecture"] if from_hub else config.name
     mean, std = tuple(encoder.mean), tuple(encoder.std)
     return replace(config, name=name, pretrained=False, mean=mean, std=std, overrides=overrides)
+
+
+def _without_files(overrides: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in overrides.items() if not fetches(name)}
 
 
 def write_model(

@@ -11,8 +11,9 @@ from types import ModuleType
 
 
 def task_names() -> list[str]:
-    """Of the downstream tasks: the files of this folder, less pre-training and what all of them share."""
-    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {"pretrain", "task"})
+    """Of the downstream tasks: the files of this folder, less pre-training's and what all of them share."""
+    names = {module.name for module in pkgutil.iter_modules(__path__)}
+    return sorted(name for name in names - {"task"} if not name.startswith("pretrain"))
 
 
 def task_named(name: str) -> ModuleType:

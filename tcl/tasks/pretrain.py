@@ -68,7 +68,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     objective = objective_named(config.objective.name)
     student, notices = pair_student(config, objective, tokenizer)
-    task = pair_task(config, accelerator, objective, student, tokenizer, named_ids=False)
+    task = objective.make_task(config, accelerator, objective, student, tokenizer, named_ids=False)
     task.notices += notices
     return task
 

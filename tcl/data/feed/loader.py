@@ -185,6 +185,7 @@ class TrainLoader:
             loaded = queue.popleft()
             bad.update(cause for cause, _ in loaded.bad)
             if loaded.batch is not None:
+                bad.update(cause for cause, _ in loaded.batch.notices)
                 break
         workers = list(self.state.workers)
         workers[loaded.worker] = loaded.position

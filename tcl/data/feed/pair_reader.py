@@ -96,5 +96,11 @@ def image_id_of(fields: dict[str, bytes], image: Opened) -> int:
 
     0 to 2^63 - 1, a hash; two images share one with a probability of about 1e-19.
     """
-    named = json_of(fields).get("image_id")
-    return image.identity if named is None else content_hash(f"image_id {named}".encode(errors="backslashreplace"))
+    named = named_id(json_of(fields))
+    return image.identity if named is None else named
+
+
+def named_id(said: dict) -> int | None:
+    """A hash, 0 to 2^63 - 1, of the "image_id" in a sample's JSON; None without one."""
+    named = said.get("image_id")
+    return None if named is None else content_hash(f"image_id {named}".encode(errors="backslashreplace"))

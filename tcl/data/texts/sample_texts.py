@@ -1,9 +1,11 @@
 """The bytes of a sample -> its captions and its JSON; whatever is wrong with them becomes a BadSample."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.texts.captions import clean_caption
@@ -15,9 +17,19 @@ NOT_UTF8 = "caption is not UTF-8"
 NOT_JSON = "invalid JSON"
 NOT_AN_OBJECT = "JSON is not an object"
 NOT_TEXT = "caption in JSON is not text"
+BAD_TIMES = "times of a caption are not seconds, start <= end"
 
 MAX_TEXT_BYTES = 2**20
 """Of the .txt or .json of a sample: a thousand times the longest captions that people write."""
+
+
+class Caption(NamedTuple):
+    """What is said of a sample, or of a part of it."""
+
+    text: str
+    start: float | None = None
+    end: float | None = None
+    """Seconds of a clip that it is about, start <= end; None: all of it."""
 
 
 def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
@@ -26,28 +38,33 @@ def clean_captions(fields: dict[str, bytes], max_words: int) -> list[str]:
 
 
 def captions_of(fields: dict[str, bytes], clean: Callable[[str], str]) -> list[str]:
+    """The texts of `timed_captions`. BadSample: none."""
+    return [caption.text for caption in timed_captions(fields, clean)]
+
+
+def timed_captions(fields: dict[str, bytes], clean: Callable[[str], str]) -> list[Caption]:
     """All captions of a sample, cleaned, at least one: those of its json, or else the lines of its txt.
 
-    Blank ones, and null in the json, are left out. BadSample: none.
+    In the json a caption is a text, or {"text", "start", "end"}. Blank ones, and null, are left out. BadSample: none.
     """
     problem = NO_CAPTION
     for read, extension in ((_captions_in_json, "json"), (_captions_in_text, "txt")):
         if extension not in fields:
             continue
         try:
-            captions = [clean(caption) for caption in read(fields[extension])]
+            captions = [caption._replace(text=clean(caption.text)) for caption in read(fields[extension])]
         except BadSample as error:
             problem = str(error) if problem == NO_CAPTION else problem
             continue
-        captions = [caption for caption in captions if caption]
+        captions = [caption for caption in captions if caption.text]
         if captions:
             return captions
         problem = EMPTY_CAPTION
     raise BadSample(problem)
 
 
-def _captions_in_text(content: bytes) -> list[str]:
-    return re.split(r"\r\n|\r|\n", text_of(content))
+def _captions_in_text(content: bytes) -> list[Caption]:
+    return [Caption(line) for line in re.split(r"\r\n|\r|\n", text_of(content))]
 
 
 def text_of(content: bytes) -> str:
@@ -76,13 +93,35 @@ def parse_json(content: bytes) -> dict:
     return found
 
 
-def _captions_in_json(content: bytes) -> list[str]:
+def _captions_in_json(content: bytes) -> list[Caption]:
     found = parse_json(content)
     captions = found["captions"] if found.get("captions") is not None else found.get("caption")
     if captions is None:
         raise BadSample(NO_CAPTION)
     if isinstance(captions, str):
         captions = [captions]
-    if not isinstance(captions, list) or not all(isinstance(caption, str | None) for caption in captions):
+    if not isinstance(captions, list):
         raise BadSample(NOT_TEXT)
-    return [caption for caption in captions if caption is not None]
+    return [_caption(caption) for caption in captions if caption is not None]
+
+
+def _caption(given: object) -> Caption:
+    if isinstance(given, str):
+        return Caption(given)
+    if not isinstance(given, dict) or not isinstance(given.get("text"), str):
+        raise BadSample(NOT_TEXT)
+    start, end = seconds_in(given, BAD_TIMES)
+    return Caption(given["text"], start, end)
+
+
+def seconds_in(given: dict, problem: str) -> tuple[float | None, float | None]:
+    """The "start" and "end" of a JSON object, both or none. BadSample, with `problem` as its cause: no such times."""
+    times = given.get("start"), given.get("end")
+    if times == (None, None):
+        return times
+    for time in times:
+        if not isinstance(time, int | float) or isinstance(time, bool) or not math.isfinite(time):
+            raise BadSample(problem)
+    if times[0] > times[1]:
+        raise BadSample(problem)
+    return times

@@ -1,0 +1,118 @@
+"""The sound of a time, mono at one rate, whatever the file's."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+
+from tcl.data.media.clip_times import Span
+from tcl.data.media.open_media import Media
+from tcl.data.media.tracks import Packets, packet_time, packets_between
+from tcl.data.shards.bad_sample import BadSample
+
+BEFORE = 0.5
+"""Seconds that are decoded before those that are wanted: packets overlap, and the first after a seek is not whole."""
+RATE_CHANGES = "sound changes its sample rate"
+LOUDEST = 8.0
+"""Where samples of floats are cut; 1 is full scale."""
+SILENT = 2**-15
+"""Sound that never exceeds the smallest step of 16 bits is silence."""
+
+_EDGE = 0.05
+"""Seconds around the wanted ones that the resampler's filters see."""
+_GAP = 0.05
+"""Seconds between packets that are a gap; less is how times are rounded."""
+
+
+@dataclass
+class Wave:
+    """Mono sound of a window of time."""
+
+    samples: np.ndarray
+    """[S] float32, zeros where there is no sound."""
+    first: int
+    last: int
+    """Samples first .. last - 1 are sound, first < last; what is outside is filled."""
+
+    @property
+    def silent(self) -> bool:
+        return not np.abs(self.samples).max(initial=0) > SILENT
+
+
+def wave_between(media: Media, window: Span, rate: int) -> Wave | None:
+    """The sound of `window` at `rate` samples a second, the mean of its channels; None: there is none in that time.
+
+    BadSample: it cannot be decoded, or there is too much.
+    """
+    packets = packets_between(media, media.sound, window.start - BEFORE, window.end + _EDGE)
+    chunks, own_rate = _decoded(media, packets)
+    count = round(window.length * rate)
+    if not chunks:
+        return None
+    starts, ends = chunks[0][0], max(start + len(chunk) / own_rate for start, chunk in chunks)
+    first, last = (min(max(round((time - window.start) * rate), 0), count) for time in (starts, ends))
+    if first >= last:
+        return None
+    origin = window.start - _EDGE
+    whole = np.zeros(round((window.length + 2 * _EDGE) * own_rate), np.float32)
+    for start, chunk in chunks:
+        _put(whole, chunk, round((start - origin) * own_rate))
+    samples = _resampled(whole, own_rate, rate)
+    skipped = round(_EDGE * rate)
+    cut = np.zeros(count, np.float32)
+    kept = samples[skipped : skipped + count]
+    cut[: len(kept)] = kept
+    cut[:first] = cut[last:] = 0
+    return Wave(cut, first, last)
+
+
+def _decoded(media: Media, packets: Packets) -> tuple[list[tuple[float, np.ndarray]], int]:
+    """(start in seconds, mono samples) of each decoded piece, and their rate."""
+    track, rate, follows = media.sound, 0, None
+    chunks: list[tuple[float, np.ndarray]] = []
+    for packet in [*packets.packets, None]:
+        for frame in track.codec_context.decode(packet):
+            if rate and frame.sample_rate != rate:
+                raise BadSample(RATE_CHANGES)
+            rate = frame.sample_rate
+            media.spend(4 * frame.samples * frame.layout.nb_channels)
+            start = follows if frame.pts is None else float(frame.pts * track.time_base)
+            if start is None:
+                start = packet_time(packets.packets[0], track)
+            if follows is not None and abs(start - follows) < _GAP:
+                start = follows
+            mono = _mono(frame)
+            chunks.append((start, mono))
+            follows = start + len(mono) / rate
+    return chunks, rate
+
+
+def _mono(frame: AudioFrame) -> np.ndarray:
+    """[n] float32, the mean of the channels."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif np.issubdtype(samples.dtype, np.integer):
+        samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    mono = np.nan_to_num(samples.mean(axis=0, dtype=np.float32), posinf=LOUDEST, neginf=-LOUDEST)
+    return mono.clip(-LOUDEST, LOUDEST)
+
+
+def _put(whole: np.ndarray, chunk: np.ndarray, at: int) -> None:
+    """`chunk` into its place, as much of it as lies in `whole`."""
+    start, stop = max(at, 0), min(at + len(chunk), len(whole))
+    if start < stop:
+        whole[start:stop] = chunk[start - at : stop - at]
+
+
+def _resampled(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
+    if own_rate == rate:
+        return samples
+    frame = AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+    frame.rate = own_rate
+    resampler = AudioResampler(format="flt", layout="mono", rate=rate)
+    pieces = [*resampler.resample(frame), *resampler.resample(None)]
+    return np.concatenate([piece.to_ndarray()[0] for piece in pieces])
