@@ -18,7 +18,8 @@ MAX_PACKETS = 2**20
 _SLACK_SECONDS = 0.1
 """By which a track may end before it says so."""
 _STEPS_BACK = (0.0, 1.0, 15.0, float("inf"))
-"""Seconds before the wanted time where a keyframe is looked for: indexes hold times of decoding."""
+"""Seconds before the wanted time where a keyframe is looked for: indexes hold times of decoding, and what is shown
+before a keyframe but decoded after it may need the one before."""
 
 
 @dataclass
@@ -75,7 +76,7 @@ def packets_between(media: Media, track: Track, start: float, stop: float) -> Pa
         ticks = first if back == float("inf") else max(first, int((start - back) / track.time_base))
         media.container.seek(ticks, stream=track)
         found = _until(media, track, stop)
-        if ticks == first or (found.packets and min(found.begins) <= start):
+        if ticks == first or (found.packets and found.begins[0] <= start):
             break
     return found
 
