@@ -2,9 +2,11 @@
 
 import io
 import struct
+import tempfile
 import wave
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -45,15 +47,23 @@ def film(
     options: dict[str, str] | None = None,
     gop: int = 250,
     muxer: dict[str, str] | None = None,
+    empty_video: bool = False,
 ) -> bytes:
-    """A video of `frames` [H, W, 3] (16 grey ones, FPS a second), shown from `times` on, with `sound` [n] or [2, n]."""
+    """A video of `frames` [H, W, 3] (16 grey ones, FPS a second), shown from `times` on, with `sound` [n] or [2, n].
+
+    empty_video: there is a track of it, without `frames`.
+    """
     frames = [grey(i) for i in range(FRAMES)] if frames is None else frames
     times = [i / FPS for i in range(len(frames))] if times is None else times
-    stream = io.BytesIO()
-    with av.open(stream, "w", format={"mkv": "matroska"}.get(container, container), options=muxer or {}) as out:
-        video = out.add_stream(codec, rate=FPS, options=options or {}) if len(frames) else None
+    folder = tempfile.TemporaryDirectory()  # faststart reads again what it has written
+    path = Path(folder.name) / "film"
+    with (
+        folder,
+        av.open(str(path), "w", format={"mkv": "matroska"}.get(container, container), options=muxer or {}) as out,
+    ):
+        video = out.add_stream(codec, rate=FPS, options=options or {}) if len(frames) or empty_video else None
         if video is not None:
-            video.height, video.width = frames[0].shape[:2]
+            video.height, video.width = frames[0].shape[:2] if len(frames) else (48, 64)
             video.pix_fmt, video.gop_size, video.time_base = "yuv420p", gop, Fraction(1, TICK)
             video.codec_context.time_base = Fraction(1, TICK)
         audio = None
@@ -64,11 +74,14 @@ def film(
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts, frame.time_base = round(time * TICK), Fraction(1, TICK)
             out.mux(video.encode(frame))
-        if video is not None:
+        if empty_video:
+            video.codec_context.open()
+        elif video is not None:
             out.mux(video.encode())
         if audio is not None:
             _mux_sound(out, audio, np.atleast_2d(sound), layout, rate, sound_starts)
-    return stream.getvalue()
+        out.close()
+        return path.read_bytes()
 
 
 def _mux_sound(out, audio, sound: np.ndarray, layout: str, rate: int, starts: float) -> None:
@@ -116,6 +129,12 @@ def quarter_turned(content: bytes, quarters: int) -> bytes:
     place = content.index(b"tkhd") + 4 + 4 + 20 + 16  # version; times, id, duration; place among layers, volume
     packed = struct.pack(">iiiiiiiii", *matrix[:6], 0, 0, matrix[6])
     return content[:place] + packed + content[place + 36 :]
+
+
+def claiming(content: bytes, seconds: float) -> bytes:
+    """A WebM that says that it is so long."""
+    place = content.index(b"\x44\x89\x88") + 3
+    return content[:place] + struct.pack(">d", 1000 * seconds) + content[place + 8 :]
 
 
 def media(content: bytes, role: str = "video", **limits) -> "Media":

@@ -19,6 +19,8 @@ def sound_of_clip(media: Media, clip: Span, seconds: float, rate: int) -> Wave |
         return None
     if span is None:
         raise BadSample(NO_SOUND_TRACK if track is None else NO_SAMPLES)
+    if media.role == "sound":  # a file of its own begins with the video, whatever time its first sample has
+        clip = Span(clip.start + span.start, clip.end + span.start)
     return wave_between(media, sound_window(clip, seconds, span), rate)
 
 

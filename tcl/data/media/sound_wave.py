@@ -1,6 +1,7 @@
 """The sound of a time, mono at one rate, whatever the file's."""
 
 from dataclasses import dataclass
+from math import ceil, gcd
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -54,10 +55,12 @@ def wave_between(media: Media, window: Span, rate: int) -> Wave | None:
     first, last = (min(max(round((time - window.start) * rate), 0), count) for time in (starts, ends))
     if first >= last:
         return None
-    whole = np.zeros(round((window.length + 2 * _EDGE) * own_rate), np.float32)
+    unit = own_rate // gcd(own_rate, rate)  # as many samples are a whole number of them at the other rate
+    edge = ceil(_EDGE * own_rate / unit) * unit
+    whole = np.zeros(round(window.length * own_rate) + 2 * edge, np.float32)
     for start, piece in pieces:
-        _put(whole, piece, round((start - window.start + _EDGE) * own_rate))
-    samples = _resampled(whole, own_rate, rate)[round(_EDGE * rate) :][:count]
+        _put(whole, piece, round((start - window.start) * own_rate) + edge)
+    samples = _resampled(whole, own_rate, rate)[edge * rate // own_rate :][:count]
     cut = np.zeros(count, np.float32)
     cut[: len(samples)] = samples
     cut[:first] = cut[last:] = 0

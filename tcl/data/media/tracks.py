@@ -110,7 +110,7 @@ def _until(media: Media, track: Track, stop: float) -> Packets:
 
 def _bounded(media: Media, track: Track) -> Iterator[Packet]:
     """Those from where the file is on. BadSample: more of them, or of their bytes, than a file can honestly have."""
-    room = 2 * media.container.size + 2**20
+    room = _bytes_of(media)
     for number, packet in enumerate(media.container.demux(track)):
         if packet.size == 0:  # the one that ends a track
             continue
@@ -118,3 +118,8 @@ def _bounded(media: Media, track: Track) -> Iterator[Packet]:
         if room < 0 or number >= MAX_PACKETS:
             raise BadSample(f"corrupt {media.role}")
         yield packet
+
+
+def _bytes_of(media: Media) -> int:
+    """That the packets of one track may have together: some containers compress them."""
+    return 2 * media.container.size + 2**20
