@@ -47,12 +47,8 @@ def film(
     options: dict[str, str] | None = None,
     gop: int = 250,
     muxer: dict[str, str] | None = None,
-    empty_video: bool = False,
 ) -> bytes:
-    """A video of `frames` [H, W, 3] (16 grey ones, FPS a second), shown from `times` on, with `sound` [n] or [2, n].
-
-    empty_video: there is a track of it, without `frames`.
-    """
+    """A video of `frames` [H, W, 3] (16 grey ones, FPS a second), shown from `times` on, with `sound` [n] or [2, n]."""
     frames = [grey(i) for i in range(FRAMES)] if frames is None else frames
     times = [i / FPS for i in range(len(frames))] if times is None else times
     folder = tempfile.TemporaryDirectory()  # faststart reads again what it has written
@@ -61,9 +57,9 @@ def film(
         folder,
         av.open(str(path), "w", format={"mkv": "matroska"}.get(container, container), options=muxer or {}) as out,
     ):
-        video = out.add_stream(codec, rate=FPS, options=options or {}) if len(frames) or empty_video else None
+        video = out.add_stream(codec, rate=FPS, options=options or {}) if len(frames) else None
         if video is not None:
-            video.height, video.width = frames[0].shape[:2] if len(frames) else (48, 64)
+            video.height, video.width = frames[0].shape[:2]
             video.pix_fmt, video.gop_size, video.time_base = "yuv420p", gop, Fraction(1, TICK)
             video.codec_context.time_base = Fraction(1, TICK)
         audio = None
@@ -74,9 +70,7 @@ def film(
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts, frame.time_base = round(time * TICK), Fraction(1, TICK)
             out.mux(video.encode(frame))
-        if empty_video:
-            video.codec_context.open()
-        elif video is not None:
+        if video is not None:
             out.mux(video.encode())
         if audio is not None:
             _mux_sound(out, audio, np.atleast_2d(sound), layout, rate, sound_starts)

@@ -76,7 +76,6 @@ OGG = sound_file(tone(1, 48_000), 48_000, "libopus", "ogg")
         ("m4a", film(), "no sound track"),
         ("wav", wav(np.zeros(0)), "sound without samples"),
         ("webm", without_clusters(WEBM), "corrupt video"),
-        ("mkv", film([], sound=tone(1, 24_000), container="mkv", empty_video=True), "video without frames"),
         ("mp4", FILM.replace(b"avc1", b"xxxx"), "codec of the video is not read"),
         ("wav", sound_file(tone(1, 24_000), 24_000, "adpcm_ms", "wav"), "codec of the sound is not read"),
         ("wav", wav(tone(1, 16_000), rate=1_000), "sample rate of the sound is not 4 to 384 kHz"),

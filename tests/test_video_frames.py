@@ -18,6 +18,7 @@ from tcl.data.media import video_frames
 from tcl.data.media.clip_times import Span, clip_window, frame_times, sound_window
 from tcl.data.media.find_clip import find_clip
 from tcl.data.media.frame_picture import FramePicture
+from tcl.data.media.tracks import Packets
 from tcl.data.media.video_frames import frames_at
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.video.clip_frames import clip_frames, still_frames
@@ -100,6 +101,11 @@ def test_a_clip_that_is_shorter_starts_over():
     frames, window = read(content, VideoConfig(frames=10, fps=8), place=0.7)
     assert window == Span(0.0, 0.5)
     assert [round((frame - 30) / 12) for frame in frames.float().mean((1, 2, 3)).tolist()] == [i % 4 for i in range(10)]
+
+
+def test_a_track_without_frames_is_no_video():
+    with media(film()) as opened, pytest.raises(BadSample, match=r"^video without frames$"):
+        list(video_frames.frames_at(opened, Packets([], [], at_end=True, tick=1.0), [0.0]))
 
 
 def test_a_single_frame_stands_still():
