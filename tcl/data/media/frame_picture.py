@@ -1,5 +1,7 @@
 """A part of a decoded frame as a small square of RGB: cut and scaled by FFmpeg before anything is converted."""
 
+from fractions import Fraction
+
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
@@ -28,7 +30,7 @@ class FramePicture:
         self._graph = graph = Graph()
         graph.threads = 1
         self._source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
         )
         self._sink = graph.add("buffersink")
         graph.link_nodes(
