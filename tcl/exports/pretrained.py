@@ -33,6 +33,7 @@ from tcl.checkpoints.manifest import MANIFEST
 from tcl.checkpoints.run_folder import facts_of_run, run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_weights, write_weights
 from tcl.config.model import ModelConfig
+from tcl.data.texts.save_tokenizer import save_tokenizer
 from tcl.data.texts.tokenize import load_tokenizer
 from tcl.errors import InputError
 from tcl.exports.describe import build_student, describe
@@ -107,7 +108,7 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
 
     def write(partial: Path) -> None:
         if pretrained.tokenizer is not None:
-            pretrained.tokenizer.save_pretrained(partial)
+            save_tokenizer(pretrained.tokenizer, partial, pretrained.max_tokens)
         write_weights(weights, partial / WEIGHTS)
         if pretrained.teacher is not None:
             write_weights(pretrained.teacher, partial / TEACHER)
