@@ -26,6 +26,8 @@ from tcl.typed_section import decode, warn_of_older
 
 FORMAT_VERSION = 1
 """Raised whenever a reader of the version before would misunderstand what is written."""
+MODEL_TYPE = "tcl"
+"""By which transformers finds the classes of `tcl.sentence_transformers`. Exports of the first versions lack it."""
 CONFIG, PREPROCESSOR, ANSWERS = "config.json", "preprocessor_config.json", "answers.txt"
 BERT_SIZES = (
     "vocab_size",
@@ -81,15 +83,19 @@ def is_export(folder: Path) -> bool:
 def write_config(config: ExportConfig, folder: Path) -> None:
     """config.json and preprocessor_config.json into `folder`."""
     _write_json(folder / PREPROCESSOR, preprocessor_config(config.model))
-    write_description(config, folder / CONFIG)
+    _write_json(folder / CONFIG, {"model_type": MODEL_TYPE} | _description(config))
 
 
 def write_description(config: ExportConfig, path: Path) -> None:
     """`config` into the file `path`."""
+    _write_json(path, _description(config))
+
+
+def _description(config: ExportConfig) -> dict[str, Any]:
     said = {"format": "tcl", "format_version": FORMAT_VERSION} | asdict(config)
     said |= said.pop("parts")
     said["model"]["text"].pop("tokenizer")  # it lies beside
-    _write_json(path, said)
+    return said
 
 
 def read_config(folder: Path) -> ExportConfig:
@@ -109,6 +115,7 @@ def read_description(path: Path, tokenizer: Path) -> ExportConfig:
     as `read_config`."""
     said = _read_json(path)
     version = said.pop("format_version", None)
+    said.pop("model_type", None)
     if said.pop("format", None) != "tcl" or not isinstance(version, int):
         raise InputError(f"{path}: no `format: tcl` with a `format_version`; give a folder that save_pretrained wrote")
     if version > FORMAT_VERSION:
