@@ -60,6 +60,13 @@ def test_training_on_a_saved_one_sees_the_same_ids(tokenizer, tmp_path):
             assert again.decode(written) == tokenizer.decode(written)
 
 
+def test_the_processor_of_another_model_is_left_out(tmp_path):
+    tokenizer = roberta()
+    tokenizer._set_processor_class("BlipProcessor")
+    save_tokenizer(tokenizer, tmp_path, MAX_TOKENS)
+    assert "processor_class" not in json.loads((tmp_path / "tokenizer_config.json").read_text())
+
+
 def test_what_is_not_of_the_tokenizers_library_is_saved_as_it_is(tmp_path):
     class Letters(PreTrainedTokenizer):
         def get_vocab(self):

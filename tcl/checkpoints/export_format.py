@@ -16,6 +16,7 @@ import timm
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from tcl.checkpoints.transformers_config import MODEL_TYPE
 from tcl.config.checks import check_at_least, require
 from tcl.config.model import ModelConfig, TextEncoderConfig, check_model
 from tcl.data.texts.answer_list import read_answer_list
@@ -26,8 +27,6 @@ from tcl.typed_section import decode, warn_of_older
 
 FORMAT_VERSION = 1
 """Raised whenever a reader of the version before would misunderstand what is written."""
-MODEL_TYPE = "tcl"
-"""By which transformers finds the classes of `tcl.sentence_transformers`. Exports of the first versions lack it."""
 CONFIG, PREPROCESSOR, ANSWERS = "config.json", "preprocessor_config.json", "answers.txt"
 BERT_SIZES = (
     "vocab_size",

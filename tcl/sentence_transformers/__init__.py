@@ -5,14 +5,13 @@ sentence-transformers builds on transformers, and that is where it is said which
 `AutoModel`, `AutoModelForSequenceClassification` and `AutoProcessor` of transformers load it as well.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor
 
+from tcl.checkpoints.transformers_config import TCLConfig
 from tcl.sentence_transformers.embeddings import TCLEmbeddings
-from tcl.sentence_transformers.export_model import TCLConfig
 from tcl.sentence_transformers.matching import TCLMatching
 from tcl.sentence_transformers.processor import TCLProcessor
 
-AutoConfig.register(TCLConfig.model_type, TCLConfig, exist_ok=True)
 AutoModel.register(TCLConfig, TCLEmbeddings, exist_ok=True)
 AutoModelForSequenceClassification.register(TCLConfig, TCLMatching, exist_ok=True)
 AutoProcessor.register(TCLConfig, TCLProcessor, exist_ok=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers.utils import ModelOutput
 
+from tcl.checkpoints.transformers_config import TCLConfig
 from tcl.exports.pretrained import Pretrained
 from tcl.inference.own_towers import OwnTowers
-from tcl.sentence_transformers.export_model import ExportModel, TCLConfig
+from tcl.sentence_transformers.export_model import ExportModel
 
 
 @dataclass

@@ -4,21 +4,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from tcl.checkpoints.export_format import MODEL_TYPE
+from tcl.checkpoints.transformers_config import TCLConfig
 from tcl.errors import InputError
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.inference.loaded_model import class_of
 
 Model = TypeVar("Model", bound="ExportModel")
 _NOT_POSSIBLE = ("dtype", "torch_dtype", "device_map", "quantization_config", "attn_implementation")
-
-
-class TCLConfig(PreTrainedConfig):
-    """config.json of an export, as transformers reads it: `tcl.checkpoints.export_format` says what is in it."""
-
-    model_type = MODEL_TYPE
 
 
 class ExportModel(PreTrainedModel):

@@ -28,7 +28,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_tokens:
     )
     whole.save(str(file))
     said = json.loads(options.read_text(encoding="utf-8"))
-    for name in ("add_bos_token", "add_eos_token"):  # where either is there, transformers makes a post-processor anew
+    # With one of the first two transformers makes a post-processor anew; the third is of the model it was made for.
+    for name in ("add_bos_token", "add_eos_token", "processor_class"):
         said.pop(name, None)
     said |= {"tokenizer_class": _AS_IN_THE_FILE, "split_special_tokens": True, "model_max_length": max_tokens}
     options.write_text(json.dumps(said, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
