@@ -22,7 +22,7 @@ from benchmarks.pretraining_models import model_of_width
 from benchmarks.sides import Side, Sides
 from benchmarks.textbook.retrieval import rerank_query_by_query
 from tcl.config.tcl_objective import ObjectiveConfig
-from tcl.evaluation.evaluate_retrieval import match_candidates
+from tcl.evaluation.evaluate_retrieval import candidate_logits
 from tcl.evaluation.recall import rank_metrics
 from tcl.models.encoders import build_encoders
 from tcl.objectives.tcl import TCLStudent
@@ -125,10 +125,10 @@ def _our_side(options: Options, precision: str) -> Side:
             autocast=accelerator.autocast,
         )
         candidates = corpus.by_image.candidates.to(device()), corpus.by_caption.candidates.to(device())
-        found = match_candidates(
+        found = candidate_logits(
             accelerator, corpus.student, KeptTokens(corpus.tokens), states, *candidates, options.pass_tokens
         )
-        return found[0].cpu(), found[1].cpu()
+        return found[0][..., 1].cpu(), found[1][..., 1].cpu()
 
     return _answer(corpus, rerank)
 

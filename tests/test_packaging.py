@@ -85,7 +85,12 @@ def test_a_wheel_holds_every_file_of_the_package_and_says_what_it_is(wheel):
     expected = {name for name in files if "__pycache__" not in name}
     assert {name for name in names if not name.startswith(info)} == expected
     assert {"tcl/py.typed", "tcl/presets/pretrain/tcl_4m.yaml", "tcl/presets/deepspeed/zero2.json"} <= names
-    assert {"tcl/evaluation/gallery.html.jinja", "tcl/exports/model_card.md.jinja"} <= names
+    assert {
+        "tcl/evaluation/gallery.html.jinja",
+        "tcl/evaluation/page.css",
+        "tcl/evaluation/filter.js",
+        "tcl/exports/model_card.md.jinja",
+    } <= names
     assert f"{info}/licenses/LICENSE" in names
     assert said["Version"] == tcl.__version__ and said["License-Expression"] == "Apache-2.0"
     assert "Typing :: Typed" in said.get_all("Classifier")

@@ -81,6 +81,7 @@ def test_the_page_about_python(run, capsys):
     names = run("docs/python.md")
     assert names["cosines"].shape == (1, 2) and names["pairs"].shape == (2,) and names["grid"].shape == (2, 3)
     assert names["found"].ids.shape == names["found"].similarities.shape == (2, 2)
+    assert names["ranked"][0].index in (0, 1, 2) and len(names["captioned"]) == len(names["of_pairs"]) == 2
     assert names["best_of_first_query"] in (0, 1, 2)
     again = names["model"].encode_image(["dog.jpg", "cat.jpg"])
     np.testing.assert_allclose(names["corpus"].features[:2], again, atol=0.02)  # bf16 where that is fast
@@ -88,6 +89,8 @@ def test_the_page_about_python(run, capsys):
     assert names["reranked"].ids.shape == names["ours"].ids.shape == names["theirs"].shape == (1, 2)
     assert names["text_features"].shape == names["features"].shape == (2, 12)
     assert names["of_dog"].shape == (1, 2) and names["of_cat"].shape == (2, 2)
+    assert names["cosine"].shape == (1, 2) and names["best_first"][0]["corpus_id"] in (0, 1)
+    np.testing.assert_allclose(names["probabilities"], names["pairs"], atol=0.02)
     assert names["heat"].of_words.shape == (5, *names["patches"].shape)
     assert Path("where.png").is_file() and Path("dog.png").is_file()
     assert names["box"] in ((0, 0, 20, 30), (15, 5, 20, 20)) and names["place"] in (0, 1)

@@ -158,9 +158,9 @@ def test_both_directions_equal_the_plain_loop_over_queries():
             return ((i, image_tokens[i]) for i in indices)
 
     of_images, of_texts = similarity.topk(k, dim=1).indices, similarity.T.topk(k, dim=1).indices
-    ours = retrieval.match_candidates(accelerator, student, Kept(), states, of_images, of_texts, pass_tokens=15)
-    torch.testing.assert_close(ours[0], i2t.gather(1, of_images), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(ours[1], t2i.gather(1, of_texts), rtol=1e-5, atol=1e-5)
+    ours = retrieval.candidate_logits(accelerator, student, Kept(), states, of_images, of_texts, pass_tokens=15)
+    torch.testing.assert_close(ours[0][..., 1], i2t.gather(1, of_images), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours[1][..., 1], t2i.gather(1, of_texts), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("pass_tokens", [1, 7, 12, 1000])
@@ -172,16 +172,25 @@ def test_passes_hold_every_text_once_and_stay_within_their_tokens(pass_tokens):
     assert all(len(some) == 1 or len(some) * int(lengths[some].max()) <= pass_tokens for some in passes)
 
 
-def evaluate(student, data, rescore=None, **options):
-    ids, mask = (t for t in (random_batch(len(data.captions), seed=8).inputs["text"].ids, None))
+def ids_of(data) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask of its captions in `evaluate`."""
+    ids = random_batch(len(data.captions), seed=8).inputs["text"].ids
     mask = (ids != 0).long()
     mask[:, 0] = 1
+    return ids, mask
+
+
+def read(content: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(content)))
+
+
+def evaluate(student, data, rescore=None, **options):
     return retrieval.evaluate_retrieval(
         Accelerator(cpu=True),
         student,
         data,
         eval_transform(32, (0.5,) * 3, (0.5,) * 3),
-        lambda texts: (ids, mask),
+        lambda texts: ids_of(data),
         config=EvalConfig(**{"rerank_k": 4, "batch_size": 2, **options}),
         max_pixels=10**6,
         workers=0,
@@ -192,11 +201,9 @@ def evaluate(student, data, rescore=None, **options):
 @torch.no_grad()
 def features_of(student, data) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of the images and captions of `evaluate`, by the plain forward pass."""
-    ids = random_batch(len(data.captions), seed=8).inputs["text"].ids
-    mask = (ids != 0).long()
-    mask[:, 0] = 1
+    ids, mask = ids_of(data)
     transform = eval_transform(32, (0.5,) * 3, (0.5,) * 3)
-    pixels = torch.stack([transform(np.array(Image.open(io.BytesIO(content)))) for content in data.images])
+    pixels = torch.stack([transform(read(content)) for content in data.images])
     encoders = student.encoders
     images = encoders.project_image(encoders.image_encoder(pixels)[:, 0])
     return images.numpy(), encoders.project_text(encoders.text_encoder(ids, mask)[:, 0]).numpy()
@@ -229,11 +236,38 @@ def test_images_that_do_not_fit_into_the_cache_are_encoded_again_to_the_same_sco
     assert student.training
 
 
+@torch.no_grad()
+def test_what_is_said_of_pairs_is_that_of_the_plain_forward_pass():
+    """Cosines of right pairs; probabilities in the order of the second stage; the order of the first."""
+    student, _ = tiny_models()
+    data = small_set()
+    images, texts = features_of(student.eval(), data)
+    found = evaluate(student, data, rerank_k=3, rerank_similarity=0.5)
+    np.testing.assert_allclose(found.pair_similarities, [images[i] @ texts[c] for i, c in data.pairs], atol=1e-6)
+    assert found.first_images.candidates.tolist() == order_of(images @ texts.T)[:, :3].tolist()
+    assert found.first_captions.candidates.tolist() == order_of(texts @ images.T)[:, :3].tolist()
+    encoders, (ids, mask) = student.encoders, ids_of(data)
+    pixels = torch.stack([eval_transform(32, (0.5,) * 3, (0.5,) * 3)(read(content)) for content in data.images])
+    tokens, text_tokens = encoders.image_encoder(pixels), encoders.text_encoder(ids, mask)
+    of_pairs = torch.empty(len(data.images), len(data.captions))
+    for i in range(len(tokens)):
+        keys_values = encoders.fusion_encoder.image_keys_values(tokens[i : i + 1])
+        for c in range(len(ids)):
+            fused = encoders.fusion_encoder(text_tokens[c : c + 1], mask[c : c + 1], keys_values)
+            of_pairs[i, c] = student.itm_head(fused[:, 0]).softmax(dim=1)[0, 1]
+    expected = of_pairs.gather(1, found.images.candidates)
+    torch.testing.assert_close(found.image_probabilities, expected, rtol=1e-4, atol=1e-5)
+    expected = of_pairs.T.gather(1, found.captions.candidates)
+    torch.testing.assert_close(found.caption_probabilities, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_embeddings_alone():
     student, _ = tiny_models()
     found = evaluate(student, small_set(), rerank_k=0)
     assert not any(name.startswith("rerank_") for name in found.metrics)
     assert found.images.candidates.shape == (6, 10) and found.captions.candidates.shape == (12, 6)
+    assert found.image_probabilities is None and found.caption_probabilities is None
+    assert len(found.pair_similarities) == len(small_set().pairs)
 
 
 def test_a_student_without_a_second_stage_is_evaluated_by_its_embeddings():

@@ -16,6 +16,7 @@ import timm
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from tcl.checkpoints.transformers_config import MODEL_TYPE
 from tcl.config.checks import check_at_least, require
 from tcl.config.model import ModelConfig, TextEncoderConfig, check_model
 from tcl.data.texts.answer_list import read_answer_list
@@ -81,15 +82,19 @@ def is_export(folder: Path) -> bool:
 def write_config(config: ExportConfig, folder: Path) -> None:
     """config.json and preprocessor_config.json into `folder`."""
     _write_json(folder / PREPROCESSOR, preprocessor_config(config.model))
-    write_description(config, folder / CONFIG)
+    _write_json(folder / CONFIG, {"model_type": MODEL_TYPE} | _description(config))
 
 
 def write_description(config: ExportConfig, path: Path) -> None:
     """`config` into the file `path`."""
+    _write_json(path, _description(config))
+
+
+def _description(config: ExportConfig) -> dict[str, Any]:
     said = {"format": "tcl", "format_version": FORMAT_VERSION} | asdict(config)
     said |= said.pop("parts")
     said["model"]["text"].pop("tokenizer")  # it lies beside
-    _write_json(path, said)
+    return said
 
 
 def read_config(folder: Path) -> ExportConfig:
@@ -109,6 +114,7 @@ def read_description(path: Path, tokenizer: Path) -> ExportConfig:
     as `read_config`."""
     said = _read_json(path)
     version = said.pop("format_version", None)
+    said.pop("model_type", None)
     if said.pop("format", None) != "tcl" or not isinstance(version, int):
         raise InputError(f"{path}: no `format: tcl` with a `format_version`; give a folder that save_pretrained wrote")
     if version > FORMAT_VERSION:

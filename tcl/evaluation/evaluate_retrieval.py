@@ -41,6 +41,14 @@ class RetrievalResult:
     metrics: dict[str, float]
     """As `rank_metrics`, from the embeddings; from what is stored of them with the prefix quantised_, re-ranked with
     rerank_."""
+    first_images: Ranked
+    """As `images`, of the first stage; the same where nothing re-ranks."""
+    first_captions: Ranked
+    image_probabilities: Tensor | None = None
+    """[I, k], that the candidates of `images` match, 0 to 1; None: nothing has matched them."""
+    caption_probabilities: Tensor | None = None
+    pair_similarities: list[float] | None = None
+    """Cosines of the right pairs, in their order; None: first stages are not ordered by cosines."""
 
 
 @torch.no_grad()
@@ -80,27 +88,41 @@ def evaluate_retrieval(
         plain = both_directions(image_features, text_features, data.pairs)
         searches = both_directions(image_features, text_features, data.pairs, rescore) if rescore else plain
         similarity_weight = config.rerank_similarity / student.temperature.item() if match else 0.0
+        logits: list[Tensor] = []
         if store is not None:
             searches, rescored = [replace(one, candidates=store(one.candidates)) for one in plain], "quantised"
-        by_image, by_caption = search(searches, config.rerank_k or LISTED, match, similarity_weight)
+        second = None if match is None else partial(_match_scores, match, logits)
+        by_image, by_caption = search(searches, config.rerank_k or LISTED, second, similarity_weight)
+        result = retrieval_result(by_image, by_caption, logits)
         if searches is plain:
-            return retrieval_result(by_image, by_caption)
+            of_images, of_captions = torch.tensor(data.pairs, device=image_features.device).T
+            cosines = (image_features[of_images] * text_features[of_captions]).sum(dim=1)
+            return replace(result, pair_similarities=cosines.tolist())
         of_rescored = rank_metrics(by_image.first.ranks, by_caption.first.ranks)
         before = retrieval_result(*search(plain, 1)).metrics
-        result = retrieval_result(by_image, by_caption)
         result.metrics |= before | {f"{rescored}_{name}": value for name, value in of_rescored.items()}
         return result
     finally:
         student.train(was_training)
 
 
-def retrieval_result(by_image: Found, by_caption: Found) -> RetrievalResult:
-    """From what image queries and caption queries found, with ranks."""
+def retrieval_result(by_image: Found, by_caption: Found, logits: Sequence[Tensor] = ()) -> RetrievalResult:
+    """From what image queries and caption queries found, with ranks. logits: ITM logits [I, k, 2] and [C, k, 2] of the
+    candidates as the first stages order them, where they are known."""
     metrics = rank_metrics(by_image.first.ranks, by_caption.first.ranks)
     if by_image.best is not by_image.first:
         reranked = rank_metrics(by_image.best.ranks, by_caption.best.ranks)
         metrics |= {f"rerank_{name}": value for name, value in reranked.items()}
-    return RetrievalResult(_on_host(by_image.best), _on_host(by_caption.best), metrics)
+    ranked = (by_image.best, by_caption.best, by_image.first, by_caption.first)
+    best_images, best_captions, first_images, first_captions = map(_on_host, ranked)
+    matched = [_probabilities(found, own) for found, own in zip((by_image, by_caption), logits, strict=False)]
+    return RetrievalResult(best_images, best_captions, metrics, first_images, first_captions, *matched)
+
+
+def _probabilities(found: Found, logits: Tensor) -> Tensor:
+    """[Q, k], in the order of found.best."""
+    places = found.first.candidates.argsort(dim=1).gather(1, found.best.candidates.argsort(dim=1).argsort(dim=1))
+    return logits.softmax(dim=-1)[..., 1].gather(1, places).cpu()
 
 
 def cut_rerank_k(k: int, data: RetrievalSet, field: str) -> list[str]:
@@ -134,10 +156,16 @@ def _read_captions(
         features = embed_texts(student.encoders.embed_ids, input_ids, mask, device=device, no_bar=no_bar, **reading)
         return features.to(device), None
     features, states = read_texts(student.encoders, input_ids, mask, **reading)
-    return features, partial(match_candidates, accelerator, student, images, states, pass_tokens=config.pass_tokens)
+    return features, partial(candidate_logits, accelerator, student, images, states, pass_tokens=config.pass_tokens)
 
 
-def match_candidates(
+def _match_scores(match: MatchCandidates, logits: list[Tensor], *candidates: Tensor) -> list[Tensor]:
+    """What orders the candidates of each search: their logits of "match". All logits are left in `logits`."""
+    logits[:] = match(*candidates)
+    return [own[..., 1] for own in logits]
+
+
+def candidate_logits(
     accelerator: Accelerator,
     student: TCLStudent,
     images: EncodedImages,
@@ -146,7 +174,8 @@ def match_candidates(
     images_of_captions: Tensor,
     pass_tokens: int,
 ) -> tuple[Tensor, Tensor]:
-    """ITM scores of the candidates of both directions: [I, k] captions of images and [C, k] images of captions.
+    """ITM logits [I, k, 2] and [C, k, 2] of the candidates of both directions: [I, k] captions of images and [C, k]
+    images of captions.
 
     A pair that both directions want is scored once, by the process that has its image.
     """
@@ -166,7 +195,7 @@ def _match_shared(
     pair_images: Tensor,
     pair_texts: Tensor,
 ) -> Tensor:
-    """ITM scores [P] of pairs, as `MatchPairs`; images are shared among the processes by the text tokens paired with
+    """ITM logits [P, 2] of pairs, as `MatchPairs`; images are shared among the processes by the text tokens paired with
     them."""
     device = accelerator.device
     wanted, pairs_of = pair_images.unique_consecutive(return_counts=True)
@@ -178,7 +207,7 @@ def _match_shared(
     owner = (middle * accelerator.num_processes / cost[-1]).long().clamp(max=accelerator.num_processes - 1)
     own = (owner == accelerator.process_index).nonzero().flatten().tolist()
 
-    scores = torch.zeros(len(pair_images), device=device)
+    logits = torch.zeros(len(pair_images), 2, device=device)
     starts, stops, numbers = (ends - pairs_of).tolist(), ends.tolist(), wanted.tolist()
     encoded = images.encode([numbers[w] for w in own])
     with tqdm(
@@ -187,12 +216,11 @@ def _match_shared(
         for w, (_, tokens) in zip(own, encoded, strict=True):
             some = slice(starts[w], stops[w])
             with accelerator.autocast():
-                logits = image_logits(
+                logits[some] = image_logits(
                     student.encoders.fusion_encoder, student.itm_head, tokens, pair_texts[some], states, pass_tokens
                 )
-            scores[some] = logits[:, 1]
             bar.update(some.stop - some.start)
-    return accelerator.reduce(scores, reduction="sum")
+    return accelerator.reduce(logits, reduction="sum")
 
 
 def _no_bar(accelerator: Accelerator) -> bool | None:

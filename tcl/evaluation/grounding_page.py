@@ -37,12 +37,18 @@ class _Miss:
 
 
 def write_grounding_page(
-    path: Path, found: Sequence[Grounded], metrics: dict[str, float], images: Sequence[bytes], shown: int
+    path: Path,
+    found: Sequence[Grounded],
+    metrics: dict[str, float],
+    images: Sequence[bytes],
+    shown: int,
+    facts: dict[str, str],
 ) -> None:
     """One page that needs nothing else: the metrics, then the `shown` (>= 0) worst misses, those first whose box has
     the least IoU and, of equal ones, whose point is wrong.
 
-    images: encoded, known to decode. InputError: a file that cannot be written.
+    images: encoded, known to decode. facts: what else the page says of the evaluation, by label. InputError: a file
+    that cannot be written.
     """
     misses = sorted((one for one in found if not one.right), key=lambda one: (one.iou, one.pointed))
     page = render(
@@ -53,6 +59,7 @@ def write_grounding_page(
         missed=len(misses),
         blank=int(metrics["blank"]),
         no_proposals=int(metrics["no_proposals"]),
+        facts=facts,
         colours={"right": RIGHT, "found": FOUND, "point": POINT},
     )
     write_text(path, page)

@@ -1,20 +1,28 @@
-"""Report pages: templates of this folder, filled in with every value escaped, and written."""
+"""Report pages: templates of this folder, filled in with every value escaped, and written.
+
+Each is one file that needs nothing else. Its only script is filter.js, and browsers are told to run no other, whatever
+captions and file names hold.
+"""
 
 import base64
+import hashlib
 import io
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from tcl.errors import InputError
 
 JPEG_QUALITY = 80
 
+_FOLDER = Path(__file__).parent
 _TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
+    loader=FileSystemLoader(_FOLDER),
     undefined=StrictUndefined,
     autoescape=True,
     trim_blocks=True,
@@ -41,8 +49,17 @@ def picture_of(image: Image.Image) -> Picture:
 
 
 def render(template: str, **values: Any) -> str:
-    """The page of a template, with every value that it names."""
-    return _TEMPLATES.get_template(template).render(values)
+    """The page of a template, which extends page.html.jinja, with every value that it names."""
+    style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "filter.js"))
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    own = {"style": Markup(style), "script": Markup(script), "script_hash": script_hash}
+    return _TEMPLATES.get_template(template).render(values | own)
+
+
+def run_facts(output_dir: str, init: str | None, data: str, when: datetime) -> dict[str, str]:
+    """What a page says of the run that it belongs to, by label."""
+    from_where = {} if init is None else {"Weights": init}
+    return {"Run": output_dir, **from_where, "Data": data, "Evaluated": f"{when:%Y-%m-%d %H:%M}"}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -33,6 +33,7 @@ from tcl.checkpoints.manifest import MANIFEST
 from tcl.checkpoints.run_folder import facts_of_run, run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_weights, write_weights
 from tcl.config.model import ModelConfig
+from tcl.data.texts.save_tokenizer import save_tokenizer
 from tcl.data.texts.tokenize import load_tokenizer
 from tcl.errors import InputError
 from tcl.exports.describe import build_student, describe
@@ -80,6 +81,12 @@ def load_pretrained(source: str, *, revision: str | None = None, with_teacher: b
     revision: branch, tag or commit on the hub. with_teacher: read the momentum teacher's state as well.
     InputError: no such model, damaged or forged files, an export of a newer version, no teacher.
     """
+    folder = folder_of(source, revision, with_teacher)
+    return _load_export(folder, with_teacher) if is_export(folder) else _load_checkpoint(folder, with_teacher)
+
+
+def folder_of(source: str, revision: str | None = None, with_teacher: bool = False) -> Path:
+    """Where the files of `load_pretrained` lie: an export, or the step_* folder of a run. InputError: no such model."""
     folder = pointed_checkpoint(Path(source)) or Path(source)
     if os.path.isdir(folder):
         if revision is not None:
@@ -88,8 +95,7 @@ def load_pretrained(source: str, *, revision: str | None = None, with_teacher: b
         raise InputError(f"source: {source} is a file; accepted: {ACCEPTED}; `tcl convert` reads .pth")
     else:
         folder = _download(source, revision, with_teacher)
-    folder = weights_folder(str(folder), "source", ACCEPTED)
-    return _load_export(folder, with_teacher) if is_export(folder) else _load_checkpoint(folder, with_teacher)
+    return weights_folder(str(folder), "source", ACCEPTED)
 
 
 def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = None) -> None:
@@ -107,7 +113,7 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
 
     def write(partial: Path) -> None:
         if pretrained.tokenizer is not None:
-            pretrained.tokenizer.save_pretrained(partial)
+            save_tokenizer(pretrained.tokenizer, partial, pretrained.max_tokens)
         write_weights(weights, partial / WEIGHTS)
         if pretrained.teacher is not None:
             write_weights(pretrained.teacher, partial / TEACHER)

@@ -40,7 +40,7 @@ def model_type(source: str, revision: str | None = None) -> str | None:
         said = read_json(path, "source")
     except InputError:
         return None
-    found = said.get("model_type") if isinstance(said, dict) else None
+    found = said.get("model_type") if isinstance(said, dict) and said.get("format") != "tcl" else None
     return found if isinstance(found, str) else None
 
 

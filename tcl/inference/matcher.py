@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tcl.config.checks import check_at_least
 from tcl.data.tokens.stored_tokens import Storage, store_tokens
 from tcl.data.tokens.token_file import TokenFile, TokenWriter, open_tokens
 from tcl.errors import InputError
@@ -18,6 +19,7 @@ from tcl.inference.embed import PASS_TOKENS, Embedded
 from tcl.inference.hardware import Hardware
 from tcl.inference.images import ImageLike, Transform, encode_images, list_images
 from tcl.inference.match import JointEncoder, match_probabilities, match_together, pairs_of, read_all_texts
+from tcl.inference.pairs import Pair, Pairs, RankedDocument, best_documents, list_pairs, one_with_each
 from tcl.inference.texts import list_texts
 from tcl.search.match_pairs import TextStates
 from tcl.search.match_stored import TokenStore, match_stored
@@ -77,6 +79,39 @@ class Matcher(ABC):
         states = self.read_texts(texts)
         logits = self.match_tokens(self.encode_tokens(images), states, [torch.arange(len(texts))] * len(images))
         return match_probabilities(torch.stack(list(logits))).numpy()
+
+    def predict(self, pairs: Iterable[Pair]) -> np.ndarray:
+        """Do the two of each pair belong together? Probabilities float32 [n], 0 to 1, of pairs (text, image) or (image,
+        text): a string that comes first is a text, one that comes second after it a path.
+
+        Images and texts that are in several pairs are read once. InputError: no pair, what is no pair of a text and an
+        image.
+        """
+        return self._margins(list_pairs(pairs)).sigmoid().numpy()
+
+    def rank(
+        self,
+        query: str | ImageLike,
+        documents: Iterable[ImageLike] | Iterable[str],
+        top_k: int | None = None,
+    ) -> list[RankedDocument]:
+        """The top_k (>= 1; None, or more than there are: all) documents that best match the query, best first: images
+        for a query that is a string, texts for any other, which is an image.
+
+        Of equal ones the later document comes first. InputError: no document, top_k out of range, what is neither.
+        """
+        check_at_least(1, {"top_k": top_k})
+        return best_documents(self._margins(one_with_each(query, documents)), top_k)
+
+    def _margins(self, pairs: Pairs) -> Tensor:
+        """ITM logits of "match" less those of "no match" [P], fp32 on the host."""
+        of_images, states = pairs.of_images(), self.read_texts(pairs.texts)
+        texts_of_image = [pairs.text_of[places] for places in of_images]
+        logits = match_together(self._joint, self.encode_tokens(pairs.images), texts_of_image, states, self.hardware)
+        margins = torch.empty(len(pairs.text_of))
+        for places, (no_match, match) in zip(of_images, (own.T for own in logits), strict=True):
+            margins[places] = match - no_match
+        return margins
 
     def encode_tokens(self, images: Sequence[ImageLike], name: str = "images") -> Iterator[Tensor]:
         """Tokens [b, N, width] of listed images, batch_size at a time, on the device."""

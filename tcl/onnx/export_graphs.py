@@ -28,6 +28,7 @@ from tcl.checkpoints.export_format import (
     write_config,
 )
 from tcl.checkpoints.manifest import MANIFEST, verify, write_manifest
+from tcl.data.texts.save_tokenizer import save_tokenizer
 from tcl.data.tokens.stored_tokens import Storage
 from tcl.errors import InputError
 from tcl.exports.describe import describe
@@ -73,7 +74,7 @@ def export_onnx(pretrained: Pretrained, folder: Path, *, int8: bool = False, sto
         (folder / CONFIG).unlink(missing_ok=True)  # until all is there, the folder cannot be loaded
         (folder / MANIFEST).unlink(missing_ok=True)
         if known.tokenizer is not None:
-            known.tokenizer.save_pretrained(folder)
+            save_tokenizer(known.tokenizer, folder, known.max_tokens)
         write_config(config, folder)
         for name in ALL:
             for former in folder.glob(f"{name}.*onnx*"):

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from tcl.shown import QUIET_SECONDS
 
 MatchPairs = Callable[[Tensor, Tensor], Tensor]
-"""Images and texts [P] int64 each, of P pairs -> their scores [P].
+"""Images and texts [P] int64 each, of P pairs -> their scores [P], or whatever else there is of each [P, ...].
 
 All pairs differ, and ascend: image by image, the texts of an image in their order.
 """

@@ -222,4 +222,4 @@ def _evaluate(
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
     score = found.metrics["rerank_mean" if config.eval.rerank_k > 0 else "quantised_mean"]
     line = f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts from codes: {shown}"
-    return Evaluation(found.metrics, score, line, partial(write_retrieval, found=found, pairs=pairs))
+    return Evaluation(found.metrics, score, line, partial(write_retrieval, found=found, pairs=pairs, config=config))

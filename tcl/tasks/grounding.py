@@ -4,6 +4,7 @@ Fine-tuned as retrieval, on images with their expressions; boxes are only needed
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tcl.evaluation.ground_expressions import Grounded, ground_expressions
 from tcl.evaluation.grounding_page import write_grounding_page
 from tcl.evaluation.grounding_results import write_grounding_results
 from tcl.evaluation.grounding_scores import grounding_metrics, report_line
+from tcl.evaluation.page import run_facts
 from tcl.evaluation.text_maps import Mode, Watched, watched
 from tcl.objectives.pair_objective import objective_named
 from tcl.tasks.pretrain import pair_student, pair_training
@@ -148,11 +150,14 @@ def _evaluate(
         workers=config.data.workers,
     )
     metrics = grounding_metrics(found)
-    write = partial(_write, found=found, metrics=metrics, images=expressions.images, shown=config.eval.shown)
+    write = partial(_write, found=found, metrics=metrics, images=expressions.images, config=config)
     return Evaluation(metrics, metrics["accuracy"], report_line(metrics, len(found)), write)
 
 
-def _write(folder: Path, *, found: list[Grounded], metrics: dict[str, float], images: list[bytes], shown: int) -> None:
+def _write(
+    folder: Path, *, found: list[Grounded], metrics: dict[str, float], images: list[bytes], config: Config
+) -> None:
     """grounding.jsonl, a line for each expression, and grounding.html for a person to look through."""
     write_grounding_results(folder / "grounding.jsonl", found)
-    write_grounding_page(folder / "grounding.html", found, metrics, images, shown)
+    facts = run_facts(config.output_dir, config.init, config.data.val, datetime.now())
+    write_grounding_page(folder / "grounding.html", found, metrics, images, config.eval.shown, facts)

@@ -1,11 +1,12 @@
 """Pre-training on image-text pairs by the objective that the configuration names, judged by zero-shot retrieval."""
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
@@ -24,11 +25,15 @@ from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.tokenize import load_tokenizer, tokenize
 from tcl.encoders.text_encoder import check_length
 from tcl.evaluation.evaluate_retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
-from tcl.evaluation.gallery import ranked_queries, write_gallery, write_results
+from tcl.evaluation.gallery import write_gallery
+from tcl.evaluation.gallery_queries import Direction, right_answers
+from tcl.evaluation.page import run_facts
+from tcl.evaluation.ranked_queries import ranked_queries, write_results
 from tcl.evaluation.rescoring_bank import load_bank, rescore_both
 from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.models.training_images import training_images
 from tcl.objectives.pair_objective import PairObjective, PairSizes, objective_named
+from tcl.search.candidates import Ranked
 from tcl.tasks.task import Evaluation, RunConfig, Task
 
 
@@ -223,19 +228,29 @@ def _evaluate(
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
     score = found.metrics["rerank_mean" if rerank_k > 0 else "mean"]
     line = f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}"
-    return Evaluation(found.metrics, score, line, partial(write_retrieval, found=found, pairs=pairs))
+    return Evaluation(found.metrics, score, line, partial(write_retrieval, found=found, pairs=pairs, config=config))
 
 
-def write_retrieval(folder: Path, *, found: RetrievalResult, pairs: RetrievalSet) -> None:
+def write_retrieval(folder: Path, *, found: RetrievalResult, pairs: RetrievalSet, config: RunConfig) -> None:
     """retrieval.jsonl, a line for each query, and gallery.html for a person to look through."""
     by_image, by_caption = ranked_queries(found.images), ranked_queries(found.captions)
     write_results(folder / "retrieval.jsonl", by_image, by_caption, pairs.image_ids, pairs.caption_ids)
+    captions_of, images_of = right_answers(pairs.pairs, found.pair_similarities)
+    facts = run_facts(config.output_dir, config.init, config.data.val, datetime.now())
     write_gallery(
         folder / "gallery.html",
         images=pairs.images,
         captions=pairs.captions,
-        relevant=set(pairs.pairs),
-        image_queries=by_image,
-        text_queries=by_caption,
-        recalls={name: value for name, value in found.metrics.items() if "_r" in name},
+        image_ids=pairs.image_ids,
+        of_images=_direction(found.first_images, found.images, found.image_probabilities, captions_of),
+        of_texts=_direction(found.first_captions, found.captions, found.caption_probabilities, images_of),
+        metrics=found.metrics,
+        facts=facts | {"Images": f"{len(pairs.images):,}", "Captions": f"{len(pairs.captions):,}"},
     )
+
+
+def _direction(
+    first: Ranked, best: Ranked, probabilities: Tensor | None, right: dict[int, dict[int, float | None]]
+) -> Direction:
+    matched = None if probabilities is None else ranked_queries(best, probabilities)
+    return Direction(ranked_queries(first), matched, right)
