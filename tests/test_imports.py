@@ -8,7 +8,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "tcl"
 ORDER = (
     *("presets", "config", "losses", "data", "encoders", "models", "foreign", "objectives", "search", "evaluation"),
-    *("runs", "checkpoints", "tasks", "exports", "inference", "onnx", "training", "annotations", "index", "commands"),
+    *("runs", "checkpoints", "tasks", "exports", "inference", "onnx", "training", "annotations", "index"),
+    *("serve", "commands"),
 )
 """The folders, from below to above; files that lie in tcl/ itself are below them all."""
 ENTRANCES = ("__init__.py", "__main__.py")

@@ -140,6 +140,11 @@ class Catalogue:
         )
         return [Item(*one) for one in found]
 
+    def latest(self, count: int) -> list[Item]:
+        """The images that came last, the last one first."""
+        found = self._tables.execute(f"SELECT {_OF_ITEM} FROM items ORDER BY id DESC LIMIT ?", (count,))
+        return [Item(*one) for one in found]
+
     def folders(self, below: bytes, most: int) -> list[bytes]:
         """The first `most` folders that lie directly in `below` (b"": in all) and hold files, deeper ones too."""
         found, start, prefix = [], below and below + b"/", below and below + b"/"

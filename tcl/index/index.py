@@ -140,8 +140,10 @@ class Index:
             return answers
 
     def match(self, ids: Sequence[Sequence[int]], texts: Sequence[str]) -> list[np.ndarray]:
-        """For each text its images, by ids [n] -> probabilities float32 [n] that it belongs to each, from stored
-        tokens. InputError: the index keeps none, an id that is not there."""
+        """Images of each text, by ids [n] -> probabilities float32 [n] that it belongs to each, from stored tokens.
+
+        InputError: the index keeps none, an id that is not there.
+        """
         if not self.matches:
             raise InputError(f"tokens: {self.folder} keeps none to match with; write it with `tcl index --tokens int8`")
         with told(self.folder):

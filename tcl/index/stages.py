@@ -94,16 +94,15 @@ class Stages:
         logits = self.matcher.match_stored_pairs(tokens, self.matcher.read_texts(texts), images, text_of)
         return logits[:, 1] - logits[:, 0]
 
-    def match_pixels(self, pixels: Sequence[Tensor], texts: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Tensor:
-        """As `match`, of images that the index does not know: of each what the last of `prepare` gave. pairs: of an
-        image and a text, image by image."""
-        of_image = [
-            torch.tensor([t for i, t in pairs if i == image], dtype=torch.int64) for image in range(len(pixels))
-        ]
+    def match_pixels(
+        self, pixels: Sequence[Tensor], texts: Sequence[str], texts_of_image: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """As `match`, of images that no index knows: of each what the last of `prepare` gave, and its texts [R]
+        (indices into `texts`) -> log-odds [R] of each."""
         states, size = self.matcher.read_texts(texts), self.matcher.batch_size
         batches = (self._image_tokens(torch.stack(list(pixels[i : i + size]))) for i in range(0, len(pixels), size))
-        logits = torch.cat(list(self.matcher.match_tokens(batches, states, of_image)))
-        return logits[:, 1] - logits[:, 0]
+        logits = self.matcher.match_tokens(batches, states, texts_of_image)
+        return [own[:, 1] - own[:, 0] for own in logits]
 
     @property
     def explains(self) -> bool:
