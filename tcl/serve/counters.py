@@ -27,6 +27,7 @@ class Counters:
             buckets=SIZES,
             registry=self.registry,
         )
+        self.running = Gauge("tcl_running_requests", "Requests that are being answered.", registry=self.registry)
         self.images = Gauge("tcl_index_images", "Images that can be found.", registry=self.registry)
         waiting = Gauge("tcl_waiting_requests", "Requests that wait for the model.", registry=self.registry)
         waiting.set_function(lambda: batcher.waiting)
@@ -56,9 +57,11 @@ class Counted:
                 status = message["status"]
             await send(message)
 
+        self.counters.running.inc()
         try:
             await self.app(scope, receive, counted)
         finally:
+            self.counters.running.dec()
             route = getattr(scope.get("route"), "path", "other")
             self.counters.requests.labels(route, str(status)).inc()
             self.counters.seconds.labels(route).observe(perf_counter() - started)

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from tcl.errors import InputError
 from tcl.index.query import Query
+from tcl.inference.heat_map import HeatMap
 from tcl.serve.answers import JSON, EmbeddingsAnswer, ErrorAnswer, RerankAnswer, SearchAnswer, shown_hit
 from tcl.serve.contents import Content, is_text
 from tcl.serve.embedding import embed
@@ -120,21 +121,36 @@ async def _explain(service: Service, asked: ExplainRequest) -> JSON:
     if image is None:
         raise HTTPException(404, f"id: {asked.id} is no image of the index")
     heat = await service.batcher.ask(explain, Explain(image, asked.query))
-    highest = max(float(heat.of_words.max(initial=0)), np.finfo(np.float32).tiny)
     rows, columns = heat.values.shape
+    words, maps = whole_words(heat)
+    said = {
+        "rows": rows,
+        "columns": columns,
+        "words": words,
+        "of_words": _to_255(maps),
+        "of_text": _to_255(heat.values),
+    }
+    return JSON(said)
 
-    def of_255(values: np.ndarray, highest: float) -> list[int]:
-        return np.rint(values / max(highest, np.finfo(np.float32).tiny) * 255).astype(int).ravel().tolist()
 
-    return JSON(
-        {
-            "rows": rows,
-            "columns": columns,
-            "words": heat.words,
-            "of_words": [of_255(values, highest) for values in heat.of_words],
-            "of_text": of_255(heat.values, float(heat.values.max())),
-        }
-    )
+def whole_words(heat: HeatMap) -> tuple[list[str], np.ndarray]:
+    """W words, pieces of which (##ing) are put together, and their maps [W, rows, columns], the sums of the pieces'."""
+    words: list[str] = []
+    maps: list[np.ndarray] = []
+    for word, own in zip(heat.words, heat.of_words, strict=True):
+        if word.startswith("##") and words:
+            words[-1] += word.removeprefix("##")
+            maps[-1] = maps[-1] + own
+        else:
+            words.append(word)
+            maps.append(own)
+    return words, np.array(maps)
+
+
+def _to_255(maps: np.ndarray) -> list:
+    """[..., rows, columns] >= 0 -> [..., patches], the highest of all as 255."""
+    highest = max(float(maps.max()), np.finfo(np.float32).tiny)
+    return np.rint(maps / highest * 255).astype(int).reshape(*maps.shape[:-2], -1).tolist()
 
 
 async def _while_connected(request: Request, work: Awaitable[Answer]) -> Answer:

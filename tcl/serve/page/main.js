@@ -6,6 +6,7 @@ import { byId, debounced, make, say, show, whole } from "./dom.js";
 import { Filters } from "./filters.js";
 import { Endless, neighbour, tile } from "./grid.js";
 import { drawMaking } from "./making.js";
+import { bothStages, nothing, refill } from "./results.js";
 import { watchUploads } from "./upload.js";
 import { isOpen, openViewer } from "./viewer.js";
 
@@ -25,6 +26,7 @@ const filters = new Filters((chosen) => change(chosen, true));
 
 const asks = () => Boolean(state.q?.trim() || state.like || upload);
 const matches = () => Boolean(about.matches && state.q?.trim());
+const filtered = () => Boolean(state.folder || state.since || state.until);
 const within = () => ({ folder: state.folder, since: state.since, until: state.until });
 
 function change(some, lasting) {
@@ -92,65 +94,16 @@ function draw(settled) {
   show(byId("bar"), true);
   drawSummary(settled);
   if (!hits.length) {
-    results.replaceChildren(nothing());
+    results.replaceChildren(nothing(filtered()));
     return;
   }
   if (state.view === "both" && matches()) {
-    results.replaceChildren(bothStages(settled));
+    results.replaceChildren(bothStages(byEmbedding(), settled ? hits : null, open));
     return;
   }
   listed = state.view === "embedding" || !settled ? byEmbedding() : [...hits];
   if (state.like && !state.q) listed = listed.filter((hit) => hit.id !== Number(state.like));
-  refill(listed, settled && state.view === "match");
-}
-
-/** Tiles that stay move to their new places. */
-function refill(list, byMatch) {
-  const before = new Map();
-  for (const one of results.querySelectorAll(".tile > button")) before.set(one.dataset.id, one.parentElement.getBoundingClientRect());
-  const grid = make("ul", { class: "grid", "aria-label": "Images" }, ...list.map((hit, i) => tile(hit, i + 1, byMatch, open)));
-  results.replaceChildren(grid);
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  for (const one of [...grid.children].slice(0, 40)) {
-    const was = before.get(one.firstChild.dataset.id);
-    if (!was) continue;
-    const now = one.getBoundingClientRect();
-    if (Math.abs(was.left - now.left) + Math.abs(was.top - now.top) < 2) continue;
-    one.animate(
-      [{ transform: `translate(${was.left - now.left}px, ${was.top - now.top}px)` }, { transform: "none" }],
-      { duration: 320, easing: "cubic-bezier(.2,.7,.2,1)" },
-    );
-  }
-}
-
-function bothStages(settled) {
-  const column = (kind, title, said, list, byMatch) =>
-    make(
-      "section",
-      { class: kind },
-      make("h2", {}, title),
-      make("p", {}, said),
-      make("ul", { class: "grid", "aria-label": title }, ...list.map((hit, i) => tile(hit, i + 1, byMatch, open))),
-    );
-  const second = settled ? hits : [];
-  const both = make(
-    "div",
-    { class: "both" },
-    column("first", "Embedding", "First stage: how near text and image are, each read by itself.", byEmbedding(), false),
-    column("second", "Matched", settled ? "Second stage: the two read together. The arrows say how far an image moved." : "Second stage: reading …", second, true),
-  );
-  const light = (event, on) => {
-    const id = event.target.closest?.(".tile > button")?.dataset.id;
-    if (id) for (const one of both.querySelectorAll(`button[data-id="${id}"]`)) one.parentElement.classList.toggle("same", on);
-  };
-  for (const kind of ["mouseover", "focusin"]) both.addEventListener(kind, (event) => light(event, true));
-  for (const kind of ["mouseout", "focusout"]) both.addEventListener(kind, (event) => light(event, false));
-  return both;
-}
-
-function nothing() {
-  const filtered = state.folder || state.since || state.until;
-  return make("div", { class: "nothing" }, make("strong", {}, "Nothing here"), filtered ? "No image fits the filters." : "The index has no such image.");
+  refill(results, listed, settled && state.view === "match", open);
 }
 
 function drawSummary(settled) {
@@ -193,7 +146,7 @@ async function browse() {
   }
   if (signal.aborted) return;
   results.replaceChildren(
-    listed.length ? make("ul", { class: "grid", "aria-label": "All images" }, ...listed.map((hit) => tile(hit, null, false, open))) : nothing(),
+    listed.length ? make("ul", { class: "grid", "aria-label": "All images" }, ...listed.map((hit) => tile(hit, null, false, open))) : nothing(filtered()),
   );
   if (listed.length === PAGE) endless.start();
 }

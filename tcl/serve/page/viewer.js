@@ -7,6 +7,9 @@ import { meter, nearness } from "./grid.js";
 const viewer = byId("viewer");
 const photo = byId("photo");
 const heat = byId("heat");
+const FINE = 160; // pixels that the map is drawn with
+const DARK = [12, 10, 14, 185];
+const GLOW = [255, 112, 30, 70];
 let shown = null; // { hit, place, hits, query, explains, root, asked }
 let maps = null;
 let word = null;
@@ -42,7 +45,7 @@ function draw() {
   fit();
   say(byId("rank"), hit.similarity === null ? "" : `${whole(place + 1)} of ${whole(hits.length)}`);
   byId("viewer-title").textContent = hit.caption || fileName(hit.path);
-  const path = root && hit.path.startsWith(`${root}/`) ? hit.path.slice(root.length + 1) : hit.path;
+  const path = root && hit.path.startsWith(`${root}/`) ? hit.path.slice(root.length + 1) : hit.path.split("/").slice(-2).join("/");
   const facts = [
     ["File", path],
     ["Taken", hit.taken === null ? null : day(hit.taken)],
@@ -114,17 +117,33 @@ export function nextWord() {
   else choose(word + 1);
 }
 
-/** A value of 0 to 255 for each patch; the browser smooths it over the photograph. */
+/** A value of 0 to 255 for each patch, smoothed: what speaks for the word glows, the rest lies in the dark. */
 function paint(values) {
   const { rows, columns } = maps;
-  heat.width = columns;
-  heat.height = rows;
-  const pixels = new ImageData(columns, rows);
-  values.forEach((value, i) => {
-    const share = value / 255;
-    pixels.data.set([255, 70 + 150 * share * share, 30 * (1 - share), 215 * share ** 0.8], 4 * i);
-  });
+  const scale = Math.ceil(FINE / Math.max(rows, columns));
+  heat.width = columns * scale;
+  heat.height = rows * scale;
+  const pixels = new ImageData(heat.width, heat.height);
+  for (let y = 0; y < heat.height; y++) {
+    for (let x = 0; x < heat.width; x++) {
+      const share = smoothed(values, (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5) / 255;
+      const colour = DARK.map((dark, i) => dark + (GLOW[i] - dark) * Math.min(1, 1.15 * share));
+      pixels.data.set(colour, 4 * (y * heat.width + x));
+    }
+  }
   heat.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+/** Between the middles of patches. */
+function smoothed(values, x, y) {
+  const { rows, columns } = maps;
+  const at = (row, column) => values[Math.min(rows - 1, Math.max(0, row)) * columns + Math.min(columns - 1, Math.max(0, column))];
+  const ease = (t) => t * t * (3 - 2 * t);
+  const [left, top] = [Math.floor(x), Math.floor(y)];
+  const [u, v] = [ease(x - left), ease(y - top)];
+  const above = at(top, left) * (1 - u) + at(top, left + 1) * u;
+  const below = at(top + 1, left) * (1 - u) + at(top + 1, left + 1) * u;
+  return above * (1 - v) + below * v;
 }
 
 /** The canvas lies over the photograph, wherever that is. */
