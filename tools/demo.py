@@ -1,4 +1,4 @@
-"""`make demo`: generate scenes, train a vocabulary, pre-train, fine-tune on questions, show what was learned.
+"""`make demo`: generate scenes, train a vocabulary, pre-train, fine-tune on questions, show what was learned, make an index.
 
 The configurations are configs/pretrain/demo.yaml and configs/finetune/demo_vqa.yaml.
 
@@ -45,9 +45,13 @@ def main() -> None:
     print()
     print_table(read_rows(run)[0])
     print_answers(read_rows(Path(questions["output_dir"]))[0], questions["data"])
+    index = Path("demo/index")
+    held_out = ["--shards", "demo/data/val/*.tar", "--out", str(index)]
+    subprocess.run([sys.executable, "-m", "tcl", "index", str(run), *held_out], check=True, env=environment)
     checkpoint = sorted((run / "checkpoints").iterdir())[-1]
     print(f"\ncurves      {plot_run(run)}\ngallery     {run / 'results' / 'gallery.html'}\nmodel       {checkpoint}")
     print(f"time        {(time.perf_counter() - started) / 60:.1f} minutes")
+    print(f"\nSearch the held-out scenes: {Path(sys.executable).parent / 'tcl'} serve {index}")
 
 
 def print_answers(rows: list[dict], data: dict) -> None:
