@@ -1,4 +1,4 @@
-"""`make demo`: generate scenes, train a vocabulary, pre-train, fine-tune on questions, show what was learned, make an index.
+"""`make demo`: generate scenes, train a vocabulary, pre-train, fine-tune on questions, show what was learned.
 
 The configurations are configs/pretrain/demo.yaml and configs/finetune/demo_vqa.yaml.
 

@@ -91,8 +91,10 @@ def _add_state(app: FastAPI, service: Service) -> None:
 async def _tell_invalid(request: Request, error: RequestValidationError) -> JSON:
     """The first that is wrong; what was sent is not sent back."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or "body"
-    return error_answer(400, f"{field[:200]}: {first['msg'].removeprefix('Value error, ')}"[:1000])
+    where, *parts = first["loc"]  # the body, the query or the path; names of fields, and places in lists
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".") or where
+    said = " ".join(first["msg"].removeprefix("Value error, ").split())
+    return error_answer(400, f"{field[:200]}: {said}"[:1000])
 
 
 async def _tell_http(request: Request, error: HTTPException) -> JSON:

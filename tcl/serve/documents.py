@@ -32,10 +32,8 @@ class DocumentReader:
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._fetchers = ThreadPoolExecutor(4 * threads, "fetch")
 
-    async def read(self, document: str | Document, name: str) -> Content:
+    async def read(self, document: Document, name: str) -> Content:
         """InputError, naming `name`: no image, one that is too large, a URL that is not to be followed."""
-        if isinstance(document, str):
-            return Text(document)
         if document.text is not None:
             return Text(document.text)
         if document.id is not None:
@@ -45,15 +43,9 @@ class DocumentReader:
             return await self._picture(await self._fetched(url, name), name)
         return await self._picture(url if url is not None else document.image, name)
 
-    async def read_all(self, documents: list[str | Document], name: str) -> list[Content]:
-        """One after the other, so that a request that is given up decodes no more; texts and images may not be mixed.
-
-        InputError: as `read`, both kinds in one list.
-        """
-        found = []
-        for i, document in enumerate(documents):
-            found.append(await self.read(document, f"{name}[{i}]"))
-        return found
+    async def read_all(self, documents: list[Document], name: str) -> list[Content]:
+        """One after the other, so that a request that is given up decodes no more. InputError: as `read`."""
+        return [await self.read(document, f"{name}[{i}]") for i, document in enumerate(documents)]
 
     async def picture(self, image: str, name: str) -> Picture:
         """Of base64."""

@@ -13,7 +13,7 @@ from tcl.errors import InputError
 from tcl.index.query import Query
 from tcl.inference.heat_map import HeatMap
 from tcl.serve.answers import JSON, EmbeddingsAnswer, ErrorAnswer, RerankAnswer, SearchAnswer, shown_hit
-from tcl.serve.contents import Content, is_text
+from tcl.serve.contents import is_text
 from tcl.serve.embedding import embed
 from tcl.serve.requests import Document, EmbeddingsRequest, ExplainRequest, RerankRequest, SearchRequest
 from tcl.serve.reranking import Rerank, rerank
@@ -91,16 +91,13 @@ async def _rerank(service: Service, asked: RerankRequest) -> JSON:
     return JSON({"model": service.description.model, "results": results})
 
 
-def _shown(document: str | Document) -> dict[str, object]:
+def _shown(document: Document) -> dict[str, object]:
     """An image that came along is not sent back."""
-    if isinstance(document, str):
-        return {"text": document}
     return {name: value for name, value in (("text", document.text), ("id", document.id)) if value is not None}
 
 
 async def _embed(service: Service, asked: EmbeddingsRequest) -> JSON:
-    inputs = asked.input if isinstance(asked.input, list) else [asked.input]
-    contents: list[Content] = await service.read_all(inputs, "input")
+    contents = await service.read_all(asked.input, "input")
     vectors = await service.batcher.ask(embed, contents)
     as_base64 = asked.encoding_format == "base64"
     data = [

@@ -2,20 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 LONGEST_TEXT = 20_000
 """Characters."""
 LARGEST_ID = 2**63 - 1
-
-
-def _is_text(text: str) -> str:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("half of a surrogate pair; give text") from error
-    return text
 
 
 def _is_whole(number: object) -> object:
@@ -24,7 +15,7 @@ def _is_whole(number: object) -> object:
     return number
 
 
-String = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_is_text)]
+String = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Number = Annotated[int, BeforeValidator(_is_whole)]
 Id = Annotated[Number, Field(ge=0, le=LARGEST_ID, description="of an image of the index")]
 Base64 = Annotated[str, Field(min_length=1, description="of an image file; data:image/...;base64, may stand before it")]
@@ -90,11 +81,26 @@ class Document(_Shared):
         return self.url
 
 
+def _as_document(given: object) -> object:
+    return {"text": given} if isinstance(given, str) else given
+
+
+def _as_list(given: object) -> object:
+    return given if isinstance(given, list) else [given]
+
+
+Named = Annotated[Document, BeforeValidator(_as_document, json_schema_input_type=String | Document)]
+"""A text alone is a Document with that text."""
+Listed = Annotated[
+    list[Named], Field(min_length=1), BeforeValidator(_as_list, json_schema_input_type=String | Document | list[Named])
+]
+
+
 class RerankRequest(_Shared):
     """The form of Cohere, Jina and vLLM."""
 
-    query: String | Document
-    documents: Annotated[list[String | Document], Field(min_length=1)]
+    query: Named
+    documents: Annotated[list[Named], Field(min_length=1)]
     top_n: Annotated[Number, Field(ge=1)] | None = None
     return_documents: bool = False
     model: String | None = None
@@ -103,7 +109,7 @@ class RerankRequest(_Shared):
 class EmbeddingsRequest(_Shared):
     """The form of OpenAI; an input may be an image."""
 
-    input: String | Document | Annotated[list[String | Document], Field(min_length=1)]
+    input: Listed
     encoding_format: Literal["float", "base64"] = "float"
     model: String | None = None
 

@@ -38,7 +38,7 @@ class Service:
         if count > most:
             raise InputError(f"{name}: {count:,}; at most {most:,} in one request")
 
-    async def read_all(self, documents: list[str | Document], name: str) -> list[Content]:
+    async def read_all(self, documents: list[Document], name: str) -> list[Content]:
         """As DocumentReader.read_all. InputError: too many, too."""
         self.check_count(len(documents), name)
         return await self.documents.read_all(documents, name)
