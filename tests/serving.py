@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -55,6 +56,8 @@ class Served:
     process: subprocess.Popen
     said: str
     """The line at its start."""
+    log: Path
+    """What it says on stderr."""
 
     @property
     def url(self) -> str:
@@ -84,16 +87,17 @@ def served(index: Path, *options: str, **environment: str) -> Iterator[Served]:
     """On a free port unless `options` name one; ended with the block, if it has not ended by itself."""
     port = [] if any(option.startswith("--port") for option in options) else ["--port=0"]
     command = [sys.executable, "-m", "tcl", "serve", str(index), *port, *options, "--device=cpu", "--precision=fp32"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        said = process.stdout.readline()
-        assert said, process.stderr.read()
-        yield Served(process, said.strip())
-    finally:
-        process.kill()
-        process.communicate()
+    with tempfile.NamedTemporaryFile() as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=ENVIRONMENT | environment, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            said = process.stdout.readline()
+            assert said, Path(log.name).read_text()
+            yield Served(process, said.strip(), Path(log.name))
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def until(true: Callable[[], Any], what: str) -> Any:

@@ -438,7 +438,7 @@ def test_told_to_stop_it_finishes_what_runs(folder):
         answer.begin()
         assert answer.status == 200 and len(json.loads(answer.read())["results"]) == 3
         assert running.process.wait() == 0
-        assert running.process.stderr.read() == ""
+        assert running.log.read_text() == ""
 
 
 def test_killed_and_started_again_under_load(folder):

@@ -5,6 +5,7 @@ import contextlib
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def serve(
 
 def _run(server: uvicorn.Server, listening: socket.socket) -> None:
     """uvicorn raises the signal again that it has obeyed: SIGTERM has done its work by then."""
+    warnings.filterwarnings("ignore", "texts: .* longer than", UserWarning)  # what clients send is their affair
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         asyncio.run(server.serve(sockets=[listening]))

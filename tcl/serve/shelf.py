@@ -24,7 +24,7 @@ from tcl.index.within import Within
 LARGEST_SIDE, QUALITY = 2048, 88
 """Of a photograph that is sent."""
 MOST_FOLDERS = 500
-_SAMPLED, _SUGGESTED, _WORDS = 200, 4, 9
+_SAMPLED, _SUGGESTED, _WORDS, _LATEST = 200, 4, 9, 12
 
 Found = TypeVar("Found")
 
@@ -124,16 +124,16 @@ class Shelf:
         progress = read_progress(self.folder, catalogue.files_read())
         images, pending = catalogue.count(), catalogue.pending()
         items = catalogue.page(Within(), 0, _SAMPLED)
-        captions = dict.fromkeys(item.caption for item in items[:: max(1, len(items) // 40)] if item.caption)
-        latest = [item.id for item in catalogue.latest(12)]
+        captions = dict.fromkeys(item.caption.rstrip(" .") for item in items if item.caption)
+        short = [text for text in captions if 0 < len(text.split()) <= _WORDS]
         return {
             "images": images,
             "searchable": images - pending,
             "being_made": None if progress is None else vars(progress),
             "skipped": len(catalogue.skipped()),
             "days": catalogue.days(),
-            "suggestions": [text for text in captions if len(text.split()) <= _WORDS][:_SUGGESTED],
-            "latest": latest,
+            "suggestions": short[:: max(1, len(short) // _SUGGESTED)][:_SUGGESTED],
+            "latest": [item.id for item in catalogue.latest(_LATEST)],
         }
 
 

@@ -110,7 +110,8 @@ function drawSummary(settled) {
   const count = make("b", {}, whole(hits.length));
   const asked = [state.q?.trim() ? `“${state.q.trim()}”` : null, upload?.name ?? (state.like ? "this image" : null)].filter(Boolean).join(" and ");
   const how = matches() ? (settled ? "read together with the text" : "reading them with the text …") : "by embedding";
-  byId("summary").replaceChildren("The nearest ", count, ` of ${whole(about.searchable)} to ${asked}, ${how}`);
+  const among = filtered() ? "within the filters" : `of ${whole(about.searchable)}`;
+  byId("summary").replaceChildren("The nearest ", count, ` ${among} to ${asked}, ${how}`);
 }
 
 /** More of the list: without a query the next by id, with one the next by embedding. */
