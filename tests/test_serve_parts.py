@@ -348,8 +348,11 @@ def found_at(monkeypatch):
     """Every name leads to these addresses."""
 
     def lead(*addresses: str) -> None:
-        found = [(2, 1, 6, "", (address, 0)) for address in addresses]
-        monkeypatch.setattr(fetching.socket, "getaddrinfo", lambda *given, **options: found)
+
+        def look_up(host: str, port: int, *given: object, **options: object) -> list:
+            return [(2, 1, 6, "", (address, port)) for address in addresses]
+
+        monkeypatch.setattr(fetching.socket, "getaddrinfo", look_up)
 
     return lead
 

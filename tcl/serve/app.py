@@ -1,5 +1,6 @@
 """The application: routes, what every request passes on its way to them, and how errors are told."""
 
+import contextlib
 import sys
 import traceback
 
@@ -8,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tcl import __version__
 from tcl.errors import InputError
@@ -40,7 +41,17 @@ def make_app(service: Service) -> ASGIApp:
         (Exception, _tell_broken),
     ):
         app.add_exception_handler(kind, tell)
-    return Counted(Guarded(Bounded(app, service.limits), service.token), service.counters)
+    return Counted(Guarded(Bounded(_told_once(app), service.limits), service.token), service.counters)
+
+
+def _told_once(app: ASGIApp) -> ASGIApp:
+    """What `_tell_broken` has told is raised again by Starlette, for servers that know no better."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(Exception):
+            await app(scope, receive, send)
+
+    return told
 
 
 def _add_pages(app: FastAPI, token: str | None) -> None:
