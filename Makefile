@@ -61,6 +61,7 @@ bench: $(INSTALLED)
 	$(BENCH) benchmarks.codes
 	$(BENCH) benchmarks.stored_tokens
 	$(BENCH) benchmarks.search
+	$(BENCH) benchmarks.serve
 	$(BENCH) benchmarks.vqa
 	$(BENCH) benchmarks.onnx_latency
 	$(BENCH) benchmarks.scale

@@ -80,14 +80,15 @@ def _parts(index: Index, text: str) -> dict[str, float]:
     index.search(text, rerank=CANDIDATES)
     whole = time.perf_counter() - started
     started = time.perf_counter()
-    query = index.stages.embed_text(text)
+    query = index.stages.embed_texts([text])[0]
     embedded = time.perf_counter()
     ids = index._engine.search(query, CANDIDATES, None)
     searched = time.perf_counter()
     rows = np.array([item.row for item in index._store.catalogue.items(ids)])
     index._store.read_tokens(rows)
     read = time.perf_counter()
-    index.stages.match(TokensAt(index._store, rows), torch.arange(len(rows)), text)
+    images = torch.arange(len(rows))
+    index.stages.match(TokensAt(index._store, rows), images, [text], torch.zeros_like(images))
     matched = time.perf_counter()
     return {
         "query": whole,

@@ -1,4 +1,5 @@
-"""Every command of README.md, docs/command_line.md and docs/search.md runs, on tiny models and generated pictures."""
+"""Every command of README.md, docs/command_line.md and docs/search.md runs, on tiny models and generated pictures;
+`tcl serve`, which does not end by itself, in tests/test_serve.py."""
 
 import contextlib
 import json
@@ -81,6 +82,11 @@ def folder(tmp_path, monkeypatch):
 def run_line(line: str) -> None:
     """As a shell would: comments, quotes, and > into a file."""
     words = shlex.split(line, comments=True)[1:]
+    if words[0] == "serve":
+        from tcl.commands.serve import parser
+
+        assert parser().parse_args(words[1:]).index.exists()
+        return
     if ">" not in words:
         run(words)
         return
@@ -134,7 +140,7 @@ def test_the_page_about_search(folder, capsys):
 def test_the_readme(folder, capsys):
     own_data = ("--images images/", "<run or checkpoint>")
     lines = [line for line in commands_of("README.md") if not any(part in line for part in own_data)]
-    assert len(lines) == 12
+    assert len(lines) == 13
     Path("data/mine").mkdir(parents=True)
     Path("data/train").symlink_to(folder / "data" / "mine" / "train")
     for line in lines:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "tcl"
 ORDER = (
     *("presets", "config", "losses", "data", "encoders", "models", "foreign", "objectives", "search", "evaluation"),
     *("runs", "checkpoints", "tasks", "exports", "inference", "sentence_transformers", "onnx", "training"),
-    *("annotations", "index", "commands"),
+    *("annotations", "index", "serve", "commands"),
 )
 """The folders, from below to above; files that lie in tcl/ itself are below them all."""
 ENTRANCES = ("__init__.py", "__main__.py")

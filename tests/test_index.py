@@ -25,6 +25,7 @@ from tcl.errors import InputError
 from tcl.index.catalogue import State
 from tcl.index.description import read_description
 from tcl.index.index import Index
+from tcl.index.progress import read_progress
 from tcl.index.share import Share
 from tcl.index.stages import Stages
 from tcl.index.store import Store, only_writer
@@ -198,6 +199,28 @@ def test_stopped_anywhere_twenty_times_it_is_the_same(images, tmp_path, stages, 
     with Index(killed, stages) as one, Index(whole, stages) as other:
         assert one.pending == 0
         assert one.search("a dog", k=12) == other.search("a dog", k=12)
+
+
+def test_how_far_it_is_can_be_seen_from_outside(images, tmp_path, stages, monkeypatch):
+    index, seen = tmp_path / "index", []
+    keep = Store.keep
+
+    def watched(self, *given):
+        keep(self, *given)
+        seen.append(read_progress(index, self.catalogue.files_read()))
+
+    monkeypatch.setattr(Store, "keep", watched)
+    (images / "bad.jpg").write_bytes(b"no image")
+    build(index, images, stages)
+    assert [(one.files, one.read) for one in seen] == [(11, 3), (11, 6), (11, 9), (11, 11)]
+    assert read_progress(index, 11) is None
+    noise(90).save(images / "new.png")
+    del seen[:]
+    build(index, images, stages)
+    assert [(one.files, one.read) for one in seen] == [(12, 12)]
+    for damaged in (b"", b"{", b"[]", b'{"files": "x"}', b'{"files": -1}', b"\xff" * 2000):
+        (index / "progress.json").write_bytes(damaged)
+        assert read_progress(index, 1) is None
 
 
 def test_worker_processes_change_nothing(images, tmp_path, stages):

@@ -20,10 +20,11 @@ from tcl.commands.main import run
 from tcl.errors import InputError
 from tcl.index.description import read_description
 from tcl.index.engine import open_engine
-from tcl.index.index import Hit, Index
+from tcl.index.index import Index
+from tcl.index.query import Hit, Query
 from tcl.index.stages import Stages, open_stages
 from tcl.index.store import Store
-from tcl.index.within import seconds
+from tcl.index.within import Within, seconds
 from tcl.index.write import Wanted, make_index
 from tcl.models.compress_tokens import build_compression
 from tcl.search.hubness import hubness
@@ -127,6 +128,101 @@ def test_a_search_within_a_folder_or_some_days(images, tmp_path, stages):
         assert {hit.taken for hit in dated} == {seconds(f"2021-05-0{i}T12:00:00", "since") for i in (2, 3, 4)}
         with pytest.raises(InputError, match=r"^since: 'May' is no date; give one like 2021-05-30"):
             index.search(TEXT, since="May")
+
+
+def test_queries_that_come_together_get_what_each_alone_gets(images, paths, tmp_path, stages):
+    build(tmp_path / "index", images, stages)
+    pixels = stages.read_image(paths[7])
+    queries = [
+        Query(TEXT, k=5, rerank=8),
+        Query("a cat", k=5, rerank=8),
+        Query(TEXT, k=3, rerank=0),
+        Query("nowhere to be found", k=3),
+        Query(pixels=pixels, k=4),
+        Query("a cat", pixels, k=4),
+        Query(like=6, k=4),
+        Query("a cat", k=30, folder="deep/er"),
+        Query("a cat", folder="nowhere"),
+        Query("a cat", k=10**6),
+        Query(since="May", text="a cat"),
+        Query(),
+        Query(like=10**6),
+        Query("a red thing", k=5, rerank=8),
+    ]
+    with Index(tmp_path / "index", stages) as index:
+        found = index.search_many(queries)
+        for query, hits in zip(queries, found, strict=True):
+            (alone,) = index.search_many([query])
+            assert type(hits) is type(alone)
+            if isinstance(alone, InputError):
+                assert str(hits) == str(alone)
+                continue
+            assert [hit.id for hit in hits] == [hit.id for hit in alone]
+            for one, other in zip(hits, alone, strict=True):
+                assert one.similarity == pytest.approx(other.similarity, abs=1e-6)
+                assert (one.match is None) == (other.match is None)
+                assert one.match is None or one.match == pytest.approx(other.match, abs=1e-5)
+        problems = [str(hits).partition(":")[0] for hits in found if isinstance(hits, InputError)]
+        assert problems == ["text", "k", "since", "text", "id"]
+        assert index.search_many([]) == []
+
+
+def test_images_of_the_index_as_queries_and_as_candidates(images, paths, tmp_path, stages):
+    build(tmp_path / "index", images, stages, embeddings="fp32", tokens="fp16")
+    with Index(tmp_path / "index", stages) as index:
+        hits = index.search(image=paths[7], k=5)
+        assert hits[0].path == paths[7]
+        same(index.search(like=hits[0].id, k=5), [(hit.path, hit.similarity, None) for hit in hits], 1e-5)
+        path_of = {hit.id: hit.path for hit in index.search(TEXT, k=len(paths))}
+        ids = [[3, 9, 4], [9], [4, 3]]
+        texts = [TEXT, "a cat", "blue dog"]
+        for some, text, scores in zip(ids, texts, index.match(ids, texts), strict=True):
+            expected = [stages.model.match(path_of[id], text)[0] for id in some]
+            np.testing.assert_allclose(scores, expected, atol=5e-3)
+        expected = stages.model.encode_image([path_of[id] for id in (9, 3, 9)])
+        np.testing.assert_allclose(index.embeddings([9, 3, 9]), expected, atol=1e-5)
+        for call in (lambda: index.embeddings([1, 10**6]), lambda: index.match([[10**6]], [TEXT])):
+            with pytest.raises(InputError, match=r"^id: 1000000 is no image of"):
+                call()
+    build(tmp_path / "bare", images, stages, tokens="none")
+    with Index(tmp_path / "bare", stages) as index, pytest.raises(InputError, match=r"^tokens: .* keeps none"):
+        index.match([[1]], [TEXT])
+
+
+def test_what_another_process_writes_is_found_once_it_is_looked_for(tmp_path, stages):
+    photographs(tmp_path / "photos", range(6))
+    build(tmp_path / "index", tmp_path / "photos", stages)
+    with Index(tmp_path / "index", stages) as index:
+        index.search(TEXT)
+        photographs(tmp_path / "photos", range(50, 52))
+        new = str(tmp_path / "photos" / "050.png")
+        build(tmp_path / "index", tmp_path / "photos", stages)
+        index.refresh()
+        assert index.search(image=new, k=1)[0].path == new
+        opened = index._engine._opened
+        index.refresh()
+        assert index._engine._opened is opened  # nothing has changed
+
+
+def test_lists_of_a_catalogue(images, tmp_path, stages):
+    photographs(images.parent / "more" / "b", range(2))
+    (images.parent / "more" / "b" / "deep0").mkdir()
+    noise(3).save(images.parent / "more" / "b" / "deep0" / "x.png")
+    noise(4).save(images.parent / "more" / "b-.png")
+    build(tmp_path / "index", images.parent / "more", stages)
+    store = Store(tmp_path / "index", read_description(tmp_path / "index"), writable=False)
+    catalogue = store.catalogue
+    everything = list(catalogue.items())
+    assert catalogue.folders(b"", 10) == [b"b"] and catalogue.folders(b"b", 10) == [b"b/deep", b"b/deep0"]
+    assert (
+        catalogue.folders(b"b", 1) == [b"b/deep"]
+        and catalogue.folders(b"b/deep/er", 9) == catalogue.folders(b"x", 9) == []
+    )
+    assert catalogue.page(Within(), 0, 3) + catalogue.page(Within(), everything[2].id, 9) == everything
+    assert catalogue.page(Within("b/deep"), 0, 9) == [item for item in everything if item.file.startswith(b"b/deep/")]
+    assert catalogue.latest(2) == everything[:-3:-1] and catalogue.days() is None
+    assert catalogue.files_read() == len(everything) == 5
+    store.close()
 
 
 def test_what_is_removed_is_found_by_no_engine(images, paths, tmp_path, stages):

@@ -18,6 +18,7 @@ COMMANDS = {
     "rescore": "choose how to re-score a search against hubs, if at all",
     "index": "write an index of images, or bring one up to date",
     "search": "search an index by text, by image or by both",
+    "serve": "serve an index: a page to search it, and HTTP for programs",
     "match": "say which texts belong to which images",
     "vqa": "answer questions about an image",
     "entail": "say whether an image entails a text or contradicts it",

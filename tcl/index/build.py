@@ -21,11 +21,12 @@ from tcl.errors import InputError
 from tcl.index.catalogue import name_of
 from tcl.index.description import Description
 from tcl.index.engine import Engine, Entries, Update
+from tcl.index.progress import begin_progress, end_progress
 from tcl.index.read_photos import FileRead, PhotoBatch, chunks_of, read_files, read_shards, stream_photos
 from tcl.index.scan import Changes, Found, Work, changes, files_below, shards_now
 from tcl.index.share import Share
 from tcl.index.stages import Stages
-from tcl.index.store import Store
+from tcl.index.store import Store, told
 from tcl.shown import QUIET_SECONDS
 
 COMMIT_SECONDS = 2.0
@@ -66,6 +67,8 @@ def update_index(store: Store, engine: Engine, stages: Stages, share: Share, *, 
         found = look(store)
         dropped = store.drop(found.drop)
         store.catalogue.skip_places(found.closed)
+        with told(store.folder):
+            begin_progress(store.folder, store.catalogue.files_read() + len(found.work))
     except InputError as error:
         share.agree(str(error))
         raise
@@ -79,6 +82,8 @@ def update_index(store: Store, engine: Engine, stages: Stages, share: Share, *, 
     seconds = time.perf_counter() - started
     tell_engine(store, engine)
     store.list_skipped()
+    with told(store.folder):
+        end_progress(store.folder)
     return Built(store.catalogue.count(), keeper.encoded, dropped, seconds)
 
 

@@ -28,6 +28,7 @@ CREATE INDEX IF NOT EXISTS items_of_file ON items(file);
 CREATE INDEX IF NOT EXISTS skipped_of_file ON skipped(file);
 CREATE INDEX IF NOT EXISTS pending_items ON items(id) WHERE pending;
 """
+_OF_ITEM = "id, row, file, key, width, height, taken, caption"
 _AT_A_TIME = 500
 _PATIENCE = 60
 
@@ -108,7 +109,7 @@ class Catalogue:
 
     def items(self, ids: Iterable[int] | None = None, *, pending: bool = False) -> Iterator[Item]:
         """Those of these ids that are there, in this order; without ids all, or those that are pending."""
-        select = "SELECT id, row, file, key, width, height, taken, caption FROM items"
+        select = f"SELECT {_OF_ITEM} FROM items"
         if ids is None:
             wanted = " WHERE pending" if pending else ""
             yield from (Item(*found) for found in self._tables.execute(f"{select}{wanted} ORDER BY id"))
@@ -128,16 +129,44 @@ class Catalogue:
 
     def ids_within(self, within: Within) -> np.ndarray:
         """int64, ascending."""
-        wanted, values = ["1"], []
-        if within.folder is not None:
-            folder = os.fsencode(within.folder.strip("/"))
-            wanted.append("(file = ? OR (file >= ? AND file < ?))")
-            values += [folder, folder + b"/", folder + b"0"]  # 0 follows /
-        for bound, sign in ((within.since, ">="), (within.until, "<=")):
-            if bound is not None:
-                wanted.append(f"taken {sign} ?")
-                values.append(bound)
-        return self._numbers(f"SELECT id FROM items WHERE {' AND '.join(wanted)} ORDER BY id", values)
+        wanted, values = _wanted(within)
+        return self._numbers(f"SELECT id FROM items WHERE {wanted} ORDER BY id", values)
+
+    def page(self, within: Within, after: int, count: int) -> list[Item]:
+        """The first `count` images within, whose ids are larger than `after`, by id."""
+        wanted, values = _wanted(within)
+        found = self._tables.execute(
+            f"SELECT {_OF_ITEM} FROM items WHERE id > ? AND {wanted} ORDER BY id LIMIT ?", (after, *values, count)
+        )
+        return [Item(*one) for one in found]
+
+    def latest(self, count: int) -> list[Item]:
+        """The images that came last, the last one first."""
+        found = self._tables.execute(f"SELECT {_OF_ITEM} FROM items ORDER BY id DESC LIMIT ?", (count,))
+        return [Item(*one) for one in found]
+
+    def folders(self, below: bytes, most: int) -> list[bytes]:
+        """The first `most` folders that lie directly in `below` (b"": in all) and hold files, deeper ones too."""
+        found, start, prefix = [], below and below + b"/", below and below + b"/"
+        while len(found) < most:
+            query = "SELECT min(file) FROM items WHERE file >= ?"
+            name = self._one(query, (start,))
+            if name is None or not name.startswith(prefix):
+                break
+            first, slash, _ = name[len(prefix) :].partition(b"/")
+            if slash:
+                found.append(prefix + first)
+            start = prefix + first + (b"0" if slash else b"\0")  # 0 follows /
+        return found
+
+    def days(self) -> tuple[int, int] | None:
+        """When the first and the last image was taken; None: no image has a date."""
+        first, last = self._tables.execute("SELECT min(taken), max(taken) FROM items").fetchone()
+        return None if first is None else (first, last)
+
+    def files_read(self) -> int:
+        """To their ends."""
+        return self._one("SELECT count(*) FROM files WHERE whole")
 
     # changes
 
@@ -189,8 +218,8 @@ class Catalogue:
         self._tables.execute("UPDATE items SET pending = 0 WHERE pending")
         self._tables.execute("DELETE FROM removed")
 
-    def _one(self, query: str) -> int:
-        return self._tables.execute(query).fetchone()[0]
+    def _one(self, query: str, values: Sequence[object] = ()):
+        return self._tables.execute(query, values).fetchone()[0]
 
     def _numbers(self, query: str, values: Sequence[object] = ()) -> np.ndarray:
         return np.fromiter((found for (found,) in self._tables.execute(query, values)), np.int64)
@@ -200,3 +229,17 @@ def name_of(file: bytes, key: str) -> str:
     """Of an image: its file's, and the key of a shard's sample."""
     name = os.fsdecode(file)
     return f"{name}/{key}" if key else name
+
+
+def _wanted(within: Within) -> tuple[str, list[object]]:
+    """A condition, and its values."""
+    wanted, values = ["1"], []
+    if within.folder is not None:
+        folder = os.fsencode(within.folder.strip("/"))
+        wanted.append("(file = ? OR (file >= ? AND file < ?))")
+        values += [folder, folder + b"/", folder + b"0"]  # 0 follows /
+    for bound, sign in ((within.since, ">="), (within.until, "<=")):
+        if bound is not None:
+            wanted.append(f"taken {sign} ?")
+            values.append(bound)
+    return " AND ".join(wanted), values

@@ -3,50 +3,25 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from tcl.config.checks import require
 from tcl.errors import InputError
+from tcl.index import faiss_engine
 from tcl.index.build import encode_batch, tell_engine
-from tcl.index.catalogue import Item, name_of
 from tcl.index.description import Description, read_description
 from tcl.index.engine import Engine, open_engine
+from tcl.index.query import Hit, Query, check_query, within_of
+from tcl.index.ranking import Asked, match_rows, rank
 from tcl.index.read_photos import FileRead, chunks_of, read_files
 from tcl.index.scan import Work
 from tcl.index.stages import Stages, open_stages
-from tcl.index.store import Store, TokensAt, only_writer, told
-from tcl.index.within import Within, seconds
+from tcl.index.store import Store, only_writer, told
 from tcl.inference.embedding_model import EmbeddingModel
 from tcl.inference.images import ImageLike
 from tcl.inference.matcher import Matcher
-from tcl.search.rescorings import by_stored
-from tcl.search.two_stage import Search, search
-
-ROOM_FOR_HUBS = 16
-"""Times as many candidates as are ranked, where they are re-scored: hubs take places that others get."""
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An image that a search found."""
-
-    id: int
-    path: str
-    similarity: float
-    """Cosine with the query, -1 to 1; less its hubness, where that is asked for."""
-    match: float | None
-    """Probability that the text belongs to it, 0 to 1; None: nothing was matched."""
-    taken: int | None
-    """Seconds from 1970 by the camera's clock, as if it were UTC."""
-    caption: str | None
-    width: int
-    height: int
 
 
 class Index:
@@ -64,6 +39,7 @@ class Index:
         check_model(self.description, stages, folder)
         self._store = Store(folder, self.description, writable=False)
         self._engine = open_engine(folder, self.description, self._store)
+        self._opened_file = self._engine_file()
 
     @classmethod
     def open(
@@ -103,6 +79,18 @@ class Index:
         """Images that cannot be found yet, since `tcl index` was stopped before its end."""
         return self._store.catalogue.pending()
 
+    @property
+    def matches(self) -> bool:
+        """Whether it keeps what its second stage matches."""
+        return self.description.tokens != "none"
+
+    def refresh(self) -> None:
+        """What another process has written since is found from now on."""
+        written = self._engine_file()
+        if written != self._opened_file:
+            self._engine.close()  # it is opened again as it is now
+            self._opened_file = written
+
     def close(self) -> None:
         """It is searched no more."""
         self._engine.close()
@@ -114,6 +102,7 @@ class Index:
         image: ImageLike | None = None,
         k: int | None = None,
         *,
+        like: int | None = None,
         rerank: int = 64,
         rescore: bool = False,
         folder: str | None = None,
@@ -121,29 +110,50 @@ class Index:
         until: str | None = None,
     ) -> list[Hit]:
         """The k images that are nearest to a text, to an image, or to both, best first; None: 10, or all of fewer.
+        like: the id of an image of the index, in place of one from elsewhere, or beside it.
 
         With a text, the `rerank` nearest (>= k; 0: none) are put in the order of their matching probability, where the
         index keeps tokens. rescore: cosines less each image's hubness, which `tcl index --bank` keeps. folder, since,
         until (2021-05-30): only images below that folder, or taken then; fewer than k where fewer are.
         InputError: nothing asked for, a text without words that are known, no image, k beyond the index, no bank.
         """
-        count = len(self)
-        if not count:
-            raise InputError(f"index: {self.folder} holds no images yet; `tcl index` adds them")
-        require(k is None or 1 <= k <= count, "k", k, f"1 to {count}, the images of {self.folder}")
-        k = min(10, count) if k is None else k
-        require(rerank >= 0, "rerank", rerank, "0 or more")
-        self._check_rescore(rescore, text)
-        bounds = [(folder, "folder"), (since, "since"), (until, "until")]
-        within = None
-        if any(bound is not None for bound, _ in bounds):
-            first = None if since is None else seconds(since, "since")
-            last = None if until is None else seconds(until, "until", end=True)
-            within = Within(folder, first, last)
-        query = self._query(text, image)
-        matched = text is not None and self.description.tokens != "none" and rerank > 0
-        wanted = max(k, rerank) if matched else k
-        return self._ranked(query, text if matched else None, wanted, rescore, within)[:k]
+        pixels = None if image is None else self.stages.read_image(image)
+        query = Query(text, pixels, like, k, rerank, rescore, folder, since, until)
+        (answer,) = self.search_many([query])
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    def search_many(self, queries: Sequence[Query]) -> list[list[Hit] | InputError]:
+        """As `search`, of queries that go through the models together; an InputError in the place of one that cannot be
+        answered. InputError raised: the index itself cannot be used."""
+        with told(self.folder):
+            count = len(self)
+            if not count:
+                raise InputError(f"index: {self.folder} holds no images yet; `tcl index` adds them")
+            answers: list = self._embedded(queries, count)
+            good = [place for place, asked in enumerate(answers) if isinstance(asked, Asked)]
+            found = rank(self._store, self._engine, self.stages, [answers[place] for place in good])
+            for place, hits in zip(good, found, strict=True):
+                k = queries[place].k
+                answers[place] = hits[: min(10, count) if k is None else k]
+            return answers
+
+    def match(self, ids: Sequence[Sequence[int]], texts: Sequence[str]) -> list[np.ndarray]:
+        """Images of each text, by ids [n] -> probabilities float32 [n] that it belongs to each, from stored tokens.
+
+        InputError: the index keeps none, an id that is not there.
+        """
+        if not self.matches:
+            raise InputError(f"tokens: {self.folder} keeps none to match with; write it with `tcl index --tokens int8`")
+        with told(self.folder):
+            rows = [self._rows(some) for some in ids]
+            return [scores.sigmoid().numpy() for scores in match_rows(self._store, self.stages, rows, texts)]
+
+    def embeddings(self, ids: Sequence[int]) -> np.ndarray:
+        """Of images, by ids [n]: float32 [n, embed_dim], as they are kept. InputError: an id that is not there."""
+        with told(self.folder):
+            return self._store.read_embeddings(self._rows(ids))[0]
 
     def add(self, images: Iterable[str | Path]) -> list[int]:
         """Image files, of an index that has no folder or shards to follow; their ids. One that is there already is
@@ -188,53 +198,54 @@ class Index:
             tell_engine(store, self._engine)
         self._engine.close()  # it is opened again as it is now
 
-    def _check_rescore(self, rescore: bool, text: str | None) -> None:
-        if rescore and not self.description.bank:
-            raise InputError(f"rescore: {self.folder} has no bank of queries; write it with `tcl index --bank FILE`")
-        if rescore and text is None:
-            raise InputError("rescore: hubness is that of texts; give a text")
+    def _engine_file(self) -> tuple[int, int] | None:
+        """Which there is now; None: none, or vectors that lie elsewhere."""
+        try:
+            stat = (self.folder / faiss_engine.FILE).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns
 
-    def _query(self, text: str | None, image: ImageLike | None) -> np.ndarray:
-        """Of both, the mean of their unit vectors."""
-        parts = [] if text is None else [self.stages.embed_text(text)]
-        if image is not None:
-            parts.append(self.stages.embed_image(image))
-        if not parts:
-            raise InputError("text: there is none, and no image; give one of them, or both")
-        mean = np.mean(parts, axis=0)
-        return mean / max(np.linalg.norm(mean), np.finfo(np.float32).tiny)
+    def _rows(self, ids: Sequence[int]) -> np.ndarray:
+        """InputError: an id that is not there."""
+        rows = {item.id: item.row for item in self._store.catalogue.items(ids)}
+        for one in ids:
+            if one not in rows:
+                raise InputError(f"id: {one} is no image of {self.folder}; give ids that a search found")
+        return np.array([rows[one] for one in ids], np.int64)
 
-    def _ranked(
-        self, query: np.ndarray, text: str | None, wanted: int, rescore: bool, within: Within | None
-    ) -> list[Hit]:
-        """text: to match with, or None."""
-        count = len(self)
-        room = min(count, wanted * ROOM_FOR_HUBS if rescore else wanted)
-        with told(self.folder):
-            # By id: of equal ones the later comes first, as everywhere.
-            items = list(self._store.catalogue.items(np.sort(self._engine.search(query, room, within))))
-            rows = np.array([item.row for item in items], np.int64)
-            if not items:
-                return []
-            embeddings, hubness = self._store.read_embeddings(rows)
+    def _embedded(self, queries: Sequence[Query], count: int) -> list[Asked | InputError]:
+        """Texts together, and images together. InputError in the place of a query that cannot be embedded."""
+        answers: list[Asked | InputError | None] = [None] * len(queries)
+        parts: list[list[np.ndarray]] = [[] for _ in queries]
+        for place, query in enumerate(queries):
+            try:
+                check_query(query, count, str(self.folder), self.description.bank)
+                within_of(query.folder, query.since, query.until)
+                if query.text is not None:
+                    self.stages.check_text(query.text)
+                if query.like is not None:
+                    parts[place] += list(self.embeddings([query.like]))
+            except InputError as error:
+                answers[place] = error
+        good = [(place, query) for place, query in enumerate(queries) if answers[place] is None]
+        for kind, embed in (("text", self.stages.embed_texts), ("pixels", self.stages.embed_images)):
+            given = [(place, getattr(query, kind)) for place, query in good if getattr(query, kind) is not None]
+            if given:
+                for (place, _), vector in zip(given, embed([what for _, what in given]), strict=True):
+                    parts[place].append(vector)
+        for place, query in good:
+            answers[place] = self._asked(query, np.mean(parts[place], axis=0), count)
+        return answers
 
-            def match(candidates: Tensor) -> tuple[Tensor]:
-                return (self.stages.match(TokensAt(self._store, rows), candidates[0], text)[None],)
-
-            queries, corpus = torch.from_numpy(query.astype(np.float32))[None], torch.from_numpy(embeddings)
-            by_hubness = by_stored(torch.from_numpy(hubness)) if rescore else None
-            asked = Search(queries, corpus, rescore=by_hubness)
-            (found,) = search([asked], wanted, None if text is None else match)
-            best = found.best
-            probabilities = [None] * len(items) if text is None else best.scores[0].sigmoid().tolist()
-            # What another process has dropped meanwhile is left out: its row may be another image's by now.
-            there = {item.id for item in self._store.catalogue.items([item.id for item in items])}
-        ranked = zip(best.candidates[0].tolist(), best.similarities[0].tolist(), probabilities, strict=False)
-        return [
-            _hit(self.description, items[place], similarity, probability)
-            for place, similarity, probability in ranked
-            if items[place].id in there
-        ]
+    def _asked(self, query: Query, mean: np.ndarray, count: int) -> Asked:
+        """mean: of the unit vectors of what the query has."""
+        vector = mean / max(np.linalg.norm(mean), np.finfo(np.float32).tiny)
+        k = min(10, count) if query.k is None else query.k
+        matched = query.text is not None and self.matches and query.rerank > 0
+        within = within_of(query.folder, query.since, query.until)
+        wanted = max(k, query.rerank) if matched else k
+        return Asked(vector, query.text if matched else None, wanted, query.rescore, within)
 
 
 def check_model(description: Description, stages: Stages, folder: Path) -> None:
@@ -285,14 +296,3 @@ def _refuse_bad(read: FileRead) -> None:
     problem = read.photos[0].problem
     if problem is not None:
         raise InputError(f"images: /{os.fsdecode(read.work.file)} cannot be used: {problem}; give images")
-
-
-def _hit(description: Description, item: Item, similarity: float, match: float | None) -> Hit:
-    path = _path_of(description, item.file, item.key)
-    return Hit(item.id, path, similarity, match, item.taken, item.caption, item.width, item.height)
-
-
-def _path_of(description: Description, file: bytes, key: str) -> str:
-    """Of a folder, with the folder; of shards, of a shard and a key."""
-    name = name_of(file, key)
-    return name if description.shards is not None else os.path.join(description.images or "/", name)

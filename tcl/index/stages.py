@@ -13,7 +13,8 @@ from tcl.errors import InputError
 from tcl.index.photo import Prepare
 from tcl.inference.compressed_model import TCLForCompressedRetrieval
 from tcl.inference.embedding_model import EmbeddingModel
-from tcl.inference.images import ImageLike, Transform
+from tcl.inference.heat_map import HeatMap
+from tcl.inference.images import ImageLike, Transform, list_images, read_image
 from tcl.inference.load_model import load_embedding_model, load_matcher
 from tcl.inference.matcher import Matcher
 from tcl.inference.tcl_model import TCL
@@ -65,21 +66,52 @@ class Stages:
             features = self.model.embed_pixels(pixels[0])
         return features.numpy(), self.matcher.compress_tokens(whole).cpu()
 
-    def embed_text(self, text: str) -> np.ndarray:
-        """A query, float32 [embed_dim] of length 1. InputError: no word that the model knows."""
+    def check_text(self, text: str) -> None:
+        """InputError: a query without any word that the model knows."""
         if not self.model.knows(text):
             raise InputError(f"text: {text!r} has no word that this model knows; give others")
-        return self.model.encode_text(text)[0]
 
-    def embed_image(self, image: ImageLike) -> np.ndarray:
-        """A query, float32 [embed_dim] of length 1. InputError: no image."""
-        return self.model.encode_image(image)[0]
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Queries, that `check_text` took -> float32 [n, embed_dim], rows of length 1."""
+        return self.model.encode_text(texts)
 
-    def match(self, tokens: TokenStore, images: Tensor, text: str) -> Tensor:
-        """Images [n] of `tokens` -> log-odds [n], fp32, on the host, that the text belongs to each."""
-        states = self.matcher.read_texts([text])
-        logits = self.matcher.match_stored_pairs(tokens, states, images, torch.zeros_like(images))
+    def read_image(self, image: ImageLike) -> Tensor:
+        """A query -> [3, height, width], as the first stage takes it. InputError: no image."""
+        (listed,) = list_images([image])
+        return self.model.transform(read_image(listed, "images[0]"))
+
+    def embed_images(self, pixels: Sequence[Tensor]) -> np.ndarray:
+        """Of each query what `read_image` gave -> float32 [n, embed_dim], rows of length 1."""
+        size = self.model.batch_size
+        starts = range(0, len(pixels), size)
+        return np.concatenate(
+            [self.model.embed_pixels(torch.stack(list(pixels[i : i + size]))).numpy() for i in starts]
+        )
+
+    def match(self, tokens: TokenStore, images: Tensor, texts: Sequence[str], text_of: Tensor) -> Tensor:
+        """Pairs image by image, of images [P] of `tokens` and texts [P] (indices into `texts`) -> log-odds [P], fp32,
+        on the host, that the text belongs to the image."""
+        logits = self.matcher.match_stored_pairs(tokens, self.matcher.read_texts(texts), images, text_of)
         return logits[:, 1] - logits[:, 0]
+
+    def match_pixels(
+        self, pixels: Sequence[Tensor], texts: Sequence[str], texts_of_image: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """As `match`, of images that no index knows: of each what the last of `prepare` gave, and its texts [R]
+        (indices into `texts`) -> log-odds [R] of each."""
+        states, size = self.matcher.read_texts(texts), self.matcher.batch_size
+        batches = (self._image_tokens(torch.stack(list(pixels[i : i + size]))) for i in range(0, len(pixels), size))
+        logits = self.matcher.match_tokens(batches, states, texts_of_image)
+        return [own[:, 1] - own[:, 0] for own in logits]
+
+    @property
+    def explains(self) -> bool:
+        """Whether the matcher can say which parts of an image speak for a text."""
+        return isinstance(self.matcher, TCL)
+
+    def explain(self, image: ImageLike, text: str) -> HeatMap:
+        """As `TCL.explain`."""
+        return self.matcher.explain(image, text)
 
     @torch.no_grad()
     def _image_tokens(self, pixels: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ codebooks.npy     of embeddings that are codes
 bank.npy          queries by which images know their hubness, where they are given
 faiss.index       made of the embeddings, where faiss searches
 skipped.json      what could not be read, where there was any
+progress.json     while it is being written, tcl.index.progress
 .lock             held by the process that writes
 """
 
