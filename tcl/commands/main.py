@@ -13,14 +13,12 @@ WIDTH = max(map(len, COMMANDS))
 HELP = "\n".join(
     [
         "usage: tcl COMMAND [options]",
-        "",
         "Vision-language pre-training with triple contrastive learning.",
         "",
         *(f"  {name:{WIDTH}}  {does}" for name, does in COMMANDS.items()),
         "",
-        "tcl COMMAND --help lists the options of a command, --debug shows the traceback",
-        "of an error, tcl --version the version. On several processes:",
-        "accelerate launch -m tcl pretrain ...",
+        "tcl COMMAND --help lists options, --debug shows tracebacks, tcl --version the",
+        "version. On several processes: accelerate launch -m tcl pretrain ...",
     ]
 )
 
