@@ -205,11 +205,11 @@ def test_what_another_process_writes_is_found_once_it_is_looked_for(tmp_path, st
 
 
 def test_lists_of_a_catalogue(images, tmp_path, stages):
-    photographs(images.parent / "more" / "b", range(2))
-    (images.parent / "more" / "b" / "deep0").mkdir()
-    noise(3).save(images.parent / "more" / "b" / "deep0" / "x.png")
-    noise(4).save(images.parent / "more" / "b-.png")
-    build(tmp_path / "index", images.parent / "more", stages)
+    photographs(images.parent / "listed" / "b", range(2))
+    (images.parent / "listed" / "b" / "deep0").mkdir()
+    noise(3).save(images.parent / "listed" / "b" / "deep0" / "x.png")
+    noise(4).save(images.parent / "listed" / "b-.png")
+    build(tmp_path / "index", images.parent / "listed", stages)
     store = Store(tmp_path / "index", read_description(tmp_path / "index"), writable=False)
     catalogue = store.catalogue
     everything = list(catalogue.items())
@@ -221,7 +221,7 @@ def test_lists_of_a_catalogue(images, tmp_path, stages):
     assert catalogue.page(Within(), 0, 3) + catalogue.page(Within(), everything[2].id, 9) == everything
     assert catalogue.page(Within("b/deep"), 0, 9) == [item for item in everything if item.file.startswith(b"b/deep/")]
     assert catalogue.latest(2) == everything[:-3:-1] and catalogue.days() is None
-    assert catalogue.files_read() == len(everything) == 5
+    assert catalogue.files_read() == len(everything) == 4
     store.close()
 
 
