@@ -30,19 +30,13 @@ LARGE = (0, 1, 127, 2**16, 2**24, 2**31 - 1, 2**32 - 1)
 def prepare(folder: Path) -> list[bytes]:
     """Small files of each container and of several codecs."""
     fast = {"deadline": "realtime", "cpu-used": "8"}
+    opus = {"sound": tone(2, 48_000), "rate": 48_000, "sound_codec": "libopus"}
     return [
         film(sound=tone(2, 24_000)),
         film(options={"bf": "0"}, gop=4),
         film(codec="mpeg4"),
         film(codec="libx265", options={"x265-params": "log-level=none"}, container="mkv"),
-        film(
-            codec="libvpx-vp9",
-            options=fast,
-            container="webm",
-            sound=tone(2, 48_000),
-            rate=48_000,
-            sound_codec="libopus",
-        ),
+        film(codec="libvpx-vp9", options=fast, container="webm", **opus),
         wav(tone(0.5, 16_000)),
         *(sound_file(tone(0.5, 48_000), 48_000, codec, kind) for codec, kind in SOUNDS),
     ]
@@ -55,9 +49,8 @@ def mutate(good: list[bytes], rng: Random, folder: Path) -> None:
     """A file in `folder`, called as one that is a video or a sound."""
     content = rng.choice(good)
     for _ in range(rng.choice((0, 1, 4))):  # headers are at both ends, and most of a file is neither
-        at = rng.choice(
-            (rng.randrange(min(1500, len(content))), rng.randrange(max(0, len(content) - 2500), len(content)))
-        )
+        first, stop = rng.choice(((0, min(1500, len(content))), (max(0, len(content) - 2500), len(content))))
+        at = rng.randrange(first, stop)
         content = content[:at] + struct.pack(">I", rng.choice(LARGE)) + content[at + 4 :]
     name = rng.choice(("mp4", "webm", "wav", "ogg"))
     (folder / f"clip.{name}").write_bytes(damage(content, rng) if rng.random() < 0.5 else content)
