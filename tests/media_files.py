@@ -51,31 +51,33 @@ def film(
     """A video of `frames` [H, W, 3] (16 grey ones, FPS a second), shown from `times` on, with `sound` [n] or [2, n]."""
     frames = [grey(i) for i in range(FRAMES)] if frames is None else frames
     times = [i / FPS for i in range(len(frames))] if times is None else times
-    folder = tempfile.TemporaryDirectory()  # faststart reads again what it has written
-    path = Path(folder.name) / "film"
-    with (
-        folder,
-        av.open(str(path), "w", format={"mkv": "matroska"}.get(container, container), options=muxer or {}) as out,
-    ):
-        video = out.add_stream(codec, rate=FPS, options=options or {}) if len(frames) else None
-        if video is not None:
-            video.height, video.width = frames[0].shape[:2]
-            video.pix_fmt, video.gop_size, video.time_base = "yuv420p", gop, Fraction(1, TICK)
-            video.codec_context.time_base = Fraction(1, TICK)
-        audio = None
-        if sound is not None:
-            layout = "stereo" if sound.ndim == 2 else "mono"
-            audio = out.add_stream(sound_codec, rate=rate, layout=layout)
-        for pixels, time in zip(frames, times, strict=True):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts, frame.time_base = round(time * TICK), Fraction(1, TICK)
-            out.mux(video.encode(frame))
-        if video is not None:
-            out.mux(video.encode())
-        if audio is not None:
-            _mux_sound(out, audio, np.atleast_2d(sound), layout, rate, sound_starts)
-        out.close()
+    muxer = {"fflags": "+bitexact", **(muxer or {})}  # without numbers that are drawn
+    kind = {"mkv": "matroska"}.get(container, container)
+    with tempfile.TemporaryDirectory() as folder:  # faststart reads again what it has written
+        path = Path(folder) / "film"
+        with av.open(str(path), "w", format=kind, options=muxer) as out:
+            _mux(out, frames, times, codec, options or {}, gop, sound, sound_codec, rate, sound_starts)
         return path.read_bytes()
+
+
+def _mux(out, frames, times, codec, options, gop, sound, sound_codec, rate, sound_starts) -> None:
+    video = out.add_stream(codec, rate=FPS, options=options) if len(frames) else None
+    if video is not None:
+        video.height, video.width = frames[0].shape[:2]
+        video.pix_fmt, video.gop_size, video.time_base = "yuv420p", gop, Fraction(1, TICK)
+        video.codec_context.time_base = Fraction(1, TICK)
+    audio = None
+    if sound is not None:
+        layout = "stereo" if sound.ndim == 2 else "mono"
+        audio = out.add_stream(sound_codec, rate=rate, layout=layout)
+    for pixels, time in zip(frames, times, strict=True):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame.pts, frame.time_base = round(time * TICK), Fraction(1, TICK)
+        out.mux(video.encode(frame))
+    if video is not None:
+        out.mux(video.encode())
+    if audio is not None:
+        _mux_sound(out, audio, np.atleast_2d(sound), layout, rate, sound_starts)
 
 
 def _mux_sound(out, audio, sound: np.ndarray, layout: str, rate: int, starts: float) -> None:

@@ -26,7 +26,7 @@ class FramePicture:
         self._kind = _kind(frame)
         self._quarters = _quarters(frame)
         stored = _stored(box, frame.width, frame.height, self._quarters)
-        # Chroma planes of half the size are cut at even places.
+        # Exact in luma: chroma planes of half the size are cut half a pixel off at odd places.
         self._graph = graph = Graph()
         graph.threads = 1
         self._source = graph.add_buffer(
@@ -35,7 +35,7 @@ class FramePicture:
         self._sink = graph.add("buffersink")
         graph.link_nodes(
             self._source,
-            graph.add("crop", f"{stored.width}:{stored.height}:{stored.left}:{stored.top}"),
+            graph.add("crop", f"{stored.width}:{stored.height}:{stored.left}:{stored.top}:exact=1"),
             graph.add("scale", f"{size}:{size}:flags=bilinear"),
             graph.add("format", "rgb24"),
             self._sink,
