@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 from pathlib import Path
 
@@ -118,6 +119,16 @@ def test_what_it_trains_and_saves_is_an_export(mine, tmp_path):
         matched = CrossEncoder(str(tmp_path / name), device="cpu").predict([(TEXTS[0], IMAGES[0])])
         np.testing.assert_allclose(matched, saved.match(IMAGES[0], TEXTS[0]), **EQUAL)
     assert trained >= {f"student.itm_head.{part}" for part in ("weight", "bias")}
+
+
+def test_worker_processes_get_the_same_model(mine, tmp_path):
+    first, second = (
+        pickle.loads(pickle.dumps(kind(mine, device="cpu"))) for kind in (SentenceTransformer, CrossEncoder)
+    )
+    np.testing.assert_allclose(first.encode(TEXTS[:2]), tiny_tcl().encode_text(TEXTS[:2]), **EQUAL)
+    np.testing.assert_allclose(second.predict((TEXTS[0], IMAGES[0])), tiny_tcl().match(IMAGES[0], TEXTS[0])[0], **EQUAL)
+    first.save_pretrained(str(tmp_path))
+    assert type(load_model(tmp_path)) is TCL
 
 
 def test_texts_can_be_cut_earlier(mine):

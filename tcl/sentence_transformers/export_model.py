@@ -1,5 +1,6 @@
 """An export's networks as a model of transformers: read and written as exports are, whatever then trains or asks it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,6 +9,7 @@ from transformers import PreTrainedModel
 
 from tcl.checkpoints.transformers_config import TCLConfig
 from tcl.errors import InputError
+from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained, load_pretrained, save_pretrained
 from tcl.inference.loaded_model import class_of
 
@@ -34,6 +36,14 @@ class ExportModel(PreTrainedModel):
         super().__init__(config)
         self.pretrained = pretrained
         self.student = pretrained.student
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes: a kind's functions cannot be pickled, but it is known by its name."""
+        return self.__dict__ | {"pretrained": replace(self.pretrained, kind=self.pretrained.kind.name)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.pretrained = replace(self.pretrained, kind=kind_named(self.pretrained.kind, "kind"))
 
     @classmethod
     def from_pretrained(
