@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from data_files import encode, noise
 from indexing import build
-from serving import Served, base64_of, served, served_photographs, until
+from serving import POLL, Served, base64_of, served, served_photographs, until
 from tiny_pretrained import tiny_tcl
 
 from tcl.index.progress import begin_progress
@@ -76,6 +76,7 @@ def test_killed_and_started_again_under_load(folder):
                 try:
                     found = first.ask("/v1/search", {"query": texts[i]})
                 except (OSError, http.client.HTTPException):  # nobody there, or gone in the middle
+                    stop.wait(POLL)
                     continue
                 if found.status != 200 or [one["id"] for one in found.json["results"]] != [
                     one["id"] for one in expected[i]
