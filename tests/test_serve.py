@@ -6,19 +6,18 @@ import http.client
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_files import noise
-from launching import ENVIRONMENT, ROOT
 from PIL import Image
 from serving import SCRIPT, base64_of, decoded, served, served_photographs
 from tiny_pretrained import tiny_tcl
 
+from tcl.commands.main import run
+from tcl.errors import InputError
 from tcl.index.index import Index
 from tcl.index.stages import Stages
 
@@ -380,20 +379,22 @@ def test_mistakes_of_the_command_are_one_line(folder):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for options, line in (
-            (["--host=0.0.0.0"], "error: token: others reach 0.0.0.0; give --token, or TCL_TOKEN in the environment"),
-            (["--host=0.0.0.0", "--token=short"], "error: token: 5 characters"),
-            (["--port=70000"], "error: port: 70000; accepted: 0 to 65535"),
-            ([f"--port={port}"], f"error: port: 127.0.0.1:{port} cannot be had (Address already in use)"),
-            (["--host=nowhere.invalid", f"--token={TOKEN}"], "error: port: nowhere.invalid:8765 cannot be had"),
-            (["--max_body=0"], "error: body: 0"),
-            (["--port=0", "--model=nowhere"], "error: "),
+            (["--host=0.0.0.0"], "token: others reach 0.0.0.0; give --token, or TCL_TOKEN in the environment"),
+            (["--host=0.0.0.0", "--token=short"], "token: 5 characters; give 16 letters and digits or more"),
+            (["--port=70000"], "port: 70000; accepted: 0 to 65535"),
+            ([f"--port={port}"], f"port: 127.0.0.1:{port} cannot be had (Address already in use); give another"),
+            (
+                ["--host=nowhere.invalid", f"--token={TOKEN}"],
+                "port: nowhere.invalid:8765 cannot be had (no such address)",
+            ),
+            (["--port=0", "--max_body=0"], "body: 0 is not possible; accepted: more than 0"),
+            (["--port=0", "--max_pixels=many"], "max_pixels: 'many' is no number"),
+            (["--port=0", "--max_seconds=nan"], "seconds: nan is not possible"),
+            (["--port=0", f"--model={folder}"], "source: "),
         ):
-            done = subprocess.run(
-                [sys.executable, "-m", "tcl", "serve", index, *options],
-                cwd=ROOT,
-                env=ENVIRONMENT,
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 2 and done.stderr.startswith(line), done.stderr
-            assert done.stderr.count("\n") == 1
+            with pytest.raises(InputError) as refused:
+                run(["serve", index, *options])
+            assert str(refused.value).startswith(line), options
+            assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match=r"^index: nowhere is none"):
+        run(["serve", "nowhere", "--port=0"])
