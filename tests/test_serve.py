@@ -387,9 +387,9 @@ def test_mistakes_of_the_command_are_one_line(folder):
                 ["--host=nowhere.invalid", f"--token={TOKEN}"],
                 "port: nowhere.invalid:8765 cannot be had (no such address)",
             ),
-            (["--port=0", "--max_body=0"], "body: 0 is not possible; accepted: more than 0"),
+            (["--port=0", "--max_body=0"], "max_body: 0 is not possible; accepted: more than 0"),
             (["--port=0", "--max_pixels=many"], "max_pixels: 'many' is no number"),
-            (["--port=0", "--max_seconds=nan"], "seconds: nan is not possible"),
+            (["--port=0", "--max_seconds=nan"], "max_seconds: nan is not possible"),
             (["--port=0", f"--model={folder}"], "source: "),
         ):
             with pytest.raises(InputError) as refused:
