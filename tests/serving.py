@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,7 @@ from tcl.index.stages import Stages
 
 PATIENCE = 300.0
 """Seconds, on a machine that others use too; no test waits that long where all is well."""
+POLL = 0.03
 SCRIPT = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
@@ -101,12 +103,13 @@ def served(index: Path, *options: str, **environment: str) -> Iterator[Served]:
 
 
 def until(true: Callable[[], Any], what: str) -> Any:
-    """Asks again and again; what came of it."""
-    deadline = time.monotonic() + PATIENCE
+    """Asks again and again, without keeping a core busy; what came of it."""
+    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
     while time.monotonic() < deadline:
         found = true()
         if found:
             return found
+        pause.wait(POLL)
     raise AssertionError(f"never: {what}")
 
 

@@ -4,28 +4,21 @@ import base64
 import contextlib
 import http.client
 import json
-import os
 import re
-import shutil
-import signal
 import socket
-import sqlite3
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import encode, noise
-from indexing import build
-from launching import ENVIRONMENT, ROOT
+from data_files import noise
 from PIL import Image
-from serving import SCRIPT, Served, base64_of, decoded, served, served_photographs, until
+from serving import SCRIPT, base64_of, decoded, served, served_photographs
 from tiny_pretrained import tiny_tcl
 
+from tcl.commands.main import run
+from tcl.errors import InputError
 from tcl.index.index import Index
-from tcl.index.progress import begin_progress
 from tcl.index.stages import Stages
 
 TEXT = "a red dog on mat"
@@ -386,123 +379,22 @@ def test_mistakes_of_the_command_are_one_line(folder):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for options, line in (
-            (["--host=0.0.0.0"], "error: token: others reach 0.0.0.0; give --token, or TCL_TOKEN in the environment"),
-            (["--host=0.0.0.0", "--token=short"], "error: token: 5 characters"),
-            (["--port=70000"], "error: port: 70000; accepted: 0 to 65535"),
-            ([f"--port={port}"], f"error: port: 127.0.0.1:{port} cannot be had (Address already in use)"),
-            (["--host=nowhere.invalid", f"--token={TOKEN}"], "error: port: nowhere.invalid:8765 cannot be had"),
-            (["--max_body=0"], "error: body: 0"),
-            (["--port=0", "--model=nowhere"], "error: "),
+            (["--host=0.0.0.0"], "token: others reach 0.0.0.0; give --token, or TCL_TOKEN in the environment"),
+            (["--host=0.0.0.0", "--token=short"], "token: 5 characters; give 16 letters and digits or more"),
+            (["--port=70000"], "port: 70000; accepted: 0 to 65535"),
+            ([f"--port={port}"], f"port: 127.0.0.1:{port} cannot be had (Address already in use); give another"),
+            (
+                ["--host=nowhere.invalid", f"--token={TOKEN}"],
+                "port: nowhere.invalid:8765 cannot be had (no such address)",
+            ),
+            (["--port=0", "--max_body=0"], "max_body: 0 is not possible; accepted: more than 0"),
+            (["--port=0", "--max_pixels=many"], "max_pixels: 'many' is no number"),
+            (["--port=0", "--max_seconds=nan"], "max_seconds: nan is not possible"),
+            (["--port=0", f"--model={folder}"], "source: "),
         ):
-            done = subprocess.run(
-                [sys.executable, "-m", "tcl", "serve", index, *options],
-                cwd=ROOT,
-                env=ENVIRONMENT,
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 2 and done.stderr.startswith(line), done.stderr
-            assert done.stderr.count("\n") == 1
-
-
-# while other things happen
-
-
-def held_request(service: Served, body: bytes) -> tuple[socket.socket, bytes]:
-    """One that the service has begun to read; and its rest."""
-    lines = (
-        "POST /v1/search HTTP/1.1",
-        "Host: localhost",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-    )
-    head = "".join(f"{line}\r\n" for line in (*lines, ""))
-    connection = socket.create_connection(("127.0.0.1", service.port))
-    connection.sendall(head.encode() + body[:5])
-    until(lambda: b"tcl_running_requests 2.0" in service.ask("/metrics").content, "the request is being read")
-    return connection, body[5:]
-
-
-def is_refused(service: Served) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", service.port)) != 0
-
-
-def test_told_to_stop_it_finishes_what_runs(folder):
-    with served(folder / "photos.index") as running:
-        connection, rest = held_request(running, json.dumps({"query": TEXT, "k": 3}).encode())
-        running.process.send_signal(signal.SIGTERM)
-        until(lambda: is_refused(running), "no new request is taken")
-        connection.sendall(rest)
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        assert answer.status == 200 and len(json.loads(answer.read())["results"]) == 3
-        assert running.process.wait() == 0
-        assert running.log.read_text() == ""
-
-
-def test_killed_and_started_again_under_load(folder):
-    """Clients that ask again get the answers that they got before."""
-    index = folder / "photos.index"
-    texts = ["a dog", "a cat on mat", "red", "a blue thing"]
-    with served(index) as first:
-        expected = [first.ask("/v1/search", {"query": text}).json["results"] for text in texts]
-        stop, answers, problems = threading.Event(), [0] * len(texts), []
-
-        def client(i: int) -> None:
-            while not stop.is_set():
-                try:
-                    found = first.ask("/v1/search", {"query": texts[i]})
-                except (OSError, http.client.HTTPException):  # nobody there, or gone in the middle
-                    continue
-                if found.status != 200 or [one["id"] for one in found.json["results"]] != [
-                    one["id"] for one in expected[i]
-                ]:
-                    problems.append(found)
-                answers[i] += 1
-
-        threads = [threading.Thread(target=client, args=(i,)) for i in range(len(texts))]
-        for thread in threads:
-            thread.start()
-        try:
-            until(lambda: min(answers) > 1, "all are answered")
-            first.process.kill()
-            first.process.wait()
-            answers[:] = [0] * len(texts)
-            with served(index, f"--port={first.port}"):
-                until(lambda: min(answers) > 1 or problems, "all are answered again")
-                stop.set()
-                for thread in threads:
-                    thread.join()
-        finally:
-            stop.set()
-        assert not problems
-
-
-def test_an_index_that_is_being_made(folder, tmp_path):
-    """It can be looked at, then searched, without a new start; and what is new later is found as well."""
-    index = tmp_path / "index"
-    shutil.copytree(folder / "photos", tmp_path / "photos")
-    stages = Stages(tiny_tcl(), str(folder / "model"))
-    build(index, tmp_path / "photos", stages)
-    (index / "faiss.index").unlink()  # as it is before the end of the first run
-    with contextlib.closing(sqlite3.connect(index / "catalogue.sqlite")) as tables:
-        tables.execute("UPDATE items SET pending = 1")
-        tables.commit()
-    begin_progress(index, 40)
-    with served(index) as running:
-        assert running.ask("/healthz").status == 503 and running.ask("/healthz").json == {"status": "being made"}
-        refused = running.ask("/v1/search", {"query": TEXT})
-        assert refused.status == 503 and "is being made" in refused.problem
-        about = running.ask("/v1/index").json
-        assert about["being_made"] == {"files": 40, "read": 30} and about["searchable"] == 0
-        assert len(about["latest"]) == 12
-        build(index, tmp_path / "photos", stages)
-        assert running.ask("/healthz").json == {"status": "ok"}
-        assert running.ask("/v1/index").json["being_made"] is None
-        assert len(running.ask("/v1/search", {"query": TEXT, "k": 50}).json["results"]) == 30
-        os.remove(tmp_path / "photos" / "002.jpg")
-        (tmp_path / "photos" / "new.png").write_bytes(encode(noise(500, (40, 30)), "PNG"))
-        build(index, tmp_path / "photos", stages)
-        (best,) = running.ask("/v1/search", {"image": base64_of(noise(500, (40, 30))), "k": 1}).json["results"]
-        assert best["path"].endswith("/new.png") and best["similarity"] > 0.99
+            with pytest.raises(InputError) as refused:
+                run(["serve", index, *options])
+            assert str(refused.value).startswith(line), options
+            assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match=r"^index: nowhere is none"):
+        run(["serve", "nowhere", "--port=0"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from data_files import noise
 from indexing import build
-from serving import PATIENCE, SCRIPT, Served, served, served_photographs
+from serving import PATIENCE, SCRIPT, Served, served, served_photographs, until
 from tiny_pretrained import tiny_tcl
 
 from tcl.index.progress import begin_progress
@@ -20,7 +20,6 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here (Debian: apt-get install chromium)")
 TOKEN = "0123456789abcdef"
 TILES = ".tile > button"
-SETTLED = "#busy >> visible=false"
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +75,15 @@ def found(service: Served, **asked) -> list[int]:
     return [one["id"] for one in service.ask("/v1/search", asked).json["results"]]
 
 
+def wait(page, true: str) -> None:
+    """Until an expression is true. Playwright's own way to wait for one is what the page's policy forbids: eval."""
+    until(lambda: page.evaluate(true), true)
+
+
 def settle(page) -> None:
     """Both stages have answered."""
     page.wait_for_selector(TILES)
-    page.wait_for_function("document.querySelector('#summary').textContent.match(/together|embedding/)")
+    wait(page, "/together|embedding/.test(document.querySelector('#summary').textContent)")
     page.wait_for_selector("#busy", state="hidden")
 
 
@@ -112,13 +116,13 @@ def test_more_come_as_it_is_scrolled(browser, service):
     with page_of(browser, service, "/?q=a+dog", viewport={"width": 1280, "height": 300}) as page:
         settle(page)
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        page.wait_for_function(f"document.querySelectorAll('{TILES}').length === 80")
+        wait(page, f"document.querySelectorAll('{TILES}').length === 80")
         assert sorted(ids(page)) == sorted(found(service, query="a dog", k=80))
         assert ids(page)[:64] == found(service, query="a dog", k=64)
         page.click("#home")
         page.wait_for_selector("#hero:not([hidden])")
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        page.wait_for_function(f"document.querySelectorAll('{TILES}').length === 80")
+        wait(page, f"document.querySelectorAll('{TILES}').length === 80")
 
 
 def test_why_an_image_matches_is_shown_by_word(browser, service):
@@ -135,7 +139,7 @@ def test_why_an_image_matches_is_shown_by_word(browser, service):
         photo, heat = (page.locator(one).bounding_box() for one in ("#photo", "#heat"))
         assert all(photo[side] == pytest.approx(heat[side], abs=1.5) for side in photo)
         page.keyboard.press("ArrowRight")
-        page.wait_for_function("document.querySelector('#rank').textContent === '4 of 64'")
+        wait(page, "document.querySelector('#rank').textContent === '4 of 64'")
         page.keyboard.press("Escape")
         page.wait_for_selector("#viewer", state="hidden")
 
@@ -146,14 +150,14 @@ def test_images_like_one_of_the_index(browser, service):
         first = ids(page)[0]
         page.locator(TILES).first.click()
         page.click("#similar")
-        page.wait_for_function(f"new URLSearchParams(location.search).get('like') === '{first}'")
+        wait(page, f"new URLSearchParams(location.search).get('like') === '{first}'")
         settle(page)
-        page.wait_for_function("document.querySelector('#summary').textContent.includes('this image')")
+        wait(page, "document.querySelector('#summary').textContent.includes('this image')")
         expected = [id for id in found(service, id=first, k=64) if id != first]
-        page.wait_for_function(f"Number(document.querySelector('{TILES}').dataset.id) === {expected[0]}")
+        wait(page, f"Number(document.querySelector('{TILES}').dataset.id) === {expected[0]}")
         assert ids(page)[:63] == expected
         page.go_back()
-        page.wait_for_function("document.querySelector('#query').value === 'a dog'")
+        wait(page, "document.querySelector('#query').value === 'a dog'")
 
 
 def test_an_image_that_is_dropped(browser, service, folder):
@@ -172,7 +176,7 @@ def test_an_image_that_is_dropped(browser, service, folder):
         page.wait_for_selector("#drop:not([hidden])")
         page.dispatch_event("#drop", "drop", {"dataTransfer": carried})
         page.wait_for_selector("#chip:not([hidden])")
-        page.wait_for_function("document.querySelector('#summary').textContent.includes('mine.jpg')")
+        wait(page, "document.querySelector('#summary').textContent.includes('mine.jpg')")
         settle(page)
         (itself,) = (
             one["id"] for one in service.ask("/v1/images?count=200").json["results"] if one["path"].endswith("/004.jpg")
@@ -187,15 +191,15 @@ def test_filters_and_the_address(browser, service):
         settle(page)
         page.click("#filter")
         page.click("#folders button:has-text('deep')")
-        page.wait_for_function("new URLSearchParams(location.search).get('folder') === 'deep'")
+        wait(page, "new URLSearchParams(location.search).get('folder') === 'deep'")
         expected = found(service, query="a dog", k=64, folder="deep")
-        page.wait_for_function(f"document.querySelectorAll('{TILES}').length === {len(expected)}")
+        wait(page, f"document.querySelectorAll('{TILES}').length === {len(expected)}")
         settle(page)
         assert ids(page) == expected and page.text_content("#filter-count") == "1"
         page.click("#clear")
         page.fill("#since", "2021-05-02")
         page.dispatch_event("#since", "change")
-        page.wait_for_function(f"document.querySelectorAll('{TILES}').length === 2")
+        wait(page, f"document.querySelectorAll('{TILES}').length === 2")
         address = page.url
     with page_of(browser, service, address.removeprefix(service.url)) as page:
         settle(page)
@@ -248,7 +252,7 @@ def test_a_script_in_a_caption_or_a_name_is_text(browser, service):
         page.evaluate(
             "document.body.insertAdjacentHTML('beforeend', '<img src=\"/nowhere\" onerror=\"window.hacked=1\">')"
         )
-        page.wait_for_function("[...document.images].at(-1).complete")
+        wait(page, "[...document.images].at(-1).complete")
         assert page.evaluate("window.hacked") is None
 
 

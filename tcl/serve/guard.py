@@ -12,7 +12,6 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tcl.config.checks import require
 from tcl.errors import InputError
 from tcl.serve.answers import error_answer
 
@@ -41,8 +40,8 @@ def check_token(host: str, token: str | None) -> None:
         raise InputError(f"token: others reach {host}; give --token, or TCL_TOKEN in the environment")
     if token is not None:
         usable = token.isascii() and token.isprintable() and " " not in token
-        said = f"{len(token)} characters"
-        require(usable and len(token) >= SHORTEST_TOKEN, "token", said, f"{SHORTEST_TOKEN} letters and digits or more")
+        if not usable or len(token) < SHORTEST_TOKEN:
+            raise InputError(f"token: {len(token)} characters; give {SHORTEST_TOKEN} letters and digits or more")
 
 
 class Guarded:

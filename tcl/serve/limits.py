@@ -21,6 +21,6 @@ class Limits:
     """Requests that wait for the model; one more is answered 429."""
 
     def check(self) -> None:
-        """InputError: a limit that lets nothing through."""
+        """InputError, naming the option: a limit that lets nothing through."""
         for name in ("body", "pixels", "candidates", "seconds", "waiting"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+            require(getattr(self, name) > 0, f"max_{name}", getattr(self, name), "more than 0")

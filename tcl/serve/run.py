@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -69,7 +70,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=_family(host), backlog=BACKLOG, reuse_port=False)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        known = isinstance(error, OSError) and (error.errno or 0) > 0
+        reason = os.strerror(error.errno) if known else "no such address"
         raise InputError(f"port: {host}:{port} cannot be had ({reason}); give another --port or --host") from error
 
 

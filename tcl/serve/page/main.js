@@ -188,11 +188,17 @@ function drawFields() {
 }
 
 function setView(view) {
-  if (matches()) {
-    state.view = view;
-    writeAddress(state, true);
+  if (!matches()) return;
+  state.view = view;
+  writeAddress(state, true);
+  if (!byId("busy").hidden || !hits.length) {
     search();
+    return;
   }
+  drawFields(); // both orders are known
+  draw(true);
+  if (view === "both") endless.stop();
+  else endless.start();
 }
 
 function listen() {
