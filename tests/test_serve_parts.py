@@ -64,6 +64,7 @@ def test_what_comes_meanwhile_goes_together(gate):
         with pytest.raises(FullError):
             await batcher.ask(gate.double, 10)
         others[1].cancel()  # gives up its place
+        await asyncio.wait([others[1]])
         gate.may_go.set()
         assert await first == 0
         answers = await asyncio.gather(*others, return_exceptions=True)

@@ -18,7 +18,8 @@ export const isOpen = () => viewer.open;
 
 /** hits: in the order of the page; context: { query, explains, root, similar }. */
 export function openViewer(hit, hits, context) {
-  shown = { hit, hits, ...context, asked: new AbortController() };
+  shown?.asked.abort();
+  shown = { ...context, hit, hits, asked: new AbortController() };
   if (!viewer.open) viewer.showModal();
   draw();
 }
