@@ -55,6 +55,7 @@ bench: $(INSTALLED)
 	$(BENCH) benchmarks.losses
 	$(BENCH) benchmarks.loader $(if $(IMAGES),--images $(IMAGES))
 	$(BENCH) benchmarks.loader_scale
+	$(BENCH) benchmarks.clips $(if $(VIDEOS),--videos $(VIDEOS))
 	$(BENCH) benchmarks.retrieval
 	$(BENCH) benchmarks.hubness
 	$(BENCH) benchmarks.matching

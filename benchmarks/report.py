@@ -105,6 +105,13 @@ def _loader(result: dict) -> list[str]:
     return rows
 
 
+def _clips(result: dict) -> list[str]:
+    slow, fast = (statistics.median(result["clips_per_second"][side]) for side in ("plain", "ours"))
+    width, height = result["options"]["size"]
+    what = f"clips with sound, {width} x {height}, one core"
+    return [f"| {what} | {slow:.1f} clips/s | {fast:.1f} clips/s | {_times(result['ratio'])} | |"]
+
+
 def _hubness(result: dict) -> list[str]:
     rows, bank = [], result["options"]["bank"]
     for row in result["rows"]:
@@ -184,6 +191,7 @@ ROWS: dict[str, Callable[[dict], list[str]]] = {
     "training": _training,
     "losses": _losses,
     "loader": _loader,
+    "clips": _clips,
     "hubness": _hubness,
     "matching": _matching,
     "codes": _codes,

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from tcl.errors import InputError
-from tests.fuzz import annotations, configurations, images, shards, texts
+from tests.fuzz import annotations, configurations, images, media, shards, texts
 from tests.fuzz.case import run_cases
 from tests.fuzz.mutate import MARKER
 
@@ -49,7 +49,7 @@ def test_what_a_reader_must_not_do_is_told(read, said, tmp_path):
     assert found is None if said is None else said in found
 
 
-@pytest.mark.parametrize("kind", [annotations, configurations, images, shards, texts])
+@pytest.mark.parametrize("kind", [annotations, configurations, images, media, shards, texts])
 def test_the_same_seed_gives_the_same_inputs(kind, tmp_path):
     (tmp_path / "good").mkdir()
     good = kind.prepare(tmp_path / "good")

@@ -1,8 +1,8 @@
 """Rows of annotation files to webdataset shards, by worker processes, complete or not at all.
 
-Row i becomes KEY.<image type> (of two images KEY.left.<type> and KEY.right.<type>) and KEY.json, with KEY = i in nine
-digits, whatever the number of workers. sizes.json counts the samples of each shard; report.json lists the rows that
-were skipped and why.
+Row i becomes KEY.<image type> (of two images KEY.left.<type> and KEY.right.<type>; of a clip KEY.<type> of its video
+and of its sound) and KEY.json, with KEY = i in nine digits, whatever the number of workers. sizes.json
+counts the samples of each shard; report.json lists the rows that were skipped and why.
 """
 
 import json
@@ -49,6 +49,7 @@ def make_shards(
     out: Path | str,
     *,
     images: Path | str,
+    sounds: Path | str | None = None,
     shard_size: int | None = None,
     shard_bytes: int | None = None,
     max_side: int | None = None,
@@ -60,19 +61,22 @@ def make_shards(
 ) -> ShardsReport:
     """Write the shards to the folder `out`, complete or not at all.
 
-    images: folder that relative image paths start from. shard_size: samples per shard (default 1000), or shard_bytes:
+    images: folder that relative paths of images and videos start from; sounds: those of sounds, default `images`.
+    shard_size: samples per shard (default 1000), or shard_bytes:
     largest size of a shard in bytes, not both. max_side: larger images are shrunk to this many pixels on their longer
-    side and stored upright, as RGB JPEG of `quality` (1 to 95); default: none. max_pixels, max_image_bytes: larger
-    images are skipped. workers: processes. overwrite: replace an `out` that is there.
+    side and stored upright, as RGB JPEG of `quality` (1 to 95); default: none. max_pixels: larger
+    images are skipped; max_image_bytes: larger files. workers: processes. overwrite: replace an `out` that is there.
     InputError: an impossible value, an `out` that is in use or cannot be written, no usable row.
     """
     limits = {"max_pixels": max_pixels, "max_image_bytes": max_image_bytes}
     _check_options(shard_size, shard_bytes, quality, limits | {"max_side": max_side, "workers": workers})
     out, images = Path(out).resolve(), Path(images)
-    if not images.is_dir():
-        raise InputError(f"images: {images} is no folder; give the one that image paths start from")
-    check_out(out, (images,), overwrite)
-    pack = partial(pack_row, images=images, max_side=max_side, quality=quality, **limits)
+    sounds = images if sounds is None else Path(sounds)
+    for name, folder in (("images", images), ("sounds", sounds)):
+        if not folder.is_dir():
+            raise InputError(f"{name}: {folder} is no folder; give the one that {name[:-1]} paths start from")
+    check_out(out, (images, sounds), overwrite)
+    pack = partial(pack_row, images=images, sounds=sounds, max_side=max_side, quality=quality, **limits)
     partly = unfinished(out)
     try:
         shutil.rmtree(partly, ignore_errors=True)

@@ -1,8 +1,9 @@
-"""The images of a row: found, checked, perhaps shrunk, or the cause for which the row is skipped."""
+"""The files of a row: found, checked, images perhaps shrunk, or the cause for which the row is skipped."""
 
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -17,10 +18,10 @@ _LONGEST_PATH = 4096
 
 @dataclass(frozen=True)
 class Packed:
-    """The images of a sample, ready to be stored."""
+    """The files of a sample, ready to be stored."""
 
     files: dict[str, bytes]
-    """By extension: jpg of one image, left.jpg and right.jpg of two."""
+    """By extension: jpg of one image, left.jpg and right.jpg of two; mp4 and the like of a clip, wav of its sound."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,16 @@ class SkippedRow:
 
 
 def pack_row(
-    row: Row, images: Path, max_side: int | None, quality: int, max_pixels: int, max_image_bytes: int
+    row: Row,
+    images: Path,
+    sounds: Path,
+    max_side: int | None,
+    quality: int,
+    max_pixels: int,
+    max_image_bytes: int,
 ) -> Packed | SkippedRow:
-    """The contents of the row's sample, its images under the folder `images`; the options are those of make_shards."""
+    """The contents of the row's sample, its files under the folders `images` and `sounds`; the options are those of
+    make_shards."""
     named = {"": row.image} if row.right_image is None else {"left.": row.image, "right.": row.right_image}
     name, files = row.image, {}
     try:
@@ -43,9 +51,15 @@ def pack_row(
             if row.problem is not None:
                 raise BadSample(row.problem)
             for place, name in named.items():
+                if name is None:  # a clip
+                    continue
                 content = read_inside(images, name, max_image_bytes)
                 extension, image = _pack_image(content, max_side, quality, max_pixels)
                 files[f"{place}{extension}"] = image
+            for role, folder, name in (("video", images, row.video), ("sound", sounds, row.sound)):
+                if name is not None:
+                    extension, content = _pack_media(read_inside(folder, name, max_image_bytes), role)
+                    files[extension] = content
             return Packed(files)
     except BadSample as cause:
         return SkippedRow(row.where[:_LONGEST_PATH], None if name is None else name[:_LONGEST_PATH], str(cause))
@@ -62,3 +76,11 @@ def _pack_image(content: bytes, max_side: int | None, quality: int, max_pixels: 
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=quality)
     return "jpg", jpeg.getvalue()
+
+
+def _pack_media(content: bytes, role: Literal["video", "sound"]) -> tuple[str, bytes]:
+    from tcl.annotations.check_media import check_media  # needs an optional package
+    from tcl.data.media.media_format import extension_of
+
+    check_media(content, role)
+    return extension_of(content, role), content

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcl.annotations.caption_rows import coco_rows, json_rows, jsonl_rows, karpathy_rows
+from tcl.annotations.clip_rows import clip_rows
 from tcl.annotations.folder_rows import folder_rows
 from tcl.annotations.image_name import BY_ID, VQA_V2_IMAGE_NAME
 from tcl.annotations.refcoco_rows import refcoco_rows
@@ -41,6 +42,7 @@ STRUCTURES = {
     "refcoco": Structure(refcoco_rows, ("annotations", "split", "instances", "proposals", "image_name")),
     "snli_ve": Structure(snli_ve_rows, ("annotations", "image_name")),
     "nlvr2": Structure(nlvr2_rows, ("annotations",)),
+    "clips": Structure(clip_rows, ("annotations",)),
 }
 
 IMAGE_NAME_HELP = f"path of an image by its id (default {VQA_V2_IMAGE_NAME} for vqa_v2, {BY_ID} for others)"

@@ -10,6 +10,8 @@ ROWS_OF_STRUCTURE = (
     ("snli_ve", {"image", "sentence", "label"}),
     ("nlvr2", {"identifier", "sentence"}),
     ("nlvr2", {"images", "sentence"}),
+    ("clips", {"video"}),
+    ("clips", {"audio"}),
     ("json", {"image"}),
 )
 """What some row of a list in each structure has together, in the order in which they count."""
@@ -43,8 +45,9 @@ def _of_rows(rows: list[dict]) -> str | None:
 
 
 def is_one_value(content: dict) -> bool:
-    """Whether an object is a whole file of annotations rather than a row, which names its image or has a sentence."""
-    if "image" in content or "sentence" in content:
+    """Whether an object is a whole file of annotations rather than a row, which names its image, video or sound or has
+    a sentence."""
+    if any(name in content for name in ("image", "video", "audio", "sentence")):
         return False
     if any(isinstance(content.get(name), list) for name in ("images", "annotations", "questions", "data")):
         return True

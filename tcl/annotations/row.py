@@ -21,11 +21,14 @@ class Row:
     where: str
     """Its place in the annotations, for the report: 'line 3'."""
     image: str | None
-    """Path, absolute or relative to the image folder."""
+    """Path, absolute or relative to the image folder; a clip may have none."""
     sample: dict = field(default_factory=dict)
     """The sample's JSON, in this order."""
     right_image: str | None = None
     """Of a sample of two images, of which `image` is the left one."""
+    video: str | None = None
+    sound: str | None = None
+    """Paths of a clip's video and of the sound beside it; the sound's, relative to the folder of sounds."""
     blank_captions: int = 0
     """Dropped from a row that has others."""
     problem: str | None = None

@@ -36,6 +36,12 @@ and for texts about images with a label, a sample per text:
               (train/<directory>/train-1-0-img0.png, dev/dev-1-0-img0.png), or {"images": [left, right], "sentence",
               "label"}, a line or in a list as ALBEF and TCL have it; labels are True and False, "identifier" and
               "group" say which are right or wrong together
+and for clips with sound, a sample per clip:
+    clips     a line {"video": path, "audio": path, "captions": [...]} per clip, or a list of them; "image" is a still
+              in place of a video, the sound may be in the video, and what is not there may be missing. A caption is a
+              text or {"text": "...", "start": seconds, "end": seconds}; or "start" and "end" are lists beside the
+              captions; as numbers they say which part of the video the row is about. "label" and "image_id" are kept.
+              "audio" is relative to --sounds, where that is given
 Paths are relative to --images; those that leave it, by links too, are skipped (give the folder that links lead to).
 Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2, vg_qa, refcoco and
 snli_ve name by an id have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A
@@ -44,7 +50,8 @@ line may have 8 MiB, the JSON of a sample 1 MiB.
 The JSON of a sample is {"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers",
 "question_id", "image"}, plus the types, or {"captions", "caption_ids", "boxes", "proposals", "height", "width",
 "image"}, or {"hypothesis", "label", "image"}, or {"sentence", "label", "identifier", "images"}, whose images are
-KEY.left.* and KEY.right.*. Images that decode are stored byte for byte, unless --max_side shrinks them.
+KEY.left.* and KEY.right.*, or {"captions", "start", "end", "image_id", "label", "video", "image", "audio"}. Images that
+decode are stored byte for byte, unless --max_side shrinks them, videos and sounds whose first and last second decode.
 sizes.json counts the samples of each shard; report.json lists the rows that were skipped and why.
 
     tcl shards --tokens MODEL --shards 'shards/train/*.tar' --out shards/train_tokens
@@ -86,13 +93,14 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--caption_column", metavar="NAME", help="csv, tsv: column of captions (default caption)")
     options.add_argument("--delimiter", metavar="MARK", help="csv, tsv: what is between columns, such as ';' or tab")
     options.add_argument("--images", type=Path, required=True, metavar="DIR")
+    options.add_argument("--sounds", type=Path, metavar="DIR", help="clips: folder of sounds (default --images)")
     options.add_argument("--out", type=Path, required=True, metavar="DIR")
     options.add_argument("--shard_size", type=int, metavar="N", help="samples per shard (default 1000)")
     options.add_argument("--shard_bytes", metavar="SIZE", help="instead: largest size of a shard, such as 300MB")
     options.add_argument("--max_side", type=int, metavar="PIXELS", help="shrink images whose longer side exceeds this")
     options.add_argument("--quality", type=int, default=90, help="JPEG quality of shrunk images (default 90)")
     options.add_argument("--max_pixels", default="100e6", help="larger images are skipped (default 100e6)")
-    options.add_argument("--max_image_bytes", default="100e6", help="larger image files are skipped (default 100e6)")
+    options.add_argument("--max_image_bytes", default="100e6", help="larger files are skipped (default 100e6)")
     options.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     options.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
     return options

@@ -19,7 +19,7 @@ import torch
 
 from tests.fuzz.case import run_cases
 
-KINDS = ("shards", "images", "texts", "annotations", "configurations", "runs", "exports")
+KINDS = ("shards", "images", "media", "texts", "annotations", "configurations", "runs", "exports")
 """Files of this folder: prepare(folder) -> good inputs; mutate(good, rng, folder); read(good, folder)."""
 
 

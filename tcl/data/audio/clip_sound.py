@@ -4,7 +4,7 @@ from tcl.data.media.clip_times import Span, sound_window
 from tcl.data.media.find_clip import NO_SAMPLES, find_clip
 from tcl.data.media.open_media import NO_SOUND_TRACK, Media
 from tcl.data.media.sound_wave import Wave, wave_between
-from tcl.data.media.tracks import declared_span, measured_span
+from tcl.data.media.tracks import all_packets, declared_span
 from tcl.data.shards.bad_sample import BadSample
 
 
@@ -13,11 +13,14 @@ def sound_of_clip(media: Media, clip: Span, seconds: float, rate: int) -> Wave |
 
     BadSample: it cannot be decoded, or is that of a sound file without any.
     """
-    span = None if media.sound is None else declared_span(media, media.sound) or measured_span(media, media.sound)
+    track = media.sound
+    span = None if track is None else declared_span(media, track) or all_packets(media, track).span()
     if span is None and media.role == "video":
         return None
     if span is None:
-        raise BadSample(NO_SOUND_TRACK if media.sound is None else NO_SAMPLES)
+        raise BadSample(NO_SOUND_TRACK if track is None else NO_SAMPLES)
+    if media.role == "sound":  # a file of its own begins with the video, whatever time its first sample has
+        clip = Span(clip.start + span.start, clip.end + span.start)
     return wave_between(media, sound_window(clip, seconds, span), rate)
 
 

@@ -25,10 +25,10 @@ from tcl.data.images.image_operations import Box, resized_crop
 from tcl.data.images.pixel_views import content_hash
 from tcl.data.images.view_step import Step
 from tcl.data.media.clip_times import Span
-from tcl.data.media.media_format import SOUND_EXTENSIONS, VIDEO_EXTENSIONS
 from tcl.data.media.open_media import opened
 from tcl.data.media.sound_wave import Wave
 from tcl.data.shards.bad_sample import BadSample
+from tcl.data.shards.sample_keys import SOUND_EXTENSIONS, VIDEO_EXTENSIONS
 from tcl.data.texts.caption_tokens import Captions
 from tcl.data.texts.captions import clean_caption
 from tcl.data.texts.captions_near import captions_near

@@ -1,5 +1,7 @@
 """A part of a decoded frame as a small square of RGB: cut and scaled by FFmpeg before anything is converted."""
 
+from fractions import Fraction
+
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
@@ -24,16 +26,16 @@ class FramePicture:
         self._kind = _kind(frame)
         self._quarters = _quarters(frame)
         stored = _stored(box, frame.width, frame.height, self._quarters)
-        # Chroma planes of half the size are cut at even places.
+        # Exact in luma: chroma planes of half the size are cut half a pixel off at odd places.
         self._graph = graph = Graph()
         graph.threads = 1
         self._source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
         )
         self._sink = graph.add("buffersink")
         graph.link_nodes(
             self._source,
-            graph.add("crop", f"{stored.width}:{stored.height}:{stored.left}:{stored.top}"),
+            graph.add("crop", f"{stored.width}:{stored.height}:{stored.left}:{stored.top}:exact=1"),
             graph.add("scale", f"{size}:{size}:flags=bilinear"),
             graph.add("format", "rgb24"),
             self._sink,

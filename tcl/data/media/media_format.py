@@ -2,10 +2,6 @@
 
 from typing import Literal
 
-VIDEO_EXTENSIONS = ("mp4", "webm", "mkv", "mov", "m4v")
-SOUND_EXTENSIONS = ("wav", "flac", "opus", "ogg", "mp3", "m4a")
-"""That files with clips and with sounds have, whatever is in them."""
-
 Container = Literal["mov", "matroska", "wav", "flac", "ogg", "mp3"]
 """FFmpeg's names of the containers that are opened; none of its other demuxers, some of which open what a file names,
 is let near one."""

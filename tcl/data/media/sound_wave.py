@@ -1,6 +1,7 @@
 """The sound of a time, mono at one rate, whatever the file's."""
 
 from dataclasses import dataclass
+from math import ceil, gcd
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -8,7 +9,7 @@ from av.audio.resampler import AudioResampler
 
 from tcl.data.media.clip_times import Span
 from tcl.data.media.open_media import Media
-from tcl.data.media.tracks import Packets, packet_time, packets_between
+from tcl.data.media.tracks import Packets, packets_between
 from tcl.data.shards.bad_sample import BadSample
 
 BEFORE = 0.5
@@ -46,66 +47,63 @@ def wave_between(media: Media, window: Span, rate: int) -> Wave | None:
     BadSample: it cannot be decoded, or there is too much.
     """
     packets = packets_between(media, media.sound, window.start - BEFORE, window.end + _EDGE)
-    chunks, own_rate = _decoded(media, packets)
-    count = round(window.length * rate)
-    if not chunks:
+    pieces, own_rate = _decoded(media, packets)
+    if not pieces:
         return None
-    starts, ends = chunks[0][0], max(start + len(chunk) / own_rate for start, chunk in chunks)
+    count = round(window.length * rate)
+    starts, ends = pieces[0][0], max(start + len(piece) / own_rate for start, piece in pieces)
     first, last = (min(max(round((time - window.start) * rate), 0), count) for time in (starts, ends))
     if first >= last:
         return None
-    origin = window.start - _EDGE
-    whole = np.zeros(round((window.length + 2 * _EDGE) * own_rate), np.float32)
-    for start, chunk in chunks:
-        _put(whole, chunk, round((start - origin) * own_rate))
-    samples = _resampled(whole, own_rate, rate)
-    skipped = round(_EDGE * rate)
+    unit = own_rate // gcd(own_rate, rate)  # as many samples are a whole number of them at the other rate
+    edge = ceil(_EDGE * own_rate / unit) * unit
+    whole = np.zeros(round(window.length * own_rate) + 2 * edge, np.float32)
+    for start, piece in pieces:
+        _put(whole, piece, round((start - window.start) * own_rate) + edge)
+    samples = _resampled(whole, own_rate, rate)[edge * rate // own_rate :][:count]
     cut = np.zeros(count, np.float32)
-    kept = samples[skipped : skipped + count]
-    cut[: len(kept)] = kept
+    cut[: len(samples)] = samples
     cut[:first] = cut[last:] = 0
     return Wave(cut, first, last)
 
 
 def _decoded(media: Media, packets: Packets) -> tuple[list[tuple[float, np.ndarray]], int]:
-    """(start in seconds, mono samples) of each decoded piece, and their rate."""
-    track, rate, follows = media.sound, 0, None
-    chunks: list[tuple[float, np.ndarray]] = []
+    """(start in seconds, mono samples) of each piece without a gap, and their rate."""
+    rate, follows = 0, None
+    runs: list[tuple[float, list[AudioFrame]]] = []
     for packet in [*packets.packets, None]:
-        for frame in track.codec_context.decode(packet):
+        for frame in media.sound.codec_context.decode(packet):
             if rate and frame.sample_rate != rate:
                 raise BadSample(RATE_CHANGES)
             rate = frame.sample_rate
             media.spend(4 * frame.samples * frame.layout.nb_channels)
-            start = follows if frame.pts is None else float(frame.pts * track.time_base)
-            if start is None:
-                start = packet_time(packets.packets[0], track)
-            if follows is not None and abs(start - follows) < _GAP:
-                start = follows
-            mono = _mono(frame)
-            chunks.append((start, mono))
-            follows = start + len(mono) / rate
-    return chunks, rate
+            start = frame.pts * packets.tick if frame.pts is not None else follows or packets.begins[0]
+            if follows is None or abs(start - follows) >= _GAP:
+                runs.append((start, []))
+                follows = start
+            runs[-1][1].append(frame)
+            follows += frame.samples / rate
+    return [(start, _mono(frames)) for start, frames in runs], rate
 
 
-def _mono(frame: AudioFrame) -> np.ndarray:
+def _mono(frames: list[AudioFrame]) -> np.ndarray:
     """[n] float32, the mean of the channels."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    samples = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+    if not frames[0].format.is_planar:
+        samples = samples.reshape(-1, frames[0].layout.nb_channels).T
     if samples.dtype == np.uint8:
         samples = (samples.astype(np.float32) - 128) / 128
     elif np.issubdtype(samples.dtype, np.integer):
         samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    mono = np.nan_to_num(samples.mean(axis=0, dtype=np.float32), posinf=LOUDEST, neginf=-LOUDEST)
-    return mono.clip(-LOUDEST, LOUDEST)
+    mono = samples[0].astype(np.float32) if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
+    return np.nan_to_num(mono, posinf=LOUDEST, neginf=-LOUDEST).clip(-LOUDEST, LOUDEST)
 
 
-def _put(whole: np.ndarray, chunk: np.ndarray, at: int) -> None:
-    """`chunk` into its place, as much of it as lies in `whole`."""
-    start, stop = max(at, 0), min(at + len(chunk), len(whole))
+def _put(whole: np.ndarray, piece: np.ndarray, at: int) -> None:
+    """`piece` into its place, as much of it as lies in `whole`."""
+    start, stop = max(at, 0), min(at + len(piece), len(whole))
     if start < stop:
-        whole[start:stop] = chunk[start - at : stop - at]
+        whole[start:stop] = piece[start - at : stop - at]
 
 
 def _resampled(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:

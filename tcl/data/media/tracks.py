@@ -1,7 +1,7 @@
-"""One track of an open file, undecoded: how long it is, and its packets around a time."""
+"""One track of an open file, undecoded: how long it is, and its packets."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from av import Packet
 from av.audio.stream import AudioStream
@@ -14,25 +14,45 @@ from tcl.data.shards.bad_sample import BadSample
 Track = VideoStream | AudioStream
 
 MAX_PACKETS = 2**20
-"""That are looked at in one go: ten hours of a video, a minute of 15 kHz packets; an index may list any number."""
+"""That are looked at in one go: ten hours of a video; an index may list any number."""
 _SLACK_SECONDS = 0.1
 """By which a track may end before it says so."""
 _STEPS_BACK = (0.0, 1.0, 15.0, float("inf"))
-"""Seconds before the wanted time where a keyframe is looked for: indexes hold times of decoding."""
+"""Seconds before the wanted time where a keyframe is looked for: indexes hold times of decoding, and what is shown
+before a keyframe but decoded after it may need the one before."""
 
 
 @dataclass
 class Packets:
     """Of a track, in decoding order, from a keyframe on."""
 
-    packets: list[Packet]
+    packets: Sequence[Packet]
+    begins: list[float]
+    """When what is in each begins to be shown, in seconds."""
     at_end: bool
     """Is the last of them the track's last?"""
+    tick: float
+    """Seconds of a unit of the packets' time stamps."""
 
+    def span(self) -> Span | None:
+        """From when to when they are shown; None: there are none."""
+        if not self.packets:
+            return None
+        ends = (begin + (one.duration or 0) * self.tick for begin, one in zip(self.begins, self.packets, strict=True))
+        return Span(min(self.begins), max(ends))
 
-def packet_time(packet: Packet, track: Track) -> float:
-    """When what is in it begins to be shown, in seconds."""
-    return float((packet.pts if packet.pts is not None else packet.dts or 0) * track.time_base)
+    def end_before(self, time: float) -> bool:
+        """Is there less of the track than up to `time`, seconds?"""
+        span = self.span()
+        return self.at_end and (span is None or span.end < time - _SLACK_SECONDS)
+
+    def between(self, start: float, stop: float) -> "Packets":
+        """Those of them that have to be decoded to show `start` to `stop` seconds."""
+        places = range(len(self.packets))
+        keys = [i for i in places if self.packets[i].is_keyframe and self.begins[i] <= start]
+        first = keys[-1] if keys else 0
+        last = next((i for i in places if (self.packets[i].dts or 0) * self.tick > stop), len(self.packets))
+        return replace(self, packets=self.packets[first:last], begins=self.begins[first:last])
 
 
 def declared_span(media: Media, track: Track) -> Span | None:
@@ -45,58 +65,52 @@ def declared_span(media: Media, track: Track) -> Span | None:
         span = Span(start, first + media.container.duration / 1e6)
     else:
         return None
-    if span.length > media.limits.max_seconds:
-        raise BadSample(f"{media.role} {TOO_LONG}")
+    _check_length(media, span)
     return span if span.length > 0 else None
-
-
-def measured_span(media: Media, track: Track) -> Span | None:
-    """When `track` begins and ends as its packets say; None: it has none. BadSample: TOO_LONG, hostile."""
-    _seek(media, track, float("-inf"))
-    first, last = float("inf"), float("-inf")
-    for packet in _bounded(media, track):
-        time = packet_time(packet, track)
-        first, last = min(first, time), max(last, time + float((packet.duration or 0) * track.time_base))
-        if last - first > media.limits.max_seconds:
-            raise BadSample(f"{media.role} {TOO_LONG}")
-    return Span(first, last) if first <= last else None
 
 
 def packets_between(media: Media, track: Track, start: float, stop: float) -> Packets:
     """What has to be decoded to show `track` from `start` to `stop` seconds. BadSample: hostile."""
+    first = track.start_time or 0
     for back in _STEPS_BACK:
-        _seek(media, track, start - back)
+        ticks = first if back == float("inf") else max(first, int((start - back) / track.time_base))
+        media.container.seek(ticks, stream=track)
         found = _until(media, track, stop)
-        if found.packets and min(packet_time(packet, track) for packet in found.packets) <= start:
+        if ticks == first or (found.packets and found.begins[0] <= start):
             break
     return found
 
 
-def ends_before(packets: Packets, track: Track, stop: float) -> bool:
-    """Did the file promise more of `track` than there is, if it promised it up to `stop` seconds?"""
-    ends = (packet_time(one, track) + float((one.duration or 0) * track.time_base) for one in packets.packets)
-    return packets.at_end and max(ends, default=float("-inf")) < stop - _SLACK_SECONDS
+def all_packets(media: Media, track: Track) -> Packets:
+    """BadSample: TOO_LONG, hostile."""
+    media.container.seek(track.start_time or 0, stream=track)
+    found = _until(media, track, float("inf"))
+    _check_length(media, found.span())
+    return found
 
 
-def _seek(media: Media, track: Track, time: float) -> None:
-    first = track.start_time or 0
-    ticks = first if time == float("-inf") else max(first, int(time / track.time_base))
-    media.container.seek(ticks, stream=track)
+def _check_length(media: Media, span: Span | None) -> None:
+    if span is not None and span.length > media.limits.max_seconds:
+        raise BadSample(f"{media.role} {TOO_LONG}")
 
 
 def _until(media: Media, track: Track, stop: float) -> Packets:
+    tick = float(track.time_base)
     packets: list[Packet] = []
+    begins: list[float] = []
     for packet in _bounded(media, track):
-        if packet.dts is not None and float(packet.dts * track.time_base) > stop:
-            return Packets(packets, at_end=False)
+        pts, dts = packet.pts, packet.dts
+        if dts is not None and dts * tick > stop:
+            return Packets(packets, begins, at_end=False, tick=tick)
         if packets or packet.is_keyframe:
             packets.append(packet)
-    return Packets(packets, at_end=True)
+            begins.append((pts if pts is not None else dts or 0) * tick)
+    return Packets(packets, begins, at_end=True, tick=tick)
 
 
 def _bounded(media: Media, track: Track) -> Iterator[Packet]:
     """Those from where the file is on. BadSample: more of them, or of their bytes, than a file can honestly have."""
-    room = 2 * media.container.size + 2**20
+    room = _bytes_of(media)
     for number, packet in enumerate(media.container.demux(track)):
         if packet.size == 0:  # the one that ends a track
             continue
@@ -104,3 +118,8 @@ def _bounded(media: Media, track: Track) -> Iterator[Packet]:
         if room < 0 or number >= MAX_PACKETS:
             raise BadSample(f"corrupt {media.role}")
         yield packet
+
+
+def _bytes_of(media: Media) -> int:
+    """That the packets of one track may have together: some containers compress them."""
+    return 2 * media.container.size + 2**20

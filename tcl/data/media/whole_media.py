@@ -1,5 +1,6 @@
 """Whether a file of video or sound is all there, where its container says how long it is: FFmpeg takes what it gets."""
 
+from tcl.data.media.index_work import check_index
 from tcl.data.media.media_format import Container
 from tcl.data.shards.bad_sample import BadSample
 
@@ -9,7 +10,8 @@ _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def check_whole(content: bytes, kind: Container, role: str) -> None:
-    """role: "video" or "sound", for the cause. BadSample: the end of the file is missing, or its index.
+    """role: "video" or "sound", for the cause. BadSample: the end of the file is missing, or its index, or that asks
+    for too much work.
 
     MP3 and FLAC say nothing of their length; of a stream that never knew its own, any part passes.
     """
@@ -42,6 +44,8 @@ def _check_boxes(content: bytes, role: str) -> None:
             if b"moov" not in names:
                 raise BadSample(f"truncated {role}, its index (moov) is missing")
             raise _truncated(role)
+        if name != b"mdat":
+            check_index(content, at, at + size)
         at += size
     if b"moov" not in names:
         raise BadSample(f"truncated {role}, its index (moov) is missing")

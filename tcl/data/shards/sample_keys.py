@@ -9,6 +9,10 @@ from webdataset.tariterators import base_plus_ext
 from tcl.data.images.image_format import IMAGE_EXTENSIONS
 
 TEXT_EXTENSIONS = ("txt", "json")
+VIDEO_EXTENSIONS = ("mp4", "webm", "mkv", "mov", "m4v")
+SOUND_EXTENSIONS = ("wav", "flac", "opus", "ogg", "mp3", "m4a")
+"""That files with clips and with sounds have, whatever is in them."""
+_MEDIA = (*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS, *SOUND_EXTENSIONS)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ def member_of(path: str) -> Member | None:
 
 
 def is_own_sample(run: list[Member]) -> bool:
-    """Whether consecutive members with one stem that has dots, trip.2021.0, are an image and a text."""
-    return bool(run) and run[0].dotted and _has(run, IMAGE_EXTENSIONS) and _has(run, TEXT_EXTENSIONS)
+    """Whether consecutive members with one stem that has dots, trip.2021.0, are an image, a clip or
+    a sound, and a text."""
+    return bool(run) and run[0].dotted and _has(run, _MEDIA) and _has(run, TEXT_EXTENSIONS)
 
 
 def grouped(members: Iterable[Member]) -> Iterator[Grouped]:

@@ -31,7 +31,7 @@ def clip_frames(
     window, packets = find_clip(media, media.video, video.frames / video.fps, place, part)
     times = frame_times(window, video.frames, video.fps)
     frames = picture = None
-    for places, frame in frames_at(media, packets.packets, times):
+    for places, frame in frames_at(media, packets, times):
         if picture is None:
             (_, (box, size)), *steps = draw(*upright_size(frame))
             picture = FramePicture(frame, box, size)
