@@ -25,6 +25,11 @@ def tone(seed: int, seconds: float = 0.6) -> bytes:
     return stream.getvalue()
 
 
+def caption(number: int) -> str:
+    """Another one for each of 256 numbers, of words that the tokenizer of the run knows."""
+    return " ".join(("a", "photo", "of", "dog")[number // 4**place % 4] for place in range(4))
+
+
 def sample(i: int) -> list[tuple[str, bytes]]:
     """Every fifth lacks sound, every seventh text; others have one to three captions."""
     key = f"{i:04d}"
@@ -32,7 +37,7 @@ def sample(i: int) -> list[tuple[str, bytes]]:
     if i % 5:
         entries.append((f"{key}.wav", tone(i)))
     if i % 7:
-        captions = [f"a photo of thing number {n}" for n in range(1 + i % 3)]
+        captions = [caption(3 * i + n) for n in range(1 + i % 3)]
         entries.append((f"{key}.json", json.dumps({"captions": captions}).encode()))
     return entries
 
