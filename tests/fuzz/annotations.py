@@ -17,6 +17,7 @@ QUESTIONS = {"questions": [{"question_id": 1, "image_id": 9, "question": "what?"
 REFERRED = {"image": "a.jpg", "text": "the dog", "box": [1, 2, 3.5, 4], "ref_id": 1, "height": 16, "width": 16}
 REFERRED |= {"proposals": [[1, 2, 3.5, 4], [0, 0, 16, 16]], "split": "val", "image_id": 4}
 SNLI_VE = {"Flickr30K_ID": 9, "sentence2": "a cat", "gold_label": "entailment"}
+TIMED = {"text": "a dog", "start": 0.5, "end": 2}
 GOOD = {
     "jsonl": [{"image": "a.jpg", "captions": ["a dog", "a cat"]}, {"image": "b/c.jpg", "caption": "a mat"}],
     "json": [{"image": "a.jpg", "caption": "a dog"}, {"image": "b/c.jpg", "caption": ["a mat", "red"]}],
@@ -30,11 +31,15 @@ GOOD = {
     "refcoco": [REFERRED, REFERRED | {"ref_id": 2, "text": "a cat", "split": "val"}],
     "snli_ve": [{"image": "a.jpg", "hypothesis": "a dog", "label": "neutral"}, SNLI_VE],
     "nlvr2": [{"images": ["a.jpg", "b/c.jpg"], "sentence": "a dog", "label": "True", "identifier": "dev-1-0-0"}],
+    "clips": [
+        {"image": "a.jpg", "captions": [TIMED, "a cat"]},
+        {"image": "b/c.jpg", "start": 0, "end": 2, "label": "x"},
+    ],
     "vg_qa": [{"id": 9, "qas": [{"qa_id": 5, "image_id": 9, "question": "what?", "answer": "red"}]}],
 }
 """A file that is used as it is, by structure."""
 OPTIONS = {"karpathy": {"split": "train"}}
-AS_LINES = ("jsonl", "vqa", "refcoco", "snli_ve", "nlvr2")
+AS_LINES = ("jsonl", "vqa", "refcoco", "snli_ve", "nlvr2", "clips")
 
 
 def prepare(folder: Path) -> dict[str, object]:

@@ -24,12 +24,13 @@ def sound_of_clip(media: Media, clip: Span, seconds: float, rate: int) -> Wave |
     return wave_between(media, sound_window(clip, seconds, span), rate)
 
 
-def sound_alone(
-    media: Media, seconds: float, rate: int, *, place: float, part: Span | None
-) -> tuple[Wave | None, Span]:
+def sound_alone(media: Media, seconds: float, rate: int, *, place: float, part: Span | None) -> tuple[Wave, Span]:
     """`seconds` of a sound that goes with no video, at `rate`, at `place` (0 to 1) of `part` of it or of all of it; and
     when that is. BadSample: unusable."""
     if media.sound is None:
         raise BadSample(NO_SOUND_TRACK)
     window, _ = find_clip(media, media.sound, seconds, place, part)
-    return wave_between(media, Span(window.start, window.start + seconds), rate), window
+    wave = wave_between(media, Span(window.start, window.start + seconds), rate)
+    if wave is None:
+        raise BadSample(NO_SAMPLES)
+    return wave, window
