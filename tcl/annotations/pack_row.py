@@ -36,14 +36,14 @@ class SkippedRow:
 def pack_row(
     row: Row,
     images: Path,
-    sounds: Path,
     max_side: int | None,
     quality: int,
     max_pixels: int,
     max_image_bytes: int,
+    sounds: Path | None = None,
 ) -> Packed | SkippedRow:
-    """The contents of the row's sample, its files under the folders `images` and `sounds`; the options are those of
-    make_shards."""
+    """The contents of the row's sample, its files under the folders `images` and `sounds` (default `images`); the
+    options are those of make_shards."""
     named = {"": row.image} if row.right_image is None else {"left.": row.image, "right.": row.right_image}
     name, files = row.image, {}
     try:
@@ -56,7 +56,7 @@ def pack_row(
                 content = read_inside(images, name, max_image_bytes)
                 extension, image = _pack_image(content, max_side, quality, max_pixels)
                 files[f"{place}{extension}"] = image
-            for role, folder, name in (("video", images, row.video), ("sound", sounds, row.sound)):
+            for role, folder, name in (("video", images, row.video), ("sound", sounds or images, row.sound)):
                 if name is not None:
                     extension, content = _pack_media(read_inside(folder, name, max_image_bytes), role)
                     files[extension] = content
