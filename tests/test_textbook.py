@@ -6,10 +6,15 @@ from tiny import BERT, random_batch, tiny_models
 from torch.nn import functional as F
 
 from benchmarks.losses import our_losses, random_features, textbook_losses
+from benchmarks.textbook.mil_nce import log_mel as textbook_log_mel
+from benchmarks.textbook.mil_nce import mil_nce as textbook_mil_nce
 from benchmarks.textbook.pretraining import TextbookTCL, build_textbook_optimizer, textbook_step
+from tcl.config.audio import SpectrogramConfig
 from tcl.config.model import ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.config.optim import OptimConfig
 from tcl.config.tcl_objective import ObjectiveConfig
+from tcl.data.audio.log_mel import log_mel, mel_filters
+from tcl.losses.mil_nce import mil_nce, unit
 from tcl.objectives.hard_negatives import Negatives
 from tcl.training.full_weights import full_weights
 from tcl.training.optimiser import build_optimizer
@@ -31,6 +36,22 @@ def test_losses_and_their_gradients(which):
     found = torch.autograd.grad(loss, (ours.image, ours.text, ours.temperature))
     right = torch.autograd.grad(expected, (textbook.image, textbook.text, textbook.temperature))
     torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-6)
+
+
+def test_mil_nce_and_its_gradients():
+    clips, captions = torch.randn(6, 5), torch.randn(6, 3, 5)
+    exist, found = torch.ones(6, 3, dtype=torch.bool), []
+    for loss in (lambda v, t: mil_nce(v, t, exist, 0.07), lambda v, t: textbook_mil_nce(v, t, 0.07)):
+        given = [clips.clone().requires_grad_(), captions.clone().requires_grad_()]
+        value = loss(*map(unit, given))
+        found.append([value, *torch.autograd.grad(value, given)])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_log_mel():
+    wave, sizes = torch.randn(2, 5000), SpectrogramConfig()
+    expected = textbook_log_mel(wave, mel_filters(sizes), sizes.window, sizes.hop)
+    torch.testing.assert_close(log_mel(wave, sizes), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_three_steps_of_the_textbook_are_three_of_ours():

@@ -36,8 +36,10 @@ def log_mel(wave: Tensor, spectrogram: SpectrogramConfig, power: int = 1) -> Ten
         center=False,
         return_complex=True,
     )
-    amplitudes = spectrum.abs().pow(power).transpose(1, 2)
-    heard = amplitudes @ mel_filters(spectrogram).to(wave.device)
+    filters = mel_filters(spectrogram)
+    used = int((filters.any(dim=1) * torch.arange(len(filters))).max()) + 1  # what is above all filters is not heard
+    amplitudes = spectrum[:, :used].abs().pow(power).transpose(1, 2)
+    heard = amplitudes @ filters[:used].to(wave.device)
     return (heard + FLOOR).log().reshape(*wave.shape[:-1], frames, spectrogram.mel_bins)
 
 
