@@ -4,7 +4,7 @@ import torch
 from transformers import BertTokenizerFast
 
 from tcl.checkpoints.export_format import ExportConfig
-from tcl.config.model import FusionEncoderConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
+from tcl.config.model import FusionConfig, ImageEncoderConfig, ModelConfig, TextEncoderConfig
 from tcl.exports.describe import build_student
 from tcl.exports.pretrained import Pretrained
 from tcl.objectives.tcl import KIND
@@ -20,7 +20,7 @@ def random_model(image_tokens: int | None = None) -> Pretrained:
     model = ModelConfig(
         image=ImageEncoderConfig(name="vit_small_patch16_224", image_size=224),
         text=TextEncoderConfig(overrides=sizes),
-        fusion=FusionEncoderConfig(image_tokens=image_tokens),
+        fusion=FusionConfig(image_tokens=image_tokens),
     )
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(VOCABULARY - 5))]
     tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
