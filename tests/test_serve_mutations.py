@@ -3,6 +3,7 @@
 import http.client
 import json
 import random
+from copy import deepcopy
 
 import pytest
 from data_files import encode, noise
@@ -55,7 +56,7 @@ def mutated(rng: random.Random) -> tuple[str, bytes]:
             if rng.random() < 0.15 and isinstance(place, dict):
                 place[rng.choice(["", "\0", "__proto__", "K", "query "])] = place.pop(key)
             else:
-                place[key] = rng.choice(VALUES)
+                place[key] = deepcopy(rng.choice(VALUES))
         return path, json.dumps(body).encode()
     if kind < 0.8:  # bytes of an image
         content = bytearray(rng.choice(images()))

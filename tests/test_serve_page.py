@@ -240,7 +240,7 @@ def test_everything_can_be_done_by_keyboard(browser, service):
 def test_a_script_in_a_caption_or_a_name_is_text(browser, service):
     hit = next(one for one in service.ask("/v1/images?count=200").json["results"] if one["caption"] == SCRIPT)
     assert "<script>" in hit["path"]
-    with page_of(browser, service, f"/?q={quote(SCRIPT)}+dog", refusals=1) as page:
+    with page_of(browser, service, f"/?q=dog+{quote(SCRIPT)}", refusals=1) as page:
         settle(page)
         assert SCRIPT in page.text_content("#summary")
         page.goto(f"{service.url}/?q=a+dog")
