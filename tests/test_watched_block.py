@@ -113,7 +113,8 @@ def test_itm_needs_a_fusion_encoder():
     model = student()
     model.encoders.fusion_encoder = None
     with pytest.raises(
-        InputError, match=r"^mode: 'itm' needs a fusion encoder that matches, which this model has not; accepted: 'itc'$"
+        InputError,
+        match=r"^mode: 'itm' needs a fusion encoder that matches, which this model has not; accepted: 'itc'$",
     ):
         watched(model, "itm", None)
     with pytest.raises(InputError, match=r"^mode: 'both' is not possible; accepted: itm, itc$"):
