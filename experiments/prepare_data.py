@@ -34,6 +34,12 @@ def prepare_scenes(source: Path, out: Path) -> None:
         train_tokenizer(f"{out}/scenes/{{vqa_train,train}}/*.tar", out / "words_of_scenes", max_texts=TEXTS)
 
 
+def prepare_large_scenes(source: Path, out: Path) -> None:
+    """OUT/scenes_96: the demo's, of 96 pixels, and the demo's vocabulary. `source` is not read."""
+    prepare_scenes(source, out)
+    make_demo_data(out / "scenes_96", train=SCENES, val=HELD_OUT, image_size=96)
+
+
 def prepare_flickr8k(source: Path, out: Path) -> None:
     """OUT/flickr8k/train and dev. InputError: no SOURCE/flickr8k."""
     _prepare_shards(source / "flickr8k", out / "flickr8k", "jsonl")

@@ -25,6 +25,7 @@ from experiments.pictures import DIGEST, draw
 from experiments.prepare_data import prepare_encoders, prepare_flickr8k, with_other_images
 from experiments.results import Outcome, definition_of, read_outcomes, result_path
 from experiments.statistics import paired_difference, spread
+from experiments.stored_matching import stored_figures
 from tcl.commands.task_options import parse_pretrain
 from tcl.data.feed.loader import train_loader
 from tcl.data.sets.retrieval_set import RetrievalSet
@@ -204,6 +205,23 @@ def test_matching_accuracy_of_two_pairs_is_that_of_all_four(hardness):
     right += 2 * [not grid[i, other] for i, other in ((0, 2), (0, 3), (1, 0), (1, 1))]
     assert 0 < sum(right) < len(right)
     assert matching_accuracy(model, pairs, hardness) == pytest.approx(100 * sum(right) / len(right), rel=1e-6)
+
+
+@pytest.mark.parametrize("similarity", [0.0, 0.5])
+def test_recall_from_stored_tokens_is_that_of_every_pair(similarity):
+    """All pairs are candidates: the order is that of probabilities, and of cosines beside them."""
+    model, images = tiny_tcl(), [encode(noise(i)) for i in range(6)]
+    captions = ["a red dog", "two cats", "a blue bird in a tree", "dogs", "a green sea", "a dog on a mat", "blue"]
+    pairs = [(i % 6, i) for i in range(7)]
+    found = stored_figures(model, RetrievalSet(images, captions, pairs, list("abcdef"), captions), "fp16", similarity)
+    states, every = model.read_texts(captions), [torch.arange(len(captions))] * len(images)
+    logits = torch.stack(list(model.match_tokens(model.encode_tokens(images), states, every)))[..., 1].numpy()
+    scores = logits + similarity / model.temperature * model.encode_image(images) @ model.encode_text(captions).T
+    by_image = [(i, int(scores[i].argmax())) in pairs for i in range(6)]
+    by_text = [(int(scores[:, t].argmax()), t) in pairs for t in range(7)]
+    assert found["eval_fp16_i2t_r1"] == pytest.approx(100 * sum(by_image) / 6)
+    assert found["eval_fp16_t2i_r1"] == pytest.approx(100 * sum(by_text) / 7)
+    assert 0 < sum(by_image) + sum(by_text) < 13 and found["eval_fp16_bytes"] > 5 * 24 * 2
 
 
 def outcome(experiment: Experiment, arm: str, **figures: float) -> Outcome:
