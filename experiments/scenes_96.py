@@ -13,6 +13,7 @@ TRAINING = Stage(
         "data.train": "[{shards: '$data/scenes_96/train/*.tar'}]",
         "data.val": VAL,
         "data.workers": 0,
+        "model.embed_dim": 128,  # which 64 codes of a byte divide
         "model.image.image_size": 96,
         "model.image.overrides": {
             **{"embed_dim": 96, "depth": 3, "num_heads": 2, "mlp_ratio": 2, "weight_init": "jax"},
