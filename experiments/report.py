@@ -23,6 +23,7 @@ from tcl.declared import declared, names_declared
 from tcl.errors import InputError
 
 PAGE = Path("docs/results.md")
+FEW = 3
 Outcomes = dict[str, dict[int, Outcome]]
 """By arm and seed."""
 
@@ -76,11 +77,11 @@ def _mean_and_spread(values: Sequence[float]) -> str:
 
 
 def _difference(values: Sequence[float | None], others: Sequence[float | None]) -> str:
-    """Bold where the interval leaves out 0."""
+    """Bold where the interval leaves out 0. Of less than FEW seeds an interval says nothing."""
     if None in values or None in others:
         return ""
     found = paired_difference(values, others)
-    if found.pairs == 1:
+    if found.pairs < FEW:
         return f"{found.mean:+.1f}"
     said = f"{found.mean:+.1f} ({found.mean - found.half_width:+.1f} to {found.mean + found.half_width:+.1f})"
     return f"**{said}**" if found.is_sure else said
