@@ -1,5 +1,6 @@
 """train.mirror: a run that has lost its disk goes on from the copy, as if nothing had happened."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -95,21 +96,22 @@ def test_another_run_in_the_mirror_is_not_overwritten(options, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_mirror_that_fails_stops_no_run_and_gets_all_later(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOENT])  # a full disk, and a bucket that is gone
+def test_a_mirror_that_fails_stops_no_run_and_gets_all_later(tmp_path, monkeypatch, number):
     run, mirror = tmp_path / "run", tmp_path / "mirror"
     (run / "checkpoints").mkdir(parents=True)
     (run / "metrics.jsonl").write_text("{}\n")
     sending = Mirror(str(mirror), run)
 
     def refuse(*_: object, **__: object) -> None:
-        raise OSError(28, os.strerror(28))
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as full:
         full.setattr(type(sending.files), "open", refuse)
         assert sending.send_later() is None
         sending._pending.exception()  # wait
         said = sending.send_later()
-        assert said.startswith(f"train.mirror: {mirror} lacks the newest of the run (") and "No space left" in said
+        assert said.startswith(f"train.mirror: {mirror} lacks the newest of the run (") and os.strerror(number) in said
         sending._pending.exception()
     assert sending.finish() is None and (mirror / "metrics.jsonl").read_text() == "{}\n"
 

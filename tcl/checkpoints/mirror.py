@@ -63,12 +63,14 @@ class Mirror:
     def _send(self) -> None:
         there = list_checkpoints(self.run / CHECKPOINTS)
         for folder in there:
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile by the run
+            with _unless_gone(folder):
                 self._send_checkpoint(folder)
         for path in _other_files(self.run):
-            self._send_file(path)
+            with _unless_gone(path):
+                self._send_file(path)
+        newest = there[-1].name if there else ""
         for name in _steps(self.files, self.root):
-            if name < there[-1].name and not (self.run / CHECKPOINTS / name).is_dir():
+            if name < newest and not (self.run / CHECKPOINTS / name).is_dir():
                 self.files.rm(f"{self.root}/{CHECKPOINTS}/{name}", recursive=True)
 
     def _send_checkpoint(self, folder: Path) -> None:
@@ -83,11 +85,20 @@ class Mirror:
             _copy_there(self.files, folder / name, f"{target}/{name}")
 
     def _send_file(self, path: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            stat, name = path.stat(), path.relative_to(self.run).as_posix()
-            if self._sent.get(name) != (stat.st_size, stat.st_mtime_ns):
-                _copy_there(self.files, path, f"{self.root}/{name}")
-                self._sent[name] = (stat.st_size, stat.st_mtime_ns)
+        stat, name = path.stat(), path.relative_to(self.run).as_posix()
+        if self._sent.get(name) != (stat.st_size, stat.st_mtime_ns):
+            _copy_there(self.files, path, f"{self.root}/{name}")
+            self._sent[name] = (stat.st_size, stat.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def _unless_gone(path: Path) -> Iterator[None]:
+    """What the run has removed meanwhile need not be sent; a place that is not there is another matter."""
+    try:
+        yield
+    except FileNotFoundError:
+        if path.exists():
+            raise
 
 
 def place_of(url: str) -> tuple[AbstractFileSystem, str]:
