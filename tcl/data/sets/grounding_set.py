@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from tcl.config.data import DataConfig
 from tcl.data.boxes import Box, as_box, box_problem
 from tcl.data.images.decode_image import decode_image, image_bytes
-from tcl.data.shards.bad_sample import BadSample, reading
-from tcl.data.shards.list_shards import list_shards
-from tcl.data.shards.read_shard import RawSample, read_samples
+from tcl.data.sets.add_samples import add_samples, commonest
+from tcl.data.shards.bad_sample import BadSample
+from tcl.data.shards.read_shard import RawSample
 from tcl.data.texts.captions import clean_caption, spelt_out
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, NOT_TEXT, json_of
 from tcl.errors import InputError
@@ -75,19 +75,15 @@ def load_grounding_set(
     expression in them.
     """
     found, index = GroundingSet(), {}
-    for url in list_shards(pattern):
-        for sample in read_samples(url, max_sample_bytes=max_sample_bytes):
-            if max_expressions is not None and len(found.expressions) >= max_expressions:
-                break
-            found.bad.update(cause for cause, _ in sample.notices)
-            try:
-                with reading():
-                    _add(found, index, sample, known, max_words, max_pixels)
-            except BadSample as problem:
-                found.bad[str(problem)] += 1
+    add_samples(
+        pattern,
+        lambda sample, _: _add(found, index, sample, known, max_words, max_pixels),
+        found.bad,
+        is_full=lambda: max_expressions is not None and len(found.expressions) >= max_expressions,
+        max_sample_bytes=max_sample_bytes,
+    )
     if not found.expressions:
-        causes = ", ".join(f"{cause} {count:,}" for cause, count in found.bad.most_common(5)) or "the shards are empty"
-        raise InputError(f"data.val: {pattern!r} holds no usable expression with a box: {causes}")
+        raise InputError(f"data.val: {pattern!r} holds no usable expression with a box: {commonest(found.bad)}")
     found.expressions = found.expressions[:max_expressions]
     return found
 

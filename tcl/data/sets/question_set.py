@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from tcl.config.data import DataConfig
 from tcl.data.images.decode_image import decode_image, image_bytes
-from tcl.data.shards.bad_sample import BadSample, reading
-from tcl.data.shards.list_shards import list_shards
-from tcl.data.shards.read_shard import RawSample, read_samples
+from tcl.data.sets.add_samples import add_samples, commonest
+from tcl.data.shards.bad_sample import BadSample
+from tcl.data.shards.read_shard import RawSample
 from tcl.data.texts.question import Asked, question_of
 from tcl.errors import InputError
 
@@ -41,19 +41,15 @@ def load_question_set(
     question_id that was there before are skipped. InputError: no such shards, or no usable question in them.
     """
     found, index = QuestionSet(), _Index()
-    for url in list_shards(pattern):
-        for sample in read_samples(url, max_sample_bytes=max_sample_bytes):
-            if len(found.questions) == max_questions:
-                return found
-            found.bad.update(cause for cause, _ in sample.notices)
-            try:
-                with reading():
-                    _add(found, index, sample, max_words, max_pixels)
-            except BadSample as problem:
-                found.bad[str(problem)] += 1
+    add_samples(
+        pattern,
+        lambda sample, _: _add(found, index, sample, max_words, max_pixels),
+        found.bad,
+        is_full=lambda: len(found.questions) == max_questions,
+        max_sample_bytes=max_sample_bytes,
+    )
     if not found.questions:
-        causes = ", ".join(f"{cause} {count:,}" for cause, count in found.bad.most_common(5)) or "the shards are empty"
-        raise InputError(f"data.val: {pattern!r} holds no usable question: {causes}")
+        raise InputError(f"data.val: {pattern!r} holds no usable question: {commonest(found.bad)}")
     return found
 
 

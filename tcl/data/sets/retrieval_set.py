@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from tcl.config.data import DataConfig
 from tcl.data.images.decode_image import decode_image, image_bytes
-from tcl.data.shards.bad_sample import BadSample, reading
-from tcl.data.shards.list_shards import list_shards
-from tcl.data.shards.read_shard import RawSample, read_samples
+from tcl.data.sets.add_samples import add_samples, commonest
+from tcl.data.shards.bad_sample import BadSample
+from tcl.data.shards.read_shard import RawSample
 from tcl.data.texts.captions import clean_caption, spelt_out
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, NOT_TEXT, clean_captions, json_of
 from tcl.errors import InputError
@@ -52,19 +52,15 @@ def load_retrieval_set(
     InputError: no such shards, or no usable image in them.
     """
     found, index = RetrievalSet(), _Index()
-    for url in list_shards(pattern):
-        for sample in read_samples(url, max_sample_bytes=max_sample_bytes):
-            if len(found.images) == max_images:
-                return found
-            found.bad.update(cause for cause, _ in sample.notices)
-            try:
-                with reading():
-                    _add(found, index, sample, url, max_words, max_pixels)
-            except BadSample as problem:
-                found.bad[str(problem)] += 1
+    add_samples(
+        pattern,
+        lambda sample, url: _add(found, index, sample, url, max_words, max_pixels),
+        found.bad,
+        is_full=lambda: len(found.images) == max_images,
+        max_sample_bytes=max_sample_bytes,
+    )
     if not found.images:
-        causes = ", ".join(f"{cause} {count:,}" for cause, count in found.bad.most_common(5)) or "the shards are empty"
-        raise InputError(f"{field}: {pattern!r} holds no usable image-text pair: {causes}")
+        raise InputError(f"{field}: {pattern!r} holds no usable image-text pair: {commonest(found.bad)}")
     return found
 
 
