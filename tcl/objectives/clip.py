@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.clip_objective import CLIPObjectiveConfig, check_clip_objective
-from tcl.config.distillation import NO_TEACHER
 from tcl.config.model import ModelConfig
 from tcl.data.batch import Batch
 from tcl.losses.contrast import TEMPERATURE
@@ -17,7 +16,7 @@ from tcl.losses.pair_softmax import pair_softmax
 from tcl.models.activation_memory import image_layers, kept_bytes, text_layers
 from tcl.models.encoders import Encoders, build_towers
 from tcl.models.global_batch import gather_rows, gather_rows_with_gradient, world
-from tcl.models.no_teacher import NoTargets, NoTeacher
+from tcl.models.no_teacher import NoTargets
 from tcl.objectives.kind import CardText, Kind
 from tcl.objectives.objective import Losses, weighted
 from tcl.objectives.pair_objective import PairObjective, PairSizes
@@ -112,10 +111,5 @@ OBJECTIVE = PairObjective(
     Config=CLIPObjectiveConfig,
     check=check_clip_objective,
     build_student=build_student,
-    build_teacher=lambda student, model, seed, named_ids: NoTeacher(),
     activation_bytes=activation_bytes,
-    matches=False,
-    two_views=False,
-    masked_share=lambda objective: 0.0,
-    distillation=lambda objective: NO_TEACHER,
 )

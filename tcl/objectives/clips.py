@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.clips_objective import ClipsObjectiveConfig, check_clips_objective
-from tcl.config.distillation import NO_TEACHER
 from tcl.config.model import ModelConfig
 from tcl.data.batch import Batch
 from tcl.losses.mil_nce import ELEMENTS, mil_nce, unit
 from tcl.models.activation_memory import SAVED_PER_TOKEN, image_layers, kept_bytes, text_layers
 from tcl.models.clip_encoders import ClipEncoders, Embeddings, build_clip_encoders
 from tcl.models.global_batch import gather_rows, gather_rows_with_gradient, world
-from tcl.models.no_teacher import NoTargets, NoTeacher
+from tcl.models.no_teacher import NoTargets
 from tcl.objectives.kind import CardText, Kind
 from tcl.objectives.objective import Losses, weighted
 from tcl.objectives.pair_objective import PairObjective, PairSizes
@@ -167,12 +166,7 @@ OBJECTIVE = PairObjective(
     Config=ClipsObjectiveConfig,
     check=check_clips_objective,
     build_student=build_student,
-    build_teacher=lambda student, model, seed, named_ids: NoTeacher(),
     activation_bytes=activation_bytes,
-    matches=False,
-    two_views=False,
-    masked_share=lambda objective: 0.0,
-    distillation=lambda objective: NO_TEACHER,
     weights_from=weights_from,
     starts_random=("encoders.audio_encoder.", "encoders.spaces.", "encoders.video_encoder.mixers."),
     task="tcl.tasks.pretrain_clips:clip_task",

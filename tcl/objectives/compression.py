@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from tcl.config.compression_objective import CompressionObjectiveConfig, check_compression_objective
-from tcl.config.distillation import NO_TEACHER
 from tcl.data.batch import Batch
 from tcl.models.encoders import Encoders, build_encoders
-from tcl.models.no_teacher import NoTargets, NoTeacher
+from tcl.models.no_teacher import NoTargets
 from tcl.objectives.hard_negatives import Negatives, draw_batch_negatives
 from tcl.objectives.objective import Losses, weighted
 from tcl.objectives.pair_objective import PairObjective
@@ -68,13 +67,10 @@ COMPRESSION = PairObjective(
     build_student=lambda model, objective, tokenizer: CompressionStudent(
         build_encoders(model, len(tokenizer), tokenizer.pad_token_id), objective
     ),
-    build_teacher=lambda student, model, seed, named_ids: NoTeacher(),
     activation_bytes=lambda student, objective, sizes: compression_activation_bytes(
         student.encoders, objective.of_tcl, sizes
     ),
     matches=True,
-    two_views=False,
     masked_share=lambda objective: objective.mlm_probability if objective.mlm_weight > 0 else 0.0,
-    distillation=lambda _: NO_TEACHER,
 )
 """Of tcl.tasks.compress, and no objective to train a model by: it is not called OBJECTIVE."""

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl import objectives
-from tcl.config.distillation import Distillation
+from tcl.config.distillation import NO_TEACHER, Distillation
 from tcl.config.model import ModelConfig
 from tcl.config.train import TrainConfig
 from tcl.declared import declared, names_declared
 from tcl.errors import InputError
+from tcl.models.no_teacher import NoTeacher
 from tcl.objectives.kind import Kind
 
 
@@ -41,17 +42,17 @@ class PairObjective:
     """InputError: the first impossible value."""
     build_student: Callable[[ModelConfig, Any, PreTrainedTokenizerBase], nn.Module]
     """(model, objective, tokenizer) -> a Student. InputError: networks that cannot be built."""
-    build_teacher: Callable[[nn.Module, ModelConfig, int, bool], nn.Module]
-    """(student, model, seed, named_ids) -> its Teacher. named_ids: all pairs of an image are right for each other."""
     activation_bytes: Callable[[nn.Module, Any, PairSizes], float]
     """(student, objective, sizes) -> what a forward pass keeps, per device."""
-    matches: bool
+    build_teacher: Callable[[nn.Module, ModelConfig, int, bool], nn.Module] = lambda *_: NoTeacher()
+    """(student, model, seed, named_ids) -> its Teacher. named_ids: all pairs of an image are right for each other."""
+    matches: bool = False
     """Can its students match pairs: is there a second stage of retrieval?"""
-    two_views: bool
+    two_views: bool = False
     """Does the teacher look at a view of its own?"""
-    masked_share: Callable[[Any], float]
+    masked_share: Callable[[Any], float] = lambda _: 0.0
     """Share of tokens that the loader masks, 0 to 1."""
-    distillation: Callable[[Any], Distillation]
+    distillation: Callable[[Any], Distillation] = lambda _: NO_TEACHER
     """How the teacher is followed."""
     weights_from: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda weights: weights
     """Weights of another kind of student, from which one may start -> by the names of its own."""

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from tcl.config.distillation import NO_TEACHER
 from tcl.config.model import ModelConfig
 from tcl.config.text_assignment_objective import TextAssignmentConfig, check_text_assignment
 from tcl.data.batch import Batch
@@ -25,7 +24,7 @@ from tcl.models.activation_memory import (
     text_layers,
 )
 from tcl.models.encoders import Encoders, build_encoders
-from tcl.models.no_teacher import NoTargets, NoTeacher
+from tcl.models.no_teacher import NoTargets
 from tcl.models.paired_fusion import PairedFusion, doubled
 from tcl.objectives.assignments import Assignments, assignment_weights, draw_assignments
 from tcl.objectives.kind import CardText, Kind
@@ -126,12 +125,7 @@ OBJECTIVE = PairObjective(
     Config=TextAssignmentConfig,
     check=check_text_assignment,
     build_student=build_student,
-    build_teacher=lambda student, model, seed, named_ids: NoTeacher(),
     activation_bytes=activation_bytes,
-    matches=False,
-    two_views=False,
-    masked_share=lambda objective: 0.0,
-    distillation=lambda objective: NO_TEACHER,
     weights_from=weights_from,
     starts_random=("ta_head.",),
 )
