@@ -44,13 +44,14 @@ def main() -> None:
     for command, path in (("pretrain.py", PRETRAIN), ("finetune.py", FINETUNE)):
         subprocess.run([sys.executable, command, "--config", str(path)], check=True, env=environment)
     print()
-    print_table(read_rows(run)[0])
+    rows, _ = read_rows(run)
+    print_table(rows)
     print_answers(read_rows(Path(questions["output_dir"]))[0], questions["data"])
     index = Path("demo/index")
     held_out = ["--shards", "demo/data/val/*.tar", "--out", str(index)]
     subprocess.run([sys.executable, "-m", "tcl", "index", str(run), *held_out], check=True, env=environment)
     checkpoint = sorted((run / "checkpoints").iterdir())[-1]
-    curves = plot_runs({run.name: read_rows(run)[0]}, run / "curves.png")
+    curves = plot_runs({run.name: rows}, run / "curves.png")
     print(f"\ncurves      {curves}\ngallery     {run / 'results' / 'gallery.html'}\nmodel       {checkpoint}")
     print(f"time        {(time.perf_counter() - started) / 60:.1f} minutes")
     print(f"\nSearch the held-out scenes: {Path(sys.executable).parent / 'tcl'} serve {index}")

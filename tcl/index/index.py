@@ -135,8 +135,7 @@ class Index:
             good = [place for place, asked in enumerate(answers) if isinstance(asked, Asked)]
             found = rank(self._store, self._engine, self.stages, [answers[place] for place in good])
             for place, hits in zip(good, found, strict=True):
-                k = queries[place].k
-                answers[place] = hits[: min(10, count) if k is None else k]
+                answers[place] = hits[: answers[place].k]
             return answers
 
     def match(self, ids: Sequence[Sequence[int]], texts: Sequence[str]) -> list[np.ndarray]:
@@ -245,7 +244,7 @@ class Index:
         matched = query.text is not None and self.matches and query.rerank > 0
         within = within_of(query.folder, query.since, query.until)
         wanted = max(k, query.rerank) if matched else k
-        return Asked(vector, query.text if matched else None, wanted, query.rescore, within)
+        return Asked(vector, query.text if matched else None, wanted, k, query.rescore, within)
 
 
 def check_model(description: Description, stages: Stages, folder: Path) -> None:

@@ -35,6 +35,8 @@ class Asked:
     """To match with; None: cosines decide."""
     wanted: int
     """How many are ranked."""
+    k: int
+    """How many of them are told."""
     rescore: bool
     within: Within | None
 

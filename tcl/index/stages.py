@@ -31,8 +31,16 @@ class Stages:
         self.model, self.source = model, source
         self.matcher = model if matcher is None and isinstance(model, Matcher) else matcher
         self.matcher_source = matcher_source
-        self.embedding_maker = model.embedding_maker
-        self.token_maker = None if self.matcher is None else self.matcher.token_maker
+
+    @property
+    def embedding_maker(self) -> str:
+        """As `EmbeddingModel.embedding_maker`."""
+        return self.model.embedding_maker
+
+    @property
+    def token_maker(self) -> str | None:
+        """As `Matcher.token_maker`; None: nothing matches."""
+        return None if self.matcher is None else self.matcher.token_maker
 
     @property
     def token_shape(self) -> tuple[int, int] | None:
@@ -44,8 +52,8 @@ class Stages:
         """float32 [P, K, d], P d = embed_dim, of a model whose embeddings are kept as codes; None: of another."""
         if not isinstance(self.model, TCLForCompressedRetrieval):
             return None
-        levels, parts, words, size = self.model.codebooks.shape
-        return self.model.codebooks.reshape(levels * parts, words, size)
+        books = self.model.codebooks
+        return books.reshape(-1, *books.shape[2:])
 
     @property
     def prepare(self) -> Prepare:
