@@ -22,3 +22,4 @@ if __name__ == "__main__":
     agree_on_buffers(module)
     assert module[0].weight.equal(weight), "parameters are not touched"
     torch.save(module[1].state_dict(), Path(sys.argv[1]) / f"{rank}.pt")
+    distributed.destroy_process_group()

@@ -64,3 +64,4 @@ if __name__ == "__main__":
     for loss in ("softmax", "sigmoid"):
         found |= learn(loss, rows, weight, parallel=True)
     torch.save(found, out / f"{rank}.pt")
+    distributed.destroy_process_group()

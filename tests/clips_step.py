@@ -48,3 +48,4 @@ if __name__ == "__main__":
         torch.save(alone, out / "alone.pt")
     shares = {case: learn(half(batch, rank), *sizes, parallel=True) for case, sizes in CASES.items()}
     torch.save(shares, out / f"{rank}.pt")
+    distributed.destroy_process_group()

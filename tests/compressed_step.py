@@ -95,3 +95,4 @@ if __name__ == "__main__":
     rows = slice(rank * B, (rank + 1) * B)
     shared = {name: value for kind in kinds for name, value in learn(kind, rows, parallel=True).items()}
     torch.save(shared, out / f"{rank}.pt")
+    distributed.destroy_process_group()

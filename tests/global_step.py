@@ -91,3 +91,4 @@ if __name__ == "__main__":
         torch.save(alone, out / "alone.pt")
     batch = pad_to_longest(half(whole_batch(), rank))
     torch.save(learn(batch, slice(rank * B, (rank + 1) * B), parallel=True), out / f"{rank}.pt")
+    distributed.destroy_process_group()

@@ -262,6 +262,18 @@ def test_a_mistake_of_one_process_is_told_by_it():
     assert done.stderr.splitlines().count("error: of rank 1") == 1
 
 
+@pytest.mark.parametrize("ending", ["pass", "raise InputError('of both')", "raise Preempted('saved')"])
+def test_no_process_ends_while_it_still_communicates(ending, tmp_path):
+    """One that does aborts now and then."""
+    code = "import atexit, os, pathlib\nfrom torch import distributed\nfrom tcl.errors import InputError, Preempted\n"
+    code += "from tcl.commands.one_line import end_with_one_line\n"
+    code += f"left = pathlib.Path({str(tmp_path)!r}, os.environ['RANK'])\n"
+    code += "atexit.register(lambda: left.write_text(str(distributed.is_initialized())))\n"
+    code += f"def command(arguments):\n    distributed.init_process_group('gloo')\n    {ending}\n"
+    launch("--no_python", sys.executable, "-c", code + "end_with_one_line(command, [])")
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["False", "False"]
+
+
 @pytest.mark.slow
 def test_accelerate_launches_the_module(tmp_path, here):
     write_tar(tmp_path / "0.tar", pairs("a", 8))

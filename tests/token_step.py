@@ -51,3 +51,4 @@ if __name__ == "__main__":
     if rank == 0:
         torch.save(alone, out / "alone.pt")
     torch.save(learn(slice(rank * B, (rank + 1) * B), parallel=True), out / f"{rank}.pt")
+    distributed.destroy_process_group()

@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from tcl.commands.ranks import rank_0_says, tell_launcher
+from tcl.commands.ranks import leave_processes, rank_0_says, tell_launcher
 from tcl.errors import PREEMPTED_EXIT_CODE, InputError, Preempted
 from tcl.shown import shown
 
@@ -32,12 +32,15 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
         if not rank_0_says(line):
             print(line, file=sys.stderr, flush=True)
         tell_launcher(line)
+        leave_processes()
         sys.exit(2)
     except Preempted as told:
         print(shown(str(told)), file=sys.stderr)
+        leave_processes()
         sys.exit(PREEMPTED_EXIT_CODE)
     except KeyboardInterrupt:
         sys.exit(130)
+    leave_processes()
 
 
 def _line(error: InputError | RuntimeError | OSError) -> str | None:
