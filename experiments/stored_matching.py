@@ -14,16 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import torch
 
+from experiments.recalls import CANDIDATES, recalls
 from tcl import TCL, load_model
 from tcl.commands.one_line import end_with_one_line
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.data.tokens.stored_tokens import Storage
 from tcl.inference.embed import Embedded
 
-CANDIDATES = 16
 MAX_PIXELS = 10**7
 
 
@@ -32,8 +31,7 @@ def recall_at_1(model: TCL, query: Embedded, corpus: Embedded, right: set[tuple[
     candidates = min(CANDIDATES, len(corpus.items))
     found = model.retrieve(query, corpus, k=candidates, candidates=candidates)
     scores = found.match_scores + similarity / model.temperature * found.similarities
-    first = np.take_along_axis(found.ids, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return 100 * sum((i, item) in right for i, item in enumerate(first.tolist())) / len(first)
+    return recalls(found.ids, scores, right)["r1"]
 
 
 def stored_figures(model: TCL, pairs: RetrievalSet, storage: Storage, similarity: float) -> dict[str, float]:

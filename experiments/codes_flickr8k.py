@@ -1,0 +1,47 @@
+"""What a photograph costs to keep for search: the runs of `flickr8k`, arm model, whose embeddings have 256 numbers.
+
+Their towers are frozen: codes learn heads of their own on them, and the fusion encoder stays as it is.
+"""
+
+from experiments.flickr8k import VAL, prepare
+from experiments.kept_bytes import search_experiment
+
+SHARED = {
+    "data.train": "[{shards: '$data/flickr8k/train/*.tar'}]",
+    "data.workers": 0,
+    "data.max_tokens": 18,
+    "data.augment.views": 2,
+    "data.augment.crop_scale": [0.6, 1.0],
+    "data.augment.color_jitter_prob": 0.0,
+    "data.augment.grayscale_prob": 0.0,
+    "data.augment.blur_prob": 0.0,
+    "data.augment.randaugment_ops": 0,
+    "optim.lr": 1e-3,
+    "optim.warmup_steps": 60,
+    "train.batch_size": 64,
+    "train.steps": 600,
+    "eval.every": 600,
+    "eval.rerank_k": 16,
+    "eval.rerank_similarity": 0.5,
+    "objective.itm_weight": 0.0,
+}
+ALIGNMENT = {
+    "objective.mlm_weight": 0.0,
+    "objective.queue_size": 64,
+    "objective.momentum": 0.9,
+    "objective.alpha": 0.0,
+    "objective.cma_weight": 3.0,
+    "objective.imc_weight": 0.5,
+    "objective.lmi_weight": 0.5,
+}
+
+EXPERIMENT = search_experiment(
+    "Codes on Flickr8k",
+    "$runs/../flickr8k/model/$seed/train",
+    val=VAL,
+    fitted_to="$data/flickr8k/train/*.tar",
+    similarity=0.5,
+    tuning=SHARED | ALIGNMENT,
+    coding=SHARED | {"quantise.dim": 256},
+    prepare=prepare,
+)

@@ -1,0 +1,88 @@
+"""What an image costs to keep for search, as an experiment: ordinary embeddings made small, and learned codes (HCQ)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from experiments.experiment import Arm, Experiment, Stage
+
+COLUMNS = {
+    "bytes": "bytes",
+    "i2t_r1": "image to text R@1",
+    "i2t_r5": "R@5",
+    "i2t_r10": "R@10",
+    "t2i_r1": "text to image R@1",
+    "t2i_r5": "R@5 ",
+    "t2i_r10": "R@10 ",
+    "rerank_i2t_r1": "image to text R@1, ITM",
+    "rerank_t2i_r1": "text to image R@1, ITM",
+    "ms": "ms a query",
+}
+SIZES = (64, 32)
+
+
+def search_experiment(
+    title: str,
+    model: str,
+    val: str,
+    fitted_to: str,
+    similarity: float,
+    tuning: Mapping[str, object],
+    coding: Mapping[str, object],
+    prepare: Callable[[Path, Path], None],
+) -> Experiment:
+    """model: a run. val, fitted_to: shards of held-out pairs, and of those to which PQ is fitted. similarity: weight of
+    the embeddings beside ITM. tuning: options of `--task retrieval` for as many steps as `coding`, those of
+    `--task compressed_retrieval`: what is trained longer is compared with what was trained as long."""
+
+    def judged(run: str, storage: str, size: int = 64) -> Stage:
+        options = {
+            "run": run,
+            "val": val,
+            "train": fitted_to,
+            "storage": storage,
+            "bytes": size,
+            "similarity": similarity,
+        }
+        return Stage("stored", ("-m", "experiments.stored_embeddings"), options)
+
+    def kept(title: str, storage: str, size: int = 64) -> Arm:
+        return Arm(title, (judged(model, storage, size),))
+
+    def trained(title: str, task: str, options: Mapping[str, object], storage: str, size: int = 64) -> Arm:
+        said = {"task": task, "init": model, "data.val": val, **options}
+        return Arm(title, (Stage("train", ("finetune.py",), said), judged("$here/train", storage, size)))
+
+    def coded(title: str, size: int, assignment: str) -> Arm:
+        sizes = {"quantise.parts": size // 8, "quantise.levels": 7, "quantise.assignment": assignment}
+        return trained(title, "compressed_retrieval", {**coding, **sizes}, "codes")
+
+    def elsewhere(title: str, arm: str, storage: str, size: int = 64) -> Arm:
+        return Arm(title, (judged(f"$runs/{arm}/$seed/train", storage, size),))
+
+    arms = {
+        **{name: kept(name, name) for name in ("fp32", "fp16", "int8")},
+        **{f"pq_{size}": kept("PQ", "pq", size) for size in SIZES},
+        **{f"opq_{size}": kept("OPQ", "opq", size) for size in SIZES},
+        "tuned": trained("fp32, fine-tuned as long", "retrieval", tuning, "fp32"),
+        "tuned_opq_64": elsewhere("OPQ of that", "tuned", "opq"),
+        "soft_64": coded("HCQ soft", 64, "soft"),
+        "soft_32": coded("HCQ soft", 32, "soft"),
+        "straight_64": coded("HCQ straight-through", 64, "straight_through"),
+        "coarse": elsewhere("HCQ soft, the coarse level alone", "soft_64", "coarse"),
+    }
+    return Experiment(
+        title,
+        arms=arms,
+        seeds=(0, 1, 2),
+        columns=COLUMNS,
+        compared=("i2t_r1", "t2i_r1", "rerank_i2t_r1", "rerank_t2i_r1"),
+        against={
+            "soft_64": "fp32",
+            "straight_64": "fp32",
+            "tuned": "soft_64",
+            "opq_64": "soft_64",
+            "tuned_opq_64": "soft_64",
+            "opq_32": "soft_32",
+        },
+        prepare=prepare,
+    )
