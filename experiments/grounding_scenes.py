@@ -1,12 +1,13 @@
-"""Grounding in the drawn scenes, where each object's place is known: the runs of `ablation_scenes`, arm all.
+"""Grounding in the drawn scenes, where each object's place is known: the runs of `scenes_96`, of 8 x 8 patches.
 
-As they are, and fine-tuned on phrases without boxes.
+As they are, by either layer of the fusion encoder and by the ViT, and fine-tuned on phrases without boxes. (The demo's
+own model has 3 x 3 patches, each as large as an object and its neighbour.)
 """
 
 from pathlib import Path
 
 from experiments.experiment import Arm, Experiment, Stage
-from experiments.prepare_data import prepare_scene_phrases, prepare_scenes
+from experiments.prepare_data import prepare_large_scenes, prepare_scene_phrases
 
 COLUMNS = {
     "pointing": "pointing",
@@ -17,28 +18,36 @@ COLUMNS = {
 }
 OPTIONS = {
     "config": "configs/finetune/demo_grounding.yaml",
-    "init": "$runs/../ablation_scenes/all/$seed/pretrain",
-    "data.val": "$data/scene_phrases/val/*.tar",
+    "init": "$runs/../scenes_96/model/$seed/pretrain",
+    "data.val": "$data/scene_phrases_96/val/*.tar",
     "data.workers": 0,
 }
-TRAIN = {"data.train": "[{shards: '$data/scene_phrases/train/*.tar'}]"}
+TRAIN = {"eval.layer": 0, "data.train": "[{shards: '$data/scene_phrases_96/train/*.tar'}]"}
+
+
+def evaluated(**how: object) -> Stage:
+    """how: fields of the section eval."""
+    options = OPTIONS | {f"eval.{name}": value for name, value in how.items()}
+    return Stage("evaluate", ("-m", "tcl", "evaluate"), options)
 
 
 def prepare(source: Path, out: Path) -> None:
     """Scenes and phrases."""
-    prepare_scenes(source, out)
+    prepare_large_scenes(source, out)
     prepare_scene_phrases(source, out)
 
 
 EXPERIMENT = Experiment(
     "Grounding in drawn scenes",
     arms={
-        "before": Arm("as pre-trained", (Stage("evaluate", ("-m", "tcl", "evaluate"), OPTIONS),)),
-        "tuned": Arm("fine-tuned on phrases", (Stage("train", ("finetune.py",), OPTIONS | TRAIN),)),
+        "before": Arm("as pre-trained, first fusion layer", (evaluated(layer=0),)),
+        "second": Arm("as pre-trained, second fusion layer", (evaluated(layer=1),)),
+        "vit": Arm("as pre-trained, last block of the ViT", (evaluated(layer=2, mode="itc"),)),
+        "tuned": Arm("fine-tuned on phrases, first fusion layer", (Stage("train", ("finetune.py",), OPTIONS | TRAIN),)),
     },
     seeds=(0, 1, 2),
     columns=COLUMNS,
     compared=("pointing", "accuracy"),
-    against={"tuned": "before"},
+    against=dict.fromkeys(["second", "vit", "tuned"], "before"),
     prepare=prepare,
 )

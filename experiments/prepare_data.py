@@ -98,10 +98,9 @@ def prepare_coco_phrases(source: Path, out: Path) -> None:
 
 
 def prepare_scene_phrases(source: Path, out: Path) -> None:
-    """OUT/scene_phrases/train and val, of the demo's scenes. `source` is not read."""
-    image_size = yaml.safe_load(PRETRAIN.read_text())["model"]["image"]["image_size"]
-    if not (out / "scene_phrases").exists():
-        make_demo_grounding(out / "scene_phrases", image_size=image_size)
+    """OUT/scene_phrases_96/train and val, of the demo's scenes at 96 pixels. `source` is not read."""
+    if not (out / "scene_phrases_96").exists():
+        make_demo_grounding(out / "scene_phrases_96", image_size=96)
 
 
 def _prepare_shards(
