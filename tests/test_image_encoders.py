@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from tiny import MODEL, random_batch, tiny_models
 from torch import nn
 
@@ -297,6 +298,32 @@ def test_what_needs_all_its_patches_leaves_none_out(name):
         built(name)(images(name), patch_drop=0.5)
 
 
+def test_position_embeddings_start_as_spread_as_is_asked():
+    for name, options in (
+        ("vit_tiny_patch16_224", {"overrides": TINY}),
+        ("resnet10t", {"overrides": {"channels": [4, 4, 8, 8]}, "width": 96}),
+    ):
+        config = ImageEncoderConfig(name, image_size=128, **options)
+        plain, spread = (build_image_encoder(replace(config, position_std=std)).positions for std in (None, 0.5))
+        assert plain.std().item() == pytest.approx(0.02, rel=0.2)
+        assert spread.std().item() == pytest.approx(0.5, rel=0.1) and spread.requires_grad
+
+
+def test_positions_that_are_not_there_cannot_be_spread():
+    config = ImageEncoderConfig("vit_small_patch16_rope_224", image_size=32, overrides=TINY, position_std=0.5)
+    said = r"^model\.image\.position_std: 0\.5 is not possible with 'vit_small\w+', which learns no absolute positions"
+    with pytest.raises(InputError, match=said):
+        build_image_encoder(config)
+
+
+def test_positions_of_weights_are_not_spread(tmp_path):
+    config = ImageEncoderConfig("vit_tiny_patch16_224", image_size=32, overrides=TINY)
+    save_file(build_image_encoder(config).vit.state_dict(), tmp_path / "vit.safetensors")
+    spread = replace(config, pretrained=str(tmp_path / "vit.safetensors"), position_std=0.5)
+    with pytest.raises(InputError, match=r"^model\.image\.position_std: 0\.5 .* whose positions are in its weights"):
+        build_image_encoder(spread)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -321,6 +348,8 @@ def test_what_cannot_be_built_is_said_in_one_line(config, message):
     [
         ({"width": 0}, r"^model\.image\.width: 0 .*>= 1"),
         ({"patch_drop": 1.0}, r"^model\.image\.patch_drop: 1\.0 .*0 <= p < 1"),
+        ({"position_std": 0}, r"^model\.image\.position_std: 0 .*> 0"),
+        ({"position_std": float("nan")}, r"^model\.image\.position_std: nan .*> 0"),
         ({"patch_drop": -0.1}, r"^model\.image\.patch_drop: -0\.1 .*0 <= p < 1"),
         ({"overrides": {"patch_drop_rate": 0.5}}, r"patch_drop_rate: 0\.5 .*model\.image\.patch_drop"),
         ({"name": "swin_tiny_patch4_window7_224", "image_size": 34}, r"34 is not a multiple of the patch size 4"),

@@ -36,6 +36,9 @@ class ImageEncoderConfig:
     patch_drop: float = field(default=0.0, metadata=AS_BEFORE)
     """Share of the patches that the trained network does not look at while it trains, 0 <= p < 1, as in FLIP (0.5):
     faster steps. Only for ViTs whose positions are absolute or rotary."""
+    position_std: float | None = field(default=None, metadata=FREE | AS_BEFORE)
+    """Standard deviation, > 0, of position embeddings that start random: of a ViT without pre-trained weights, and of a
+    grid. None: 0.02, which a short run hardly outgrows, so that its model knows what there is but not where."""
     mean: tuple[float, float, float] | None = None
     """Of pixels in 0..1, per channel, subtracted from every image. None: what timm names for the encoder, and what the
     published code used (CLIP's) where fine-tuning starts from a published .pth."""
@@ -143,6 +146,8 @@ def check_model(model: ModelConfig) -> None:
         )
     drop = model.image.patch_drop
     require(0 <= drop < 1, "model.image.patch_drop", drop, "0 <= p < 1")
+    std = model.image.position_std
+    require(std is None or 0 < std <= 10, "model.image.position_std", std, "a number > 0, at most 10, or null")
     own_drop = model.image.overrides.get("patch_drop_rate", 0)
     require(not own_drop, "model.image.overrides.patch_drop_rate", own_drop, "none; set model.image.patch_drop")
     check_fusion(model)

@@ -41,6 +41,8 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
             f"{' '.join(str(error).split())}; name a network of timm, e.g. vit_base_patch16_224, and sizes that fit it"
         ) from error
     encoder = _around(backbone, config, example)
+    if config.position_std is not None:
+        _spread_positions(encoder, config)
     encoder.kept_elements = kept
     for name in unused:  # DDP waits for the gradient of every trainable parameter
         encoder.backbone.get_parameter(name).requires_grad_(False)
@@ -114,6 +116,18 @@ def _around(backbone: nn.Module, config: ImageEncoderConfig, example: Tensor | N
     if config.patch_drop and not getattr(encoder, "can_drop_patches", False):
         raise InputError(cannot_drop(config.patch_drop, type(backbone).__name__))
     return encoder
+
+
+def _spread_positions(encoder: ImageEncoder, config: ImageEncoderConfig) -> None:
+    """InputError: it has no positions that start random."""
+    start_random = not config.pretrained or isinstance(encoder, GridEncoder)
+    if encoder.positions is None or not start_random:
+        reason = "whose positions are in its weights" if config.pretrained else "which learns no absolute positions"
+        raise InputError(
+            f"model.image.position_std: {config.position_std} is not possible with {config.name!r}, {reason}; "
+            f"leave it out"
+        )
+    nn.init.normal_(encoder.positions, std=config.position_std)
 
 
 def _is_vit(backbone: nn.Module) -> bool:

@@ -18,12 +18,14 @@ class ImageEncoder(nn.Module):
 
     `width` is the token width, `grid` the (rows, columns) of patches, `mean` and `std` the normalisation (3 values
     each, for pixels in 0..1), by default what the network's own configuration asks for; `backbone` is that network
-    without its head; `patch_drop` the share of the patches that a student in training asks to leave out.
+    without its head; `positions` its learned embeddings of places, None if it has none; `patch_drop` the share of the
+    patches that a student in training asks to leave out.
     """
 
     backbone: nn.Module
     width: int
     grid: tuple[int, int]
+    positions: nn.Parameter | None
 
     def __init__(self, backbone: nn.Module, config: ImageEncoderConfig):
         super().__init__()

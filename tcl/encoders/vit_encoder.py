@@ -32,6 +32,11 @@ class ViTEncoder(ImageEncoder):
         """The ViT."""
         return self.vit
 
+    @property
+    def positions(self) -> nn.Parameter | None:
+        """As of any image encoder."""
+        return getattr(self.vit, "pos_embed", None)
+
     def tokens(self, features: Tensor) -> Tensor:
         """[B, 1 + patches, width], as `ImageEncoder` says.
 
