@@ -1,5 +1,6 @@
 """`tcl search`: what is found is what brute force over all images finds, on every storage and every engine."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -18,9 +19,11 @@ import tcl.index.milvus_engine
 from tcl import TCL, load_model
 from tcl.commands.main import run
 from tcl.errors import InputError
+from tcl.index.catalogue import Catalogue
 from tcl.index.description import read_description
 from tcl.index.engine import open_engine
 from tcl.index.index import Index
+from tcl.index.photo import Photo
 from tcl.index.query import Hit, Query
 from tcl.index.stages import Stages, open_stages
 from tcl.index.store import Store
@@ -202,6 +205,24 @@ def test_what_another_process_writes_is_found_once_it_is_looked_for(tmp_path, st
         opened = index._engine._opened
         index.refresh()
         assert index._engine._opened is opened  # nothing has changed
+
+
+def test_images_are_counted_once_until_something_is_written(tmp_path):
+    reader_counts = []
+    with (
+        contextlib.closing(Catalogue(tmp_path / "c", writable=True)) as writer,
+        contextlib.closing(Catalogue(tmp_path / "c", writable=False)) as reader,
+    ):
+        reader._tables.set_trace_callback(lambda said: reader_counts.append(said) if "count" in said else None)
+        assert [reader.count(), reader.count(), writer.count()] == [0, 0, 0] and len(reader_counts) == 1
+        writer.add(b"a", [Photo(""), Photo("b")], [0, 1])
+        assert [writer.count(), reader.count()] == [2, 0]  # not committed
+        writer.commit()
+        assert [writer.count(), reader.count(), reader.count()] == [2, 2, 2] and len(reader_counts) == 2
+        writer.drop_items([writer.latest(1)[0].id])
+        assert writer.count() == 1
+        writer._tables.rollback()
+        assert writer.count() == 2
 
 
 def test_lists_of_a_catalogue(images, tmp_path, stages):
