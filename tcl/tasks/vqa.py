@@ -24,7 +24,7 @@ from tcl.data.images.augment import eval_transform
 from tcl.data.sets.question_set import QuestionSet, load_question_set
 from tcl.data.shards.bad_sample import counted
 from tcl.data.shards.list_shards import check_shards
-from tcl.data.texts.answer_list import read_answer_list
+from tcl.data.texts.answer_list import read_closed_list
 from tcl.data.texts.question import tokenize_answers
 from tcl.data.texts.tokenize import load_tokenizer, tokenize
 from tcl.encoders.text_encoder import check_length
@@ -180,7 +180,8 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     data = config.data
     images = training_images(data, config.model.image, networks.image_encoder)
     notices += images.notices
-    candidates = _closed_list(config.answers) if config.answers.list is not None else None
+    closed = config.answers.list
+    candidates = None if closed is None else read_closed_list(Path(closed), "answers.list")
     evaluate = None
     if data.val is not None:
         questions, told = _questions(config, candidates)
@@ -225,15 +226,6 @@ def _questions(config: Config, candidates: list[str] | None) -> tuple[QuestionSe
             asked = f"answers.rank_k: {config.answers.rank_k:,}"
             told.append(f"{asked}, but answers.list holds {len(candidates):,}; all of them are ranked")
     return questions, told
-
-
-def _closed_list(answers: Answers) -> list[str]:
-    """The answers of the file answers.list. InputError: none, or one that is there twice."""
-    found = read_answer_list(Path(answers.list), "answers.list")
-    twice = next((answer for i, answer in enumerate(found) if answer in found[:i]), None)
-    if twice is not None:
-        raise InputError(f"answers.list: {answers.list} holds {twice!r} twice; give each answer once")
-    return found
 
 
 def _missing_from_list(questions: QuestionSet, candidates: Sequence[str]) -> str:

@@ -22,6 +22,17 @@ def read_answer_list(path: Path, field: str) -> list[str]:
     return found
 
 
+def read_closed_list(path: Path, field: str) -> list[str]:
+    """As `read_answer_list`, each answer once. InputError: one that is there twice, too."""
+    found = read_answer_list(path, field)
+    seen: set[str] = set()
+    for answer in found:
+        if answer in seen:
+            raise InputError(f"{field}: {path} holds {answer!r} twice; give each answer once")
+        seen.add(answer)
+    return found
+
+
 def _answers(text: str, path: Path, field: str) -> list[str]:
     try:
         content = json.loads(text) if text.lstrip()[:1] in ("[", "{") else None
