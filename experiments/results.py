@@ -6,6 +6,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import yaml
+
 from experiments.experiment import Arm, Experiment, Stage
 
 FOLDER = Path(__file__).parent / "results"
@@ -33,10 +35,11 @@ def definition_of(arm: Arm) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def config_of(stage: Stage) -> str | None:
-    """The text of the configuration file that `stage` names."""
+def config_of(stage: Stage) -> dict | None:
+    """What the configuration file says that `stage` names, but for its output_dir, which is not used; no comments."""
     path = stage.options.get("config")
-    return Path(path).read_text() if isinstance(path, str) else None
+    said = yaml.safe_load(Path(path).read_text()) if isinstance(path, str) else None
+    return said and {name: value for name, value in said.items() if name != "output_dir"}
 
 
 def result_path(name: str) -> Path:

@@ -118,6 +118,8 @@ def test_an_arm_with_a_changed_configuration_is_another_one(run, monkeypatch, tm
     monkeypatch.setattr(command, "experiment_named", lambda name: experiment)
     assert sorted(run()[0]["plain"]) == [0, 1, 2]
     before = definition_of(arm)
+    config.write_text("# as it was\noutput_dir: elsewhere\na: 1")
+    assert definition_of(arm) == before and sorted(run()[0]["plain"]) == [0, 1, 2]
     config.write_text("a: 2")
     assert definition_of(arm) != before
     with pytest.raises(InputError, match=r"plain/\d/a: was made by other options"):
