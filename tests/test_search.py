@@ -13,6 +13,7 @@ from rescoring import (
 )
 
 from tcl.errors import InputError
+from tcl.search.candidates import best_of
 from tcl.search.pair_scores import image_by_image, match_once, pairs_of_images, pairs_of_texts
 from tcl.search.two_stage import Search, both_directions, search
 
@@ -145,3 +146,12 @@ def test_equal_scores_rank_the_later_candidate_first_and_minus_infinity_is_last(
 def test_scores_that_cannot_be_ranked(rows, said):
     with pytest.raises(InputError, match=f"^{said}$"):
         search([of_vectors(lambda queries, candidates: rows)], 3)
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_of_equal_scores_the_later_is_kept_wherever_they_stand(k):
+    rows = torch.randint(0, 3, (200, 6), generator=torch.Generator().manual_seed(k)).float()
+    indices, found = best_of(rows, k)
+    for row, own, scores in zip(rows.tolist(), indices.tolist(), found.tolist(), strict=True):
+        order = sorted(range(6), key=lambda i: (row[i], i), reverse=True)[:k]
+        assert own == order and scores == [row[i] for i in order]

@@ -85,10 +85,10 @@ def rank_again(first: Ranked, scores: Tensor, relevant: Relevance | None, count:
 def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices and values [R, k] of the k (1 to C) highest of each row [R, C], highest first, of equal ones the later
     index first."""
-    found, indices = scores.topk(k)
-    # Of several that equal the last, topk takes any.
-    last = found[:, -1:]
-    is_arbitrary = (scores == last).sum(dim=1) > (found == last).sum(dim=1)
+    found, indices = scores.topk(min(k + 1, scores.shape[1]))
+    # Of several that equal the last, topk takes any: are there more than are taken?
+    is_arbitrary = (found[:, k:] == found[:, k - 1 : k]).any(dim=1)
+    found, indices = found[:, :k].clone(), indices[:, :k].clone()
     if is_arbitrary.any():
         order, ordered = best_first(scores[is_arbitrary])
         indices[is_arbitrary], found[is_arbitrary] = order[:, :k], ordered[:, :k]

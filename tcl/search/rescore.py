@@ -13,7 +13,8 @@ from tcl.errors import InputError
 RescoreRows = Callable[[Tensor], Tensor]
 """Similarities [R, C] fp32 of some queries with all candidates -> scores [R, C], higher is better, -inf is last.
 
-Each row for itself: which queries come together depends on memory alone.
+Each row for itself: which queries come together depends on memory alone. It may overwrite the similarities: memory for
+as many more would cost more than the arithmetic.
 """
 Rescore = Callable[[Tensor, Tensor], RescoreRows]
 """Embeddings of all queries [Q, D] and candidates [C, D], unit rows -> `RescoreRows`.
@@ -30,6 +31,6 @@ def rescored(rows: RescoreRows, similarities: Tensor) -> Tensor:
         raise InputError(
             f"rescore: {given} for similarities {list(similarities.shape)}; give a tensor with a score for each of them"
         )
-    if scores.isnan().any():
+    if scores.numel() and scores.amax().isnan():  # which NaN anywhere makes it
         raise InputError("rescore: NaN among the scores; give numbers, -inf for what shall come last")
     return scores.float()

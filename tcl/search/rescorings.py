@@ -47,8 +47,8 @@ def by_stored(hubness: Tensor) -> Rescore:
 
 
 def less(hubness: Tensor) -> RescoreRows:
-    """Similarities [R, C] less hubness [C]: a query costs a subtraction for each candidate."""
-    return lambda similarities: similarities - hubness
+    """Similarities [R, C], in place, less hubness [C]: a query costs a subtraction for each candidate."""
+    return lambda similarities: similarities.sub_(hubness)
 
 
 def log_prior(similarities: Tensor, sums: Tensor, temperature: float, *, stacked: bool) -> Tensor:
