@@ -61,21 +61,25 @@ def log_sums(rows: Tensor, columns: Tensor, temperature: float, offsets: Tensor 
 
     Sums are kept relative to the highest exponent so far, and shrunk when a higher one comes.
     """
-    found = []
-    for some in rows.split(ROWS):
-        scaled = some.float() / temperature
-        highest = scaled.new_full((len(some), 1), -math.inf)
+    found = torch.empty(len(rows), device=rows.device)
+    # One block of similarities for all: many, with what is kept between them, would tear the heap into pieces.
+    room = found.new_empty(min(ROWS, len(rows)) * min(COLUMNS, len(columns)))
+    for first in range(0, len(rows), ROWS):
+        scaled = rows[first : first + ROWS].float() / temperature
+        highest = scaled.new_full((len(scaled), 1), -math.inf)
         total = torch.zeros_like(highest)
         for start in range(0, len(columns), COLUMNS):
             of_these = slice(start, start + COLUMNS)
-            exponents = scaled @ columns[of_these].T.float()
+            others = columns[of_these].T.float()
+            exponents = room[: len(scaled) * others.shape[1]].view(len(scaled), -1)
+            torch.matmul(scaled, others, out=exponents)
             if offsets is not None:
                 exponents += offsets[of_these]
             higher = torch.maximum(highest, exponents.amax(dim=1, keepdim=True))
             total.mul_((highest - higher).exp_()).add_(exponents.sub_(higher).exp_().sum(dim=1, keepdim=True))
             highest = higher
-        found.append((highest + total.log()).squeeze(1))
-    return torch.cat(found)
+        found[first : first + ROWS] = (highest + total.log()).squeeze(1)
+    return found
 
 
 def check_bank(bank: Tensor, candidates: Tensor) -> None:
