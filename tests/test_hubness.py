@@ -1,13 +1,10 @@
 """Re-scoring against hubs: relations between the methods, float64, chunks, and what cannot be."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from launching import ENVIRONMENT, ROOT
 from rescoring import unit_rows
 from scipy.special import logsumexp
 
@@ -157,20 +154,3 @@ def test_an_unknown_method_and_k_are_refused():
         rescoring("dsl", None, -1)
     with pytest.raises(InputError, match=r"^k: 26 is not possible; accepted: 1 to 25$"):
         activation_set(BANK, CANDIDATES, 26)
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_candidates():
-    """In a process of its own: blocks that are freed between what is kept may not be given back, or used again."""
-    code = (
-        "import torch\n"
-        "from benchmarks.sides import PeakMemory\n"
-        "from tcl.search.hubness import hubness\n"
-        "torch.set_num_threads(1)\n"
-        "bank, candidates = torch.randn(2100, 64), torch.randn(120_000, 64)\n"
-        "memory = PeakMemory()\n"
-        "hubness(bank, candidates, 'inverted_softmax', 1.0)\n"
-        "print(memory.bytes())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    assert int(done.stdout) < 200 * 2**20, done.stderr
