@@ -1,4 +1,4 @@
-"""What the benchmarks share, the report in README, and the guard against lost speed."""
+"""What the benchmarks share, the report in docs/performance.md, and the guard against lost speed."""
 
 import importlib
 import json
@@ -9,7 +9,7 @@ import pytest
 from benchmarks import check
 from benchmarks.check import Baseline, lost
 from benchmarks.measure import ratio, slope
-from benchmarks.report import in_readme, newest_results, render
+from benchmarks.report import newest_results, on_page, render
 from benchmarks.sides import PeakMemory, Sides
 
 
@@ -196,5 +196,5 @@ def test_what_has_no_other_side_follows_the_table(tmp_path):
     assert places[0] > 0 and min(places) == places[0] and max(places) == places[-1]
 
 
-def test_readme_quotes_the_committed_results():
-    assert in_readme(Path("README.md").read_text()) == render(newest_results())
+def test_the_page_quotes_the_committed_results():
+    assert on_page(Path("docs/performance.md").read_text()) == render(newest_results())
