@@ -1,8 +1,8 @@
-"""The performance section of README.md, from the newest of the files in benchmarks/results and from nothing else.
+"""The tables of docs/performance.md, from the newest of the files in benchmarks/results and from nothing else.
 
     python -m benchmarks.report [--write]
 
-Prints it; --write puts it between the two comments in README.md. A test compares README with what this prints.
+Prints it; --write puts it between the two comments in docs/performance.md. A test compares the two.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.measure import RESULTS
 
 BEGIN, END = "<!-- python -m benchmarks.report -->", "<!-- end of the report -->"
-README = Path("README.md")
+PAGE = Path("docs/performance.md")
 RESULT = re.compile(r"(?P<device>.+)-(?P<date>\d{4}-\d\d-\d\d)-(?P<name>.+)\.json")
 NO_GPU = "No GPU was at hand: its rows (`make bench` runs the same benchmarks on one) are still to be measured."
 
@@ -306,18 +306,18 @@ ALONE: dict[str, Callable[[dict], str]] = {
 """As above."""
 
 
-def in_readme(text: str) -> str:
+def on_page(text: str) -> str:
     """What stands between the comments."""
     return text.split(BEGIN)[1].split(END)[0].strip()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put it into README.md")
+    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
     report = render(newest_results())
     if parser.parse_args().write:
-        before, rest = README.read_text().split(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n{report}\n{END}{rest.split(END)[1]}")
+        before, rest = PAGE.read_text().split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{report}\n{END}{rest.split(END)[1]}")
     print(report)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share, the report in README, and the guard against lost speed."""
+"""What the benchmarks share, the report in docs/performance.md, and the guard against lost speed."""
 
 import importlib
 import json
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.check import lost
+from benchmarks import check
+from benchmarks.check import Baseline, lost
 from benchmarks.measure import ratio, slope
-from benchmarks.report import in_readme, newest_results, render
+from benchmarks.report import newest_results, on_page, render
 from benchmarks.sides import PeakMemory, Sides
 
 
@@ -64,6 +65,54 @@ def test_peak_memory_is_that_of_what_came_after():
     """In a process of its own: where a training has run, freed memory is kept, and taking it again adds nothing."""
     with Sides({"a": side_with_peaks}, 100) as sides:
         assert 95 * 2**20 < sides.ask("a", "memory") < 150 * 2**20
+
+
+def saved_baseline(folder: Path, name: str, **said) -> Path:
+    path = folder / name
+    path.write_text(json.dumps({"ratios": {"loader": 2.0, "retrieval, default": 8.4}} | said))
+    return path
+
+
+def test_a_baseline_of_this_processor_comes_before_one_of_its_kind(tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "device_name", lambda: "box")
+    monkeypatch.setattr(check, "processor", lambda: "ours")
+    assert check.find_baseline(tmp_path) is None
+    saved_baseline(tmp_path, "box_bf16-quick.json", date="2027-01-01")
+    assert check.find_baseline(tmp_path) is None
+    old = saved_baseline(tmp_path, "box-quick.json")
+    assert check.find_baseline(tmp_path) == Baseline(old, {"loader": 2.0, "retrieval, default": 8.4}, None)
+    newer = saved_baseline(tmp_path, "box-an_other-quick.json", date="2026-01-01", bf16_gain=5.0)
+    assert check.find_baseline(tmp_path).path == newer and check.find_baseline(tmp_path).gain is None
+    own = saved_baseline(tmp_path, "box-ours-quick.json", date="2025-01-01", bf16_gain=4.5)
+    assert check.find_baseline(tmp_path) == Baseline(own, {"loader": 2.0, "retrieval, default": 8.4}, 4.5)
+
+
+@pytest.mark.parametrize(
+    ("saved_gain", "gain", "told", "status"),
+    [
+        (None, 5.0, "is not known to be of this processor", 0),  # another machine
+        (5.0, 4.0, "was saved where bf16 was 5.0 times as fast as fp32, here it is 4.0", 0),
+        (5.0, 5.1, None, 1),
+        (None, None, None, 1),  # nothing is in bf16 here
+    ],
+)
+def test_rows_in_bf16_are_judged_where_they_can_be(saved_gain, gain, told, status, capsys):
+    baseline = Baseline(Path("saved.json"), {"loader": 2.0, "retrieval, default": 8.4}, saved_gain)
+    assert check.compare(baseline, {"loader": 1.9, "retrieval, default": 6.2}, gain) == status
+    said = capsys.readouterr()
+    lines = [line for line in said.out.splitlines() if "nothing can be told" in line]
+    assert len(lines) == (told is not None) and all(f"saved.json {told}; " in line for line in lines)
+    assert ("6.20 times as fast as the textbook, was 8.40" in said.out) == (status == 1)
+    assert ("lost more than a fifth: retrieval, default" in said.err) == (status == 1)
+    assert check.compare(baseline, {"loader": 1.5, "retrieval, default": 9.0}, gain) == 1
+    assert "lost more than a fifth: loader: 1.50" in capsys.readouterr().err
+
+
+def test_a_processor_is_what_is_said_of_the_first(tmp_path):
+    said = "processor : 0\nmodel name : A\ncpu MHz : 1\nflags : x y\n\nprocessor : 1\nmodel name : B\n"
+    (tmp_path / "cpuinfo").write_text(said)
+    assert check._cpu_facts(tmp_path / "cpuinfo") == ["flags : x y", "model name : A"]
+    assert check._cpu_facts(tmp_path / "none") == []
 
 
 def test_lost_speed_is_named():
@@ -147,5 +196,5 @@ def test_what_has_no_other_side_follows_the_table(tmp_path):
     assert places[0] > 0 and min(places) == places[0] and max(places) == places[-1]
 
 
-def test_readme_quotes_the_committed_results():
-    assert in_readme(Path("README.md").read_text()) == render(newest_results())
+def test_the_page_quotes_the_committed_results():
+    assert on_page(Path("docs/performance.md").read_text()) == render(newest_results())

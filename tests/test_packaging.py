@@ -42,7 +42,7 @@ def test_presets_are_the_configurations_of_a_checkout():
     for kind in ("pretrain", "finetune"):
         assert preset_names(kind) == sorted(path.stem for path in (ROOT / "configs" / kind).glob("*.yaml"))
         for name in preset_names(kind):
-            assert "output_dir" in yaml.safe_load(preset_file(kind, name, "preset").read_text())
+            assert "train" in yaml.safe_load(preset_file(kind, name, "preset").read_text())
     assert {path.name for path in FOLDER.iterdir() if path.is_dir()} - {"__pycache__"} == {
         "accelerate",
         "deepspeed",

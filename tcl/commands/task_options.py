@@ -3,6 +3,7 @@ initial weights."""
 
 from dataclasses import field, make_dataclass
 from functools import partial, reduce
+from pathlib import Path
 
 from tcl.checkpoints.initial import model_of_run
 from tcl.config.command_line import Given, given_by, help_if_asked, read_options, resolve
@@ -20,7 +21,8 @@ def parse_pretrain(arguments: list[str]) -> pretrain.Config:
     InputError: an unknown key, a wrong type, an impossible value.
     """
     command = "tcl pretrain"
-    kind, options = _with_objective(pretrain.Config, read_options(_without_help(arguments), command))
+    options = _with_name(read_options(_without_help(arguments), command))
+    kind, options = _with_objective(pretrain.Config, options)
     help_if_asked(arguments, kind, command)
     return resolve(_with_model_of_init(given_by(options, kind, command), options), kind, pretrain.check)
 
@@ -32,7 +34,7 @@ def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig
     as `parse_pretrain`.
     """
     command = f"tcl {'finetune' if trains else 'evaluate'}"
-    options = read_options(_without_help(arguments), command)
+    options = _with_name(read_options(_without_help(arguments), command))
     task = _last_said("task", options)
     if task not in task_names():
         accepted = ", ".join(task_names())
@@ -46,6 +48,14 @@ def parse_finetune(arguments: list[str], trains: bool = True) -> tuple[RunConfig
 
 
 Option = tuple[str, list[str]] | Given
+
+
+def _with_name(options: list[Option]) -> list[Option]:
+    """A run is called as the last file of --config, where nothing is said of its output_dir."""
+    files = [Path(one.file) for one in options if isinstance(one, Given) and one.file is not None]
+    if not files:
+        return options
+    return [Given("", {"output_dir": f"runs/{files[-1].stem}-{{date}}-{{n}}"}), *options]
 
 
 def _with_model_of_init(given: list[Given], options: list[Option]) -> list[Given]:

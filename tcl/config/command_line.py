@@ -34,6 +34,8 @@ class Given(NamedTuple):
     """What messages about it begin with."""
     said: dict[str, Any]
     """Plain values by field, in sections as the configuration's."""
+    file: str | None = None
+    """Of --config, that says it."""
 
 
 def help_if_asked(arguments: list[str], kind: type, program: str) -> None:
@@ -46,8 +48,8 @@ def help_if_asked(arguments: list[str], kind: type, program: str) -> None:
 def resolve(given: list[Given], kind: type[Config], check: Callable[[Config], None]) -> Config:
     """What was said as one checked configuration; later ones win."""
     values: dict[str, Any] = {}
-    for place, said in given:
-        values = merged(kind, values, checked(kind, said, place))
+    for one in given:
+        values = merged(kind, values, checked(kind, one.said, one.place))
     config = filled(kind, values, "", {})
     check_sizes(config)
     check(config)
@@ -64,7 +66,7 @@ def read_options(arguments: list[str], program: str) -> list[tuple[str, list[str
         if option != "config":
             found.append((option, texts))
         elif texts:
-            found += [Given(f"config: {path}: ", _section_of_file(path)) for path in texts]
+            found += [Given(f"config: {path}: ", _section_of_file(path), path) for path in texts]
         else:
             raise InputError(f"config: --config needs a value; `{program} --help` lists every option and its type")
     return found

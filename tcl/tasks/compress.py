@@ -37,8 +37,9 @@ class Config:
     init: str | None = field(default=None, metadata=FREE)
     """The model: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a published .pth
     of pre-training or retrieval. The `model` section of the run or export is the default for this one's."""
-    output_dir: str = field(default="runs/compress", metadata=FREE)
-    """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
+    output_dir: str = field(default="runs/compress-{date}-{n}", metadata=FREE)
+    """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go. {date} is the day of the start, {n} the first
+    number that is free; with --config FILE the default is runs/FILE-{date}-{n}."""
     seed: int = 0
     """Of the compression, shuffling, augmentation and masking."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(fusion=FusionConfig(image_tokens=16)))

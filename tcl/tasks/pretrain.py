@@ -45,8 +45,9 @@ class Config:
     """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
     published .pth. None: random, or as `model` says. The `model` section of the run or export is the default for this
     one's."""
-    output_dir: str = field(default="runs/pretrain", metadata=FREE)
-    """Where metrics.jsonl, config.yaml and checkpoints/ go."""
+    output_dir: str = field(default="runs/pretrain-{date}-{n}", metadata=FREE)
+    """Where metrics.jsonl, config.yaml and checkpoints/ go. {date} is the day of the start, {n} the first
+    number that is free; with --config FILE the default is runs/FILE-{date}-{n}."""
     seed: int = 0
     """Of weights, queues, shuffling, augmentation, masking and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)

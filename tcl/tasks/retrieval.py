@@ -30,8 +30,9 @@ class Config:
     init: str | None = field(default=None, metadata=FREE)
     """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
     published .pth. None: random. The `model` section of the run or export is the default for this one's."""
-    output_dir: str = field(default="runs/retrieval", metadata=FREE)
-    """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
+    output_dir: str = field(default="runs/retrieval-{date}-{n}", metadata=FREE)
+    """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go. {date} is the day of the start, {n} the first
+    number that is free; with --config FILE the default is runs/FILE-{date}-{n}."""
     seed: int = 0
     """Of the queues, shuffling, augmentation and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -121,8 +121,9 @@ class Config:
     """Weights to start from: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a
     published .pth, pre-trained or fine-tuned. None: random. The `model` section of the run or export is the default
     for this one's."""
-    output_dir: str = field(default="runs/vqa", metadata=FREE)
-    """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go."""
+    output_dir: str = field(default="runs/vqa-{date}-{n}", metadata=FREE)
+    """Where metrics.jsonl, config.yaml, checkpoints/ and results/ go. {date} is the day of the start, {n} the first
+    number that is free; with --config FILE the default is runs/FILE-{date}-{n}."""
     seed: int = 0
     """Of new weights, shuffling, augmentation and dropout."""
     model: ModelConfig = field(default_factory=ModelConfig)

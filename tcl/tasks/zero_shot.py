@@ -59,8 +59,9 @@ class Config:
     init: str | None = field(default=None, metadata=FREE)
     """The model: a run's output_dir, one of its step_* folders, an export, a student.safetensors, or a published .pth
     of pre-training or retrieval. The `model` section of the run or export is the default for this one's."""
-    output_dir: str = field(default="runs/zero_shot", metadata=FREE)
-    """Where results/ goes."""
+    output_dir: str = field(default="runs/zero_shot-{date}-{n}", metadata=FREE)
+    """Where results/ goes. {date} is the day of the start, {n} the first
+    number that is free; with --config FILE the default is runs/FILE-{date}-{n}."""
     classes: str | None = None
     """File of the names of the classes, one a line, two at least. A sample's label is one of them, or its place from
     0: "label" in its JSON, or its .cls file."""

@@ -12,6 +12,7 @@ from tcl.runs.together import raise_together
 from tcl.shown import say
 from tcl.tasks.task import BuildTask, Evaluation, RunConfig
 from tcl.training.accelerator import build_accelerator
+from tcl.training.run_name import named_run
 
 
 def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
@@ -26,13 +27,14 @@ def evaluate_only(config: RunConfig, build_task: BuildTask) -> None:
     watch_launcher()
     config.data.train = []  # nothing is trained: what was to be trained on may be gone, or of another image tower
     accelerator = build_accelerator(config)
-    torch.manual_seed(config.seed)
-    task = build_task(config, accelerator)
-    found = task.evaluate(accelerator, task.student.to(accelerator.device))
-    if accelerator.is_main_process:
-        for line in (*task.notices, found.line):
-            say(line)
-    save_evaluation(accelerator, found, Path(config.output_dir))
+    with named_run(accelerator, config, None) as config:
+        torch.manual_seed(config.seed)
+        task = build_task(config, accelerator)
+        found = task.evaluate(accelerator, task.student.to(accelerator.device))
+        if accelerator.is_main_process:
+            for line in (*task.notices, found.line):
+                say(line)
+        save_evaluation(accelerator, found, Path(config.output_dir))
 
 
 def save_evaluation(accelerator: Accelerator, found: Evaluation, output_dir: Path) -> None:

@@ -39,6 +39,7 @@ from tcl.training.monitor import Monitor
 from tcl.training.open_loader import open_loader
 from tcl.training.optimiser import learning_rate, soft_target_share
 from tcl.training.resume import Start, check_changes, find_start
+from tcl.training.run_name import named_run
 from tcl.training.step import train_step
 
 
@@ -67,7 +68,10 @@ def train(config: RunConfig, build_task: BuildTask) -> Path:
     """
     watch_launcher()
     accelerator = build_accelerator(config)
-    with only_run_in(accelerator, Path(config.output_dir)) as leave_name:
+    with (
+        named_run(accelerator, config, config.train.resume) as config,
+        only_run_in(accelerator, Path(config.output_dir)) as leave_name,
+    ):
         for line in fetch_run(accelerator, config):
             accelerator.print(shown(line), flush=True)
         start = find_start(accelerator, config)
