@@ -13,6 +13,7 @@ from PIL import Image
 from tiny_pretrained import tiny_tcl, tiny_vqa
 
 from tcl.errors import InputError
+from tcl.inference import files as files_module
 from tcl.inference import images as images_module
 from tcl.inference.images import list_images, read_image
 
@@ -161,7 +162,7 @@ RANGE = "accepted: floats from 0 to 1, not normalised, or uint8 from 0 to 255"
     ],
 )
 def test_what_could_mean_two_things_or_nothing_is_one_line(image, said, monkeypatch):
-    monkeypatch.setattr(images_module, "MAX_BYTES", 10**6)
+    monkeypatch.setattr(files_module, "MAX_BYTES", 10**6)
     with pytest.raises(InputError, match=r"^images") as refused:
         read(image)
     assert len(str(refused.value).splitlines()) == 1
@@ -173,7 +174,7 @@ def test_a_closed_file_and_one_that_is_larger_than_any_image(tmp_path, monkeypat
     closed.close()
     with pytest.raises(InputError, match=r"^images\[0\]: the file cannot be read \(I/O operation on closed file"):
         read(closed)
-    monkeypatch.setattr(images_module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(files_module, "MAX_BYTES", 1000)
     Path(tmp_path / "large.png").write_bytes(bytes(5000))
     with pytest.raises(InputError, match=r"^images\[0\]: '.*large\.png' cannot be used: over 1,000 bytes; give a JPEG"):
         read(tmp_path / "large.png")

@@ -4,10 +4,8 @@ A path; the bytes of an image file, or such a file opened for reading; a Pillow 
 (tcl.inference.arrays says of which shape and range).
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import BinaryIO
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,22 +15,17 @@ from tqdm import tqdm
 
 from tcl.config.data import DataConfig
 from tcl.data.images.decode_image import decode_image, upright_rgb
-from tcl.data.shards.bad_sample import BadSample
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, is_several, rgb_of
+from tcl.inference.files import FileLike, at_hand, decoded, is_file_like
 from tcl.inference.hardware import Hardware
 from tcl.shown import QUIET_SECONDS
 
-Encoded = bytes | bytearray | memoryview
-"""The content of an image file."""
-ImageLike = str | os.PathLike[str] | Encoded | BinaryIO | Image.Image | ArrayLike
+ImageLike = FileLike | Image.Image | ArrayLike
 Transform = Callable[[np.ndarray], Tensor]
 """[H, W, 3] uint8 RGB -> pixels [3, height, width], as an image encoder takes them; it can be pickled."""
 MAX_PIXELS = DataConfig.max_pixels
 """Images with more pixels are refused before they are decoded: a small file can claim to be enormous."""
-MAX_BYTES = 2**30
-"""Of a file: no more is read of one that never ends."""
-CHUNK = 2**20
 ONE_OF = "a path, bytes, a file opened with 'rb', a PIL image, a numpy array or a tensor"
 
 
@@ -44,7 +37,7 @@ def list_images(images: ImageLike | Iterable[ImageLike], name: str = "images") -
     if isinstance(images, np.ndarray | Tensor) and is_several(images):
         images = list(images)
     elif _is_one(images):
-        return [_at_hand(images, f"{name}[0]")]
+        return [at_hand(images, f"{name}[0]")]
     if not isinstance(images, Iterable):
         raise InputError(f"{name}: a {type(images).__name__} is no image; give {ONE_OF}, or a list of them")
     listed = list(images)
@@ -53,27 +46,12 @@ def list_images(images: ImageLike | Iterable[ImageLike], name: str = "images") -
     for i, image in enumerate(listed):
         if not _is_one(image):
             raise InputError(f"{name}[{i}]: a {type(image).__name__} is no image; give {ONE_OF}")
-        listed[i] = _at_hand(image, f"{name}[{i}]")
+        listed[i] = at_hand(image, f"{name}[{i}]")
     return listed
 
 
 def _is_one(image: object) -> bool:
-    return isinstance(image, Image.Image | str | os.PathLike | Encoded | np.ndarray | Tensor) or hasattr(image, "read")
-
-
-def _at_hand(image: ImageLike, name: str) -> ImageLike:
-    """A file is read now, from its beginning where it has one: it may be closed, or at its end, when it is needed."""
-    if isinstance(image, bytearray | memoryview):
-        return bytes(image)
-    if not hasattr(image, "read"):
-        return image
-    try:
-        if hasattr(image, "seekable") and image.seekable():
-            image.seek(0)
-        return _read_at_most(image)
-    except Exception as error:  # of whatever library the file is
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{name}: the file cannot be read ({said}); give one opened with 'rb'") from error
+    return isinstance(image, Image.Image | np.ndarray | Tensor) or is_file_like(image)
 
 
 def read_image(image: ImageLike, name: str) -> np.ndarray:
@@ -83,31 +61,7 @@ def read_image(image: ImageLike, name: str) -> np.ndarray:
         return rgb_of(image, name, MAX_PIXELS)
     if isinstance(image, Image.Image):
         return _read_pillow(image, name, accepted)
-    what = f"{len(image):,} bytes" if isinstance(image, bytes) else repr(str(image))
-    try:
-        if not isinstance(image, bytes) and not os.path.isfile(image):  # a device may never end
-            raise InputError(f"{name}: {what} is no file; {accepted}")
-        content = image if isinstance(image, bytes) else _read_path(Path(image))
-        if len(content) > MAX_BYTES:
-            raise InputError(f"{name}: {what} cannot be used: over {MAX_BYTES:,} bytes; {accepted}")
-        return decode_image(content, max_pixels=MAX_PIXELS)
-    except BadSample as problem:
-        raise InputError(f"{name}: {what} cannot be used: {problem}; {accepted}") from problem
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: {what} cannot be read ({' '.join(str(error).split())}); {accepted}") from error
-
-
-def _read_path(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return _read_at_most(file)
-
-
-def _read_at_most(file: BinaryIO) -> bytes:
-    """All of it, or somewhat more than MAX_BYTES."""
-    content = bytearray()
-    while len(content) <= MAX_BYTES and (some := file.read(CHUNK)):
-        content += some
-    return bytes(content)
+    return decoded(image, name, accepted, partial(decode_image, max_pixels=MAX_PIXELS))
 
 
 def _read_pillow(image: Image.Image, name: str, accepted: str) -> np.ndarray:
