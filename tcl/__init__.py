@@ -1,6 +1,6 @@
 """TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA`,
-`tcl.TCLForClassification`, `tcl.TCLForCompressedRetrieval`, `tcl.TCLForEntailment` and `tcl.TCLForNLVR`, or whatever
-`tcl.load_model` finds (docs/python.md); `tcl.Index` is searched (docs/search.md)."""
+`tcl.TCLForClassification`, `tcl.TCLForClips`, `tcl.TCLForCompressedRetrieval`, `tcl.TCLForEntailment` and
+`tcl.TCLForNLVR`, or whatever `tcl.load_model` finds (docs/python.md); `tcl.Index` is searched (docs/search.md)."""
 
 import importlib
 
@@ -9,6 +9,7 @@ _MODULES = {
     "TCL": "tcl.inference.tcl_model",
     "TwoTowers": "tcl.inference.two_towers",
     "TCLForClassification": "tcl.inference.classifier",
+    "TCLForClips": "tcl.inference.clips_model",
     "TCLForCompressedRetrieval": "tcl.inference.compressed_model",
     "TCLForEntailment": "tcl.inference.entailment_model",
     "TCLForNLVR": "tcl.inference.nlvr_model",
@@ -27,6 +28,7 @@ __all__ = [
     "ForeignTowers",
     "Index",
     "TCLForClassification",
+    "TCLForClips",
     "TCLForCompressedRetrieval",
     "TCLForEntailment",
     "TCLForNLVR",

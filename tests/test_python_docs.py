@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_files import noise
+from media_files import film, tone, wav
 from PIL import Image
 from tiny_foreign import save_blip, save_clip
-from tiny_pretrained import tiny_classifier, tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
+from tiny_pretrained import tiny_classifier, tiny_clips, tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
 
-from tcl import load_model
+from tcl import TCLForClips, load_model
 from tcl.commands.main import run as main
 from tcl.inference.codes_file import write_codes
 from tcl.inference.embed_stream import EmbeddedStream
@@ -104,6 +105,20 @@ def test_the_page_about_python(run, capsys):
     assert said[-1].startswith("images[1]: 'notes.txt' cannot be used: corrupt image; give a JPEG, PNG, ")
 
 
+def test_the_page_about_sound_and_video(run):
+    model = tiny_clips()
+    model.save_pretrained("runs/clips")
+    for i, name in enumerate(("dog", "street")):
+        Path(f"{name}.mp4").write_bytes(film([np.asarray(noise(9 * i + n)) for n in range(8)]))
+    Path("bark.wav").write_bytes(wav(tone(0.5, 16_000)))
+    names = run("docs/sound_and_video.md")
+    assert names["cosines"].shape == (2, 2) and names["beside"].shape == (1, 1) and names["known"] == model.modalities
+    assert sorted(names["found"].ids[0]) == [0, 1] and names["best"] in ("dog.mp4", "street.mp4")
+    own = [name for name in vars(TCLForClips) if not name.startswith("_")]
+    page = "".join(python_blocks("docs/sound_and_video.md"))
+    assert own and [name for name in own if f"model.{name}" not in page and name != "embed_text"] == []
+
+
 def test_the_page_about_search(run):
     for name in ("dog.jpg", "cat.jpg", "deeper/street.jpg"):
         Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +152,8 @@ def test_importing_the_package_is_cheap():
 def test_the_package_has_no_other_names():
     import tcl
 
-    ours = ["TCL", *(f"TCLFor{of}" for of in ("Classification", "CompressedRetrieval", "Entailment", "NLVR", "VQA"))]
+    ours = ["TCL", "TCLForCompressedRetrieval"]
+    ours += [f"TCLFor{of}" for of in ("Classification", "Clips", "Entailment", "NLVR", "VQA")]
     others = ["BlipMatcher", "ForeignTowers", "Index", "TwoTowers", "load_model"]
     assert sorted(tcl.__all__) == sorted(ours + others)
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):

@@ -11,6 +11,7 @@ from torch import nn
 from tcl import (
     TCL,
     TCLForClassification,
+    TCLForClips,
     TCLForCompressedRetrieval,
     TCLForEntailment,
     TCLForNLVR,
@@ -22,7 +23,6 @@ from tcl.config.clips_objective import ClipsObjectiveConfig
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained
-from tcl.inference.loaded_model import LoadedModel
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders, build_towers
 from tcl.objectives import clips
@@ -98,14 +98,20 @@ def tiny_nlvr(**options) -> TCLForNLVR:
     return TCLForNLVR(Pretrained(student, TOKENIZER, nlvr.KIND, MODEL, 12, 8), **{**PLAIN, **options})
 
 
-def tiny_clips(temporal: str = "shift", ends: str = "zero", **options) -> LoadedModel:
+def tiny_clips(
+    temporal: str = "shift",
+    ends: str = "zero",
+    graph: str = "fac",
+    objective: ClipsObjectiveConfig | None = None,
+    **options,
+) -> TCLForClips:
     """As `tiny_tcl`; clips of four frames."""
     torch.manual_seed(0)
-    model = clips_model(temporal=temporal)
+    model = clips_model(graph, temporal)
     model = replace(model, video=replace(model.video, frames=4, ends=ends))
-    student = clips.build_student(model, ClipsObjectiveConfig(), TOKENIZER)
+    student = clips.build_student(model, objective or ClipsObjectiveConfig(), TOKENIZER)
     _spread(student)
-    return LoadedModel(Pretrained(student, TOKENIZER, clips.KIND, model, 12, 8), **{**PLAIN, **options})
+    return TCLForClips(Pretrained(student, TOKENIZER, clips.KIND, model, 12, 8), **{**PLAIN, **options})
 
 
 @torch.no_grad()

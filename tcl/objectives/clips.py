@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from tcl.config.checks import require
 from tcl.config.clips_objective import ClipsObjectiveConfig, check_clips_objective
 from tcl.config.model import ModelConfig
 from tcl.data.batch import Batch
@@ -140,24 +141,43 @@ class Parts:
 
     audio_text: bool = False
     """Was sound compared with text in training?"""
+    untrained: str | None = None
+    """"audio" or "text", where no loss had a part of it, and its encoder is as it began."""
 
     def check(self, place: str) -> None:
-        """There is nothing to check."""
+        """InputError: no such modality."""
+        given = self.untrained
+        require(given in (None, "audio", "text"), f"{place}: untrained", given, "null, 'audio' or 'text'")
+
+
+def _parts_of(student: ClipsStudent) -> Parts:
+    (untrained,) = {"video", "audio", "text"} - student.modalities or {None}
+    return Parts(student.encoders.spaces.audio_text, untrained)
 
 
 def rebuild(model: ModelConfig, parts: Parts, tokenizer: PreTrainedTokenizerBase) -> ClipsStudent:
     """InputError: networks that cannot be built."""
-    return build_student(model, ClipsObjectiveConfig(at_weight=float(parts.audio_text)), tokenizer)
+    weights = {
+        "va_weight": float(parts.untrained != "audio"),
+        "vt_weight": float(parts.untrained != "text"),
+        "at_weight": float(parts.audio_text),
+    }
+    return build_student(model, ClipsObjectiveConfig(**weights), tokenizer)
 
 
 KIND = Kind(
     name="clips",
     build=rebuild,
     Parts=Parts,
-    parts_of=lambda student: Parts(student.encoders.spaces.audio_text),
+    parts_of=_parts_of,
+    opened_by="tcl.inference.clips_model:TCLForClips",
     card=CardText(
         what="Encoders of video, sound and text with spaces in which they find each other.",
-        use="from tcl import load_model\n\nmodel = load_model(folder_or_hub_id)",
+        use="from tcl import TCLForClips\n\n"
+        "model = TCLForClips.from_pretrained(folder_or_hub_id)\n"
+        'corpus = model.embed_video(["dog.mp4", "street.mp4"])\n'
+        'found = model.retrieve("a dog on a beach", corpus, k=1)\n'
+        'features = model.encode_video("dog.mp4", to="audio")  # [1, dim], for the product with encode_audio(...)',
     ),
 )
 

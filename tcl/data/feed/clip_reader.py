@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -14,16 +13,13 @@ from tcl.config.audio import AudioConfig, seconds_of_sound
 from tcl.config.data import DataConfig
 from tcl.config.video import VideoConfig
 from tcl.data.audio.clip_sound import sound_alone, sound_of_clip
-from tcl.data.audio.log_mel import log_mel
-from tcl.data.audio.sounds import Sounds
+from tcl.data.audio.sounds_of_waves import sounds_of
 from tcl.data.batch import Batch
 from tcl.data.feed.pair_reader import named_id
 from tcl.data.images.augment import draw_view
 from tcl.data.images.decode_image import decode_image, image_bytes
 from tcl.data.images.image_format import IMAGE_EXTENSIONS
-from tcl.data.images.image_operations import Box, resized_crop
 from tcl.data.images.pixel_views import content_hash
-from tcl.data.images.view_step import Step
 from tcl.data.media.clip_times import Span
 from tcl.data.media.open_media import opened
 from tcl.data.media.sound_wave import Wave
@@ -34,7 +30,7 @@ from tcl.data.texts.captions import clean_caption
 from tcl.data.texts.captions_near import captions_near
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, NO_CAPTION, Caption, json_of, seconds_in, timed_captions
 from tcl.data.texts.tokenize import tokenize
-from tcl.data.video.clip_frames import DrawView, clip_frames, still_frames
+from tcl.data.video.clip_frames import DrawView, clip_frames, still_frames, whole_view
 from tcl.data.video.clips import Clips
 
 SILENT = "silent sound"
@@ -123,7 +119,11 @@ class ClipReader:
         """A batch of `clips`; there is nothing random in it."""
         return Batch(
             keys=[clip.key for clip in clips],
-            inputs={"video": self._clips(clips), "audio": self._sounds(clips), "text": self._texts(clips)},
+            inputs={
+                "video": self._clips(clips),
+                "audio": sounds_of([clip.wave for clip in clips], self.seconds, self.spectrogram),
+                "text": self._texts(clips),
+            },
             ids=torch.tensor([clip.clip_id for clip in clips]),
             present={
                 modality: torch.tensor([clip.has(modality) for clip in clips])
@@ -135,7 +135,7 @@ class ClipReader:
 
     def _look(self, fields: dict[str, bytes], rng: random.Random | None, part: Span | None) -> _Seen:
         place = 0.5 if rng is None else rng.random()
-        draw = partial(self._draw, rng=rng)
+        draw = self._views(rng)
         video, sound = _first(fields, VIDEO_EXTENSIONS), _first(fields, SOUND_EXTENSIONS)
         rate, limits = self.spectrogram.sample_rate, self.data.clips
         if video is None:
@@ -162,10 +162,10 @@ class ClipReader:
                 wave, window = sound_alone(media, self.seconds, rate, place=place, part=part)
         return _Seen(frames, wave, window, sound if image is None else image)
 
-    def _draw(self, width: int, height: int, rng: random.Random | None) -> list[Step]:
+    def _views(self, rng: random.Random | None) -> DrawView:
         if rng is None:
-            return [Step(resized_crop, (Box(0, 0, width, height), self.image_size))]
-        return draw_view(self.data.augment, self.image_size, width, height, rng)
+            return whole_view(self.image_size)
+        return partial(draw_view, self.data.augment, self.image_size, rng=rng)
 
     def _captions(self, fields: dict[str, bytes]) -> list[Caption]:
         try:
@@ -182,18 +182,6 @@ class ClipReader:
             if clip.frames is not None:
                 row.copy_(clip.frames)
         return Clips(frames)
-
-    def _sounds(self, clips: list[Clip]) -> Sounds:
-        samples, hop = round(self.seconds * self.spectrogram.sample_rate), self.spectrogram.hop
-        waves = np.zeros((len(clips), samples), np.float32)
-        starts = torch.arange(self.spectrogram.frames(samples)) * hop
-        heard = torch.zeros(len(clips), len(starts), dtype=torch.bool)
-        heard[:, 0] = True
-        for row, clip in enumerate(clips):
-            if clip.wave is not None:
-                waves[row] = clip.wave.samples
-                heard[row] = (starts < clip.wave.last) & (starts + hop > clip.wave.first)
-        return Sounds(log_mel(torch.from_numpy(waves), self.spectrogram), heard)
 
     def _texts(self, clips: list[Clip]) -> Captions:
         count = self.data.clips.captions

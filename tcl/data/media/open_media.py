@@ -25,7 +25,7 @@ TOO_MANY_BYTES = "decodes to more than data.clips.max_decoded_bytes"
 NO_VIDEO_TRACK = "no video track"
 NO_SOUND_TRACK = "no sound track"
 
-_SAMPLE_RATES = (4_000, 384_000)
+SAMPLE_RATES = (4_000, 384_000)
 """From what lies beyond, a resampler would make filters of gigabytes."""
 _BUFFER_BYTES = 2**17
 
@@ -102,7 +102,7 @@ def _check_tracks(media: Media) -> None:
         video.codec_context.options = {"max_pixels": str(media.limits.max_frame_pixels)}
     if sound is not None:
         _check_codec("sound", sound, SOUND_CODECS + PCM)
-        if sound.rate and not _SAMPLE_RATES[0] <= sound.rate <= _SAMPLE_RATES[1]:
+        if sound.rate and not SAMPLE_RATES[0] <= sound.rate <= SAMPLE_RATES[1]:
             raise BadSample("sample rate of the sound is not 4 to 384 kHz")
         sound.codec_context.thread_count = 1
 

@@ -7,7 +7,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
-from tcl.data.media.clip_times import Span
+from tcl.data.media.clip_times import Span, clip_window
 from tcl.data.media.open_media import Media
 from tcl.data.media.tracks import Packets, packets_between
 from tcl.data.shards.bad_sample import BadSample
@@ -50,6 +50,19 @@ def wave_between(media: Media, window: Span, rate: int) -> Wave | None:
     pieces, own_rate = _decoded(media, packets)
     if not pieces:
         return None
+    return _in_window(pieces, own_rate, window, rate)
+
+
+def wave_of_samples(samples: np.ndarray, own_rate: int, seconds: float, rate: int) -> Wave | None:
+    """The `seconds` in the middle of mono samples [n] float32, n >= 1, as of a file with these samples; None: they do
+    not make one at `rate`."""
+    window = clip_window(Span(0.0, len(samples) / own_rate), seconds, 0.5)
+    samples = np.clip(samples, -LOUDEST, LOUDEST)
+    return _in_window([(0.0, samples)], own_rate, Span(window.start, window.start + seconds), rate)
+
+
+def _in_window(pieces: list[tuple[float, np.ndarray]], own_rate: int, window: Span, rate: int) -> Wave | None:
+    """Pieces (start in seconds, mono samples), one at least, as the sound of `window`; None: none of it is there."""
     count = round(window.length * rate)
     starts, ends = pieces[0][0], max(start + len(piece) / own_rate for start, piece in pieces)
     first, last = (min(max(round((time - window.start) * rate), 0), count) for time in (starts, ends))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tcl.config.video import VideoConfig
+from tcl.data.images.image_operations import Box, resized_crop
 from tcl.data.images.view_step import Step
 from tcl.data.media.clip_times import Span, frame_times
 from tcl.data.media.find_clip import find_clip
@@ -17,6 +18,11 @@ from tcl.data.shards.bad_sample import BadSample
 
 DrawView = Callable[[int, int], list[Step]]
 """(width, height) of a picture -> the steps of a view of it, of which the first cuts and scales."""
+
+
+def whole_view(size: int) -> DrawView:
+    """All of a picture, at `size` x `size` pixels."""
+    return lambda width, height: [Step(resized_crop, (Box(0, 0, width, height), size))]
 
 
 def clip_frames(
