@@ -77,7 +77,7 @@ def test_two_processes_save_and_go_on(tmp_path, sharding):
 
 
 def test_held_out_clips_are_found_by_each_other(tmp_path):
-    """Recalls against ranks by hand, of queries that have a right answer, among all candidates."""
+    """Recalls against ranks by hand, of the clips that have both."""
     options = clips_run(tmp_path)
     run_folder = tmp_path / "run"
     checkpoint = train([*options, f"--data.val={tmp_path / 'clips'}/*.tar", "--train.steps=1"], run_folder)
@@ -99,7 +99,7 @@ def test_held_out_clips_are_found_by_each_other(tmp_path):
         best = max(cosines[b, c].item() for c, owner in enumerate(owners) if owner == b)
         ranks.append(1 + sum(cosines[b, c].item() > best for c in range(len(owners))))
     assert found["video2text_candidates"] == len(owners)
-    assert found["text2video_candidates"] == len(clips)
+    assert found["text2video_candidates"] == len(set(owners))
     assert found["video2text_r5"] == pytest.approx(100 * sum(rank <= 5 for rank in ranks) / len(ranks), rel=1e-6)
     assert found.keys() >= {"audio2text_r1", "video2audio_median_rank", "text2audio_r10"}
 

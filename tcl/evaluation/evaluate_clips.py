@@ -1,6 +1,11 @@
-"""Retrieval among video, sound and text: each finds each other one in the space of the two, on clips held out."""
+"""Retrieval among video, sound and text: each finds each other one in the space of the two, on clips held out.
+
+Of two modalities only what has a partner in the other one asks and is found: chance is the same both ways, and a sample
+without sound makes text and video no harder.
+"""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -15,6 +20,7 @@ from tcl.data.sets.streamed_set import StreamedSet
 from tcl.data.shards.bad_sample import counted
 from tcl.data.video.clips import Clips
 from tcl.errors import InputError
+from tcl.evaluation.chance import found_by_chance
 from tcl.evaluation.recall import CUTS
 from tcl.losses.mil_nce import unit
 from tcl.models.clip_encoders import ClipEncoders
@@ -36,23 +42,28 @@ class ClipRows:
 
 @torch.no_grad()
 def evaluate_clips(
-    accelerator: Accelerator, encoders: ClipEncoders, clips: StreamedSet[Batch], batch_size: int
+    accelerator: Accelerator,
+    encoders: ClipEncoders,
+    clips: StreamedSet[Batch],
+    batch_size: int,
+    modalities: Collection[str] = MODALITIES,
 ) -> tuple[dict[str, float], Counter[str]]:
     """Called on every process, which share the clips; all get the result: metrics, and how many could not be used.
 
-    Of each two modalities that have a space and are both there in some clip: "video2audio_r1" and so on, in percent, of
-    the queries that have a right answer; "video2audio_median_rank", "video2audio_candidates". InputError on all
+    Of each two of `modalities` that have a space and are both there in some clip: "video2audio_r1" and so on, in
+    percent, "video2audio_median_rank", "video2audio_candidates"; "video2audio_chance_r1", ..., what a random order
+    finds, and "video2audio_chance_median_rank", the rank that half of the queries reach in one. InputError on all
     processes: no clip has two modalities.
     """
     was_training = encoders.training
     encoders.eval()
     try:
-        own, bad = _embed(accelerator, encoders, clips, batch_size)
+        own, bad = _embed(accelerator, encoders, clips, batch_size, modalities)
     finally:
         encoders.train(was_training)
     bad, found = sum(gather_object([bad]), Counter()), _together(gather_object([own]))
     metrics: dict[str, float] = {}
-    for one, other in combinations(MODALITIES, 2):
+    for one, other in combinations((name for name in MODALITIES if name in modalities), 2):
         space = encoders.spaces.space_of(one, other)
         if space is not None and {(one, space), (other, space)} <= found.rows.keys():
             metrics |= _recalls(found, one, other, space)
@@ -63,7 +74,11 @@ def evaluate_clips(
 
 
 def _embed(
-    accelerator: Accelerator, encoders: ClipEncoders, clips: StreamedSet[Batch], batch_size: int
+    accelerator: Accelerator,
+    encoders: ClipEncoders,
+    clips: StreamedSet[Batch],
+    batch_size: int,
+    modalities: Collection[str],
 ) -> tuple[list[ClipRows], Counter[str]]:
     """Of this process' share, on the host."""
     rank, processes = accelerator.process_index, accelerator.num_processes
@@ -73,26 +88,29 @@ def _embed(
             bad += some.bad
             if some.examples is not None:
                 with accelerator.autocast():
-                    found.append(_rows_of(encoders, to_device(some.examples, accelerator.device), some.places))
+                    batch = to_device(some.examples, accelerator.device)
+                    found.append(_rows_of(encoders, batch, some.places, modalities))
                 bar.update(len(some.keys))
     return found, bad
 
 
-def _rows_of(encoders: ClipEncoders, batch: Batch, places: list[int]) -> ClipRows:
+def _rows_of(encoders: ClipEncoders, batch: Batch, places: list[int], modalities: Collection[str]) -> ClipRows:
     frames, sounds, captions = batch.inputs["video"].frames, batch.inputs["audio"], batch.inputs["text"]
     place = torch.tensor(places)
     everyone = torch.ones(len(places), dtype=torch.bool, device=frames.device)
     there = {name: batch.present.get(name, everyone) for name in MODALITIES}
     exist = captions.exist & there["text"][:, None]
-    embedded = {
-        "video": (encoders.embed_clips(Clips(encoders.video_encoder.prepare(frames))), there["video"], place),
-        "audio": (encoders.embed_sounds(sounds), there["audio"], place),
-        "text": (encoders.embed_captions(captions, exist), exist, place[:, None].expand(exist.shape)),
+    embed = {
+        "video": lambda: encoders.embed_clips(Clips(encoders.video_encoder.prepare(frames))),
+        "audio": lambda: encoders.embed_sounds(sounds),
+        "text": lambda: encoders.embed_captions(captions, exist),
     }
+    kept = there | {"text": exist}
+    owners = dict.fromkeys(MODALITIES, place) | {"text": place[:, None].expand(exist.shape)}
     result = ClipRows()
-    for modality, (by_space, kept, owners) in embedded.items():
-        result.owners[modality] = owners[kept.cpu()]
-        result.rows |= {(modality, space): unit(rows[kept]).cpu() for space, rows in by_space.items()}
+    for name in modalities:
+        result.owners[name] = owners[name][kept[name].cpu()]
+        result.rows |= {(name, space): unit(rows[kept[name]]).cpu() for space, rows in embed[name]().items()}
     return result
 
 
@@ -109,13 +127,18 @@ def _recalls(found: ClipRows, one: str, other: str, space: str) -> dict[str, flo
     metrics = {}
     for ask, answer in ((one, other), (other, one)):
         right = found.owners[ask][:, None] == found.owners[answer]
-        asked = right.any(dim=1)
+        asked, answers = right.any(dim=1), right.any(dim=0)
         if not asked.any():
             return {}
-        relevant = relevance(*right[asked].nonzero().T, int(asked.sum()))
-        ranks = rank_by_embedding(found.rows[ask, space][asked], found.rows[answer, space], relevant, 1).ranks.float()
+        right = right[asked][:, answers]
+        queries, candidates = found.rows[ask, space][asked], found.rows[answer, space][answers]
+        relevant = relevance(*right.nonzero().T, len(queries))
+        ranks = rank_by_embedding(queries, candidates, relevant, 1).ranks.float()
+        chance = found_by_chance(right.sum(dim=1), len(candidates))
         name = f"{ask}2{answer}"
         metrics |= {f"{name}_r{k}": 100 * (ranks <= k).float().mean().item() for k in CUTS}
         metrics[f"{name}_median_rank"] = ranks.quantile(0.5).item()
-        metrics[f"{name}_candidates"] = float(right.shape[1])
+        metrics[f"{name}_candidates"] = float(len(candidates))
+        metrics |= {f"{name}_chance_r{k}": 100 * chance[min(k, len(candidates)) - 1].item() for k in CUTS}
+        metrics[f"{name}_chance_median_rank"] = 1.0 + int((chance < 0.5).sum())
     return metrics

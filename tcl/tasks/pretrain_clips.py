@@ -72,11 +72,12 @@ def _evaluate(
     accelerator: Accelerator, student: nn.Module, *, held_out: StreamedSet[Batch], batch_size: int
 ) -> Evaluation:
     """The score is the mean of all recalls, in percent, between modalities that training compares."""
-    metrics, bad = evaluate_clips(accelerator, student.encoders, held_out, batch_size)
+    metrics, bad = evaluate_clips(accelerator, student.encoders, held_out, batch_size, student.modalities)
     ways = [f"{one}2{other}_r" for pair in student.pairs.values() for one, other in (pair, pair[::-1])]
     recalls = [value for name, value in metrics.items() if name.startswith(tuple(ways))]
-    shown = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items() if name.endswith("_r1"))
-    line = f"retrieval among the modalities of clips: {shown}"
+    among = [name.removesuffix("_candidates") for name in metrics if name.endswith("_candidates")]
+    shown = [f"{way}_r1 {metrics[f'{way}_r1']:.1f} (chance {metrics[f'{way}_chance_r1']:.1f})" for way in among]
+    line = f"retrieval among the modalities of clips: {', '.join(shown)}"
     line += f"; skipped {counted(bad)}" if bad else ""
     score = sum(recalls) / len(recalls) if recalls else None
     return Evaluation(metrics, score, line, partial(_write, metrics=metrics))
