@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from accelerate.state import AcceleratorState
+from clips_run import sample
 from data_files import JPEG, encode, noise, pair, write_tar
 from safetensors.numpy import load_file
 from tiny_foreign import save_blip, save_clip
@@ -48,6 +49,8 @@ def folder(tmp_path, monkeypatch):
     write_tar(Path("data/questions/000000.tar"), [("1.jpg", JPEG), ("1.json", asked)])
     Path("answers.txt").write_text("red\nblue\n")
     Path("boxes.json").write_text("[[0, 0, 20, 30], [10, 5, 20, 20]]")
+    Path("data/clips").mkdir()
+    write_tar(Path("data/clips/000000.tar"), [entry for i in range(8) for entry in sample(i)])
     Path("data/labelled").mkdir()
     labelled = [(("1.jpg", JPEG), ("1.cls", b"dog")), (("2.jpg", encode(noise(2))), ("2.cls", b"1"))]
     write_tar(Path("data/labelled/000000.tar"), [entry for sample in labelled for entry in sample])
@@ -104,7 +107,7 @@ def test_the_page_about_the_command_line(folder, capsys):
         said += capsys.readouterr().out.splitlines()
     for place in ("exports/mine", "exports/again", "exports/images"):
         assert Path(place, "model.safetensors").is_file()
-    for place in ("runs/retrieval", "runs/classification", "runs/zero_shot", "runs/on_tokens"):
+    for place in ("runs/retrieval", "runs/classification", "runs/zero_shot", "runs/on_tokens", "runs/judged"):
         assert Path(place, "results/metrics.json").is_file()
     assert json.loads(Path("photos.ids.json").read_text()) == ["cat.jpg", "deeper/street.jpg", "dog.jpg", "street.jpg"]
     assert np.load("photos.npy").shape == (4, 8) and np.load("captions.npy").shape == (18, 8)
