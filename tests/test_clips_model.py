@@ -204,7 +204,7 @@ def test_what_cannot_be_used_is_one_line(call, said, tmp_path):
     notes = Path(tmp_path / "notes.mp4")
     notes.write_text("no video")
     with pytest.raises(InputError, match=f"^{said}") as refused:
-        call(tiny_clips(), notes)
+        call(tiny_clips(batch_size=1), notes)
     assert len(str(refused.value).splitlines()) == 1
 
 

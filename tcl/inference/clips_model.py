@@ -43,8 +43,9 @@ class TCLForClips(LoadedModel):
     Videos are paths, bytes, opened files or frames (tcl.inference.media), of which the clip in the middle is seen, or
     still images; sounds are such files, videos with sound, or waves; texts strings. One or a list of them; n is their
     number. `to` is the modality, "video", "audio" or "text", with which embeddings are to be compared: it decides about
-    the space. What cannot be used is refused with tcl.errors.InputError, one line that names it: a file that cannot be
-    decoded, a clip without sound, a modality that no loss had a part of in training, two that share no space.
+    the space. A pass holds `batch_size` frames or sounds, and one clip at least. What cannot be used is refused with
+    tcl.errors.InputError, one line that names it: a file that cannot be decoded, a clip without sound, a modality that
+    no loss had a part of in training, two that share no space.
     """
 
     @property
@@ -81,7 +82,8 @@ class TCLForClips(LoadedModel):
             with self.hardware.autocast():
                 return encoders.embed_clips(Clips(encoders.video_encoder.prepare(frames)))
 
-        return EmbeddedMedia("video", listed, self._in_batches(listed, "clips", embed))
+        clips_a_pass = max(1, self.batch_size // known.video.frames)
+        return EmbeddedMedia("video", listed, _in_passes(listed, "clips", embed, clips_a_pass))
 
     def embed_audio(self, sounds: MediaLike | Iterable[MediaLike], *, rate: int | None = None) -> EmbeddedMedia:
         """Sounds with their embeddings in all spaces, for `retrieve`. rate: as in `encode_audio`."""
@@ -97,7 +99,7 @@ class TCLForClips(LoadedModel):
             with self.hardware.autocast():
                 return self.student.averaged.embed_sounds(Sounds(heard.log_mel.to(device), heard.heard.to(device)))
 
-        return EmbeddedMedia("audio", listed, self._in_batches(listed, "sounds", embed))
+        return EmbeddedMedia("audio", listed, _in_passes(listed, "sounds", embed, self.batch_size))
 
     def embed_text(self, texts: str | Iterable[str]) -> EmbeddedMedia:
         """Texts with their embeddings in all spaces, for `retrieve`."""
@@ -152,18 +154,18 @@ class TCLForClips(LoadedModel):
                 f"{name}: {modality!r}, which this model was not trained on; it knows {_quoted(self.modalities)}"
             )
 
-    @torch.no_grad()
-    def _in_batches(
-        self, items: list[MediaLike], name: str, embed: Callable[[list[MediaLike], int], Embeddings]
-    ) -> dict[str, np.ndarray]:
-        """embed: items, and the place of the first -> embeddings by space."""
-        parts: list[Embeddings] = []
-        starts = range(0, len(items), self.batch_size)
-        for start in tqdm(starts, desc=name, unit="batch", leave=False, delay=QUIET_SECONDS, disable=None):
-            parts.append(
-                {space: unit(rows).cpu() for space, rows in embed(items[start:][: self.batch_size], start).items()}
-            )
-        return {space: torch.cat([part[space] for part in parts]).numpy() for space in parts[0]}
+
+@torch.no_grad()
+def _in_passes(
+    items: list[MediaLike], name: str, embed: Callable[[list[MediaLike], int], Embeddings], size: int
+) -> dict[str, np.ndarray]:
+    """embed: at most `size` items, and the place of the first -> embeddings by space."""
+    parts: list[Embeddings] = []
+    starts = range(0, len(items), size)
+    for start in tqdm(starts, desc=name, unit="pass", leave=False, delay=QUIET_SECONDS, disable=None):
+        found = embed(items[start : start + size], start)
+        parts.append({space: unit(rows).cpu() for space, rows in found.items()})
+    return {space: torch.cat([part[space] for part in parts]).numpy() for space in parts[0]}
 
 
 def _quoted(names: list[str]) -> str:
