@@ -149,6 +149,7 @@ def test_a_loss_with_a_parameter_is_trained_exported_and_dropped_where_it_is_not
     # Another objective starts from these weights without it, and this one from weights that have none.
     tune = [
         "--task=retrieval",
+        "--train.precision=fp32",
         f"--data.train=[{{'shards': '{tmp_path / 'train' / '*.tar'}'}}]",
         "--data.workers=0",
         "--train.steps=1",
