@@ -172,6 +172,7 @@ def test_retrieval_is_fine_tuned_from_it_by_the_same_objective(tmp_path):
     train(parse_pretrain(options(tmp_path)), build)
     arguments = [
         "--task=retrieval",
+        "--train.precision=fp32",
         "--objective=clip",
         f"--init={tmp_path / 'run'}",
         f"--output_dir={tmp_path / 'tuned'}",
@@ -197,7 +198,8 @@ def test_it_is_exported_opened_searched_and_encoded(tmp_path, capsys):
     np.testing.assert_array_equal(found.ids, np.argsort(-cosines, axis=1))
     np.testing.assert_array_equal(found.match_scores, found.similarities)
     (tmp_path / "texts.txt").write_text("\n".join(texts))
-    run(["encode", str(tmp_path / "export"), f"--texts={tmp_path / 'texts.txt'}", f"--out={tmp_path / 'out.npy'}"])
+    given = [f"--texts={tmp_path / 'texts.txt'}", f"--out={tmp_path / 'out.npy'}", "--precision=fp32"]
+    run(["encode", str(tmp_path / "export"), *given])
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model.encode_text(texts), atol=1e-5)
     for wrong, right in ((TCL, "TwoTowers"), (TCLForVQA, "TwoTowers")):
         with pytest.raises(InputError, match=rf"^a clip model is no {wrong.__name__}; load it with {right}$"):

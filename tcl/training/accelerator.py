@@ -30,7 +30,8 @@ def build_accelerator(config: RunConfig) -> Accelerator:
     device = torch.device("cpu" if on_cpu else "cuda" if torch.cuda.is_available() else "mps")
     precision = mixed_precision(config.train.precision, device)
     timeout = InitProcessGroupKwargs(timeout=timedelta(seconds=config.train.process_timeout))
-    shared = {"log_with": config.train.trackers or None}
+    # Trackers want to hear of a folder now; which it is, `start_trackers` says.
+    shared = {"log_with": config.train.trackers or None, "project_dir": config.output_dir}
     plugin = _deepspeed_plugin(config, on_cpu)
     if plugin is None:
         return Accelerator(
@@ -81,7 +82,8 @@ def _require_whole_towers(config: RunConfig, zero_stage: int) -> None:
 def start_trackers(accelerator: Accelerator, config: RunConfig) -> None:
     """Those of train.trackers. Called on every process. InputError on all of them: one does not start."""
     problem = None
-    accelerator.project_configuration.set_directories(config.output_dir)
+    folders = accelerator.project_configuration
+    folders.project_dir = folders.logging_dir = config.output_dir
     try:
         if config.train.trackers:
             accelerator.init_trackers("tcl")
