@@ -3,19 +3,11 @@
 Their towers are frozen: codes learn heads of their own on them, and the fusion encoder stays as it is.
 """
 
-from experiments.flickr8k import VAL, prepare
+from experiments.flickr8k import PLAIN_PAIRS, VAL, prepare
 from experiments.kept_bytes import search_experiment
 
 SHARED = {
-    "data.train": "[{shards: '$data/flickr8k/train/*.tar'}]",
-    "data.workers": 0,
-    "data.max_tokens": 18,
-    "data.augment.views": 2,
-    "data.augment.crop_scale": [0.6, 1.0],
-    "data.augment.color_jitter_prob": 0.0,
-    "data.augment.grayscale_prob": 0.0,
-    "data.augment.blur_prob": 0.0,
-    "data.augment.randaugment_ops": 0,
+    **PLAIN_PAIRS,
     "optim.lr": 1e-3,
     "optim.warmup_steps": 60,
     "train.batch_size": 64,

@@ -2,18 +2,10 @@
 
 from experiments.kept_bytes import search_experiment
 from experiments.prepare_data import prepare_large_scenes
-from experiments.scenes_96 import VAL
+from experiments.scenes_96 import VAL, WHOLE_SCENES
 
 SHARED = {
-    "data.train": "[{shards: '$data/scenes_96/train/*.tar'}]",
-    "data.workers": 0,
-    "data.max_tokens": 32,
-    "data.augment.whole_image": True,
-    "data.augment.flip_prob": 0.0,
-    "data.augment.color_jitter_prob": 0.0,
-    "data.augment.grayscale_prob": 0.0,
-    "data.augment.blur_prob": 0.0,
-    "data.augment.randaugment_ops": 0,
+    **WHOLE_SCENES,
     "optim.lr": 5e-4,
     "optim.warmup_steps": 40,
     "train.batch_size": 64,

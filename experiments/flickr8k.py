@@ -18,6 +18,18 @@ WEIGHTS = {
     "model.fusion.pretrained": "$data/minilm",
 }
 VAL = "$data/flickr8k/dev/*.tar"
+PLAIN_PAIRS = {
+    "data.train": "[{shards: '$data/flickr8k/train/*.tar'}]",
+    "data.workers": 0,
+    "data.max_tokens": 18,
+    "data.augment.views": 2,
+    "data.augment.crop_scale": [0.6, 1.0],
+    "data.augment.color_jitter_prob": 0.0,
+    "data.augment.grayscale_prob": 0.0,
+    "data.augment.blur_prob": 0.0,
+    "data.augment.randaugment_ops": 0,
+}
+"""Options of a run that goes on from one of these and trains on its pairs, in views that change little but the crop."""
 RECALLS = {
     "i2t_r1": "image to text R@1",
     "i2t_r10": "image to text R@10",

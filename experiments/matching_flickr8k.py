@@ -1,19 +1,11 @@
 """Few tokens an image on photographs: the runs of `flickr8k`, arm model, whose images have 37 tokens."""
 
 from experiments.few_tokens import matching_experiment
-from experiments.flickr8k import VAL, prepare
+from experiments.flickr8k import PLAIN_PAIRS, VAL, prepare
 
 TRAINING = {
-    "data.train": "[{shards: '$data/flickr8k/train/*.tar'}]",
+    **PLAIN_PAIRS,
     "data.val": VAL,
-    "data.workers": 0,
-    "data.max_tokens": 18,
-    "data.augment.views": 2,
-    "data.augment.crop_scale": [0.6, 1.0],
-    "data.augment.color_jitter_prob": 0.0,
-    "data.augment.grayscale_prob": 0.0,
-    "data.augment.blur_prob": 0.0,
-    "data.augment.randaugment_ops": 0,
     "objective.mlm_weight": 0.0,
     "objective.itm_hardness": 0.3,
     "objective.distil_itm_weight": 1.0,

@@ -2,19 +2,11 @@
 
 from experiments.few_tokens import matching_experiment
 from experiments.prepare_data import prepare_large_scenes
-from experiments.scenes_96 import VAL
+from experiments.scenes_96 import VAL, WHOLE_SCENES
 
 TRAINING = {
-    "data.train": "[{shards: '$data/scenes_96/train/*.tar'}]",
+    **WHOLE_SCENES,
     "data.val": VAL,
-    "data.workers": 0,
-    "data.max_tokens": 32,
-    "data.augment.whole_image": True,
-    "data.augment.flip_prob": 0.0,
-    "data.augment.color_jitter_prob": 0.0,
-    "data.augment.grayscale_prob": 0.0,
-    "data.augment.blur_prob": 0.0,
-    "data.augment.randaugment_ops": 0,
     "objective.distil_itm_weight": 1.0,
     "optim.warmup_steps": 20,
     "train.batch_size": 64,

@@ -5,6 +5,18 @@ from experiments.experiment import Arm, Experiment, Stage
 from experiments.prepare_data import prepare_large_scenes
 
 VAL = "$data/scenes_96/val/*.tar"
+WHOLE_SCENES = {
+    "data.train": "[{shards: '$data/scenes_96/train/*.tar'}]",
+    "data.workers": 0,
+    "data.max_tokens": 32,
+    "data.augment.whole_image": True,
+    "data.augment.flip_prob": 0.0,
+    "data.augment.color_jitter_prob": 0.0,
+    "data.augment.grayscale_prob": 0.0,
+    "data.augment.blur_prob": 0.0,
+    "data.augment.randaugment_ops": 0,
+}
+"""Options of a run that goes on from one of these and trains on its scenes as they are."""
 TRAINING = Stage(
     "pretrain",
     ("pretrain.py",),

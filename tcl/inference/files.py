@@ -1,9 +1,9 @@
 """Files as people have them to what is in them: a path, the bytes of a file, or one that is opened for reading."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from tcl.data.shards.bad_sample import BadSample
 from tcl.errors import InputError
@@ -21,6 +21,26 @@ Decoded = TypeVar("Decoded")
 def is_file_like(value: object) -> bool:
     """Is it one of FileLike?"""
     return isinstance(value, str | os.PathLike | Encoded) or hasattr(value, "read")
+
+
+def listed(given: Any, name: str, is_one: Callable[[object], bool], refusal: str) -> list:
+    """What `is_one`, or several of them, as a list, in which opened files have become their bytes.
+
+    InputError, naming `name`: none at all, something else, of which `refusal` says what it is not and what to give, an
+    opened file that cannot be read.
+    """
+    if is_one(given):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise InputError(f"{name}: a {type(given).__name__} {refusal}, or a list of them")
+    found = list(given)
+    if not found:
+        raise InputError(f"{name}: there are none; give at least one")
+    for i, one in enumerate(found):
+        if not is_one(one):
+            raise InputError(f"{name}[{i}]: a {type(one).__name__} {refusal}")
+        found[i] = at_hand(one, f"{name}[{i}]")
+    return found
 
 
 def at_hand(value: object, name: str) -> object:

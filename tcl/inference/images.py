@@ -17,7 +17,7 @@ from tcl.config.data import DataConfig
 from tcl.data.images.decode_image import decode_image, upright_rgb
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, is_several, rgb_of
-from tcl.inference.files import FileLike, at_hand, decoded, is_file_like
+from tcl.inference.files import FileLike, decoded, is_file_like, listed
 from tcl.inference.hardware import Hardware
 from tcl.shown import QUIET_SECONDS
 
@@ -36,18 +36,7 @@ def list_images(images: ImageLike | Iterable[ImageLike], name: str = "images") -
     """
     if isinstance(images, np.ndarray | Tensor) and is_several(images):
         images = list(images)
-    elif _is_one(images):
-        return [at_hand(images, f"{name}[0]")]
-    if not isinstance(images, Iterable):
-        raise InputError(f"{name}: a {type(images).__name__} is no image; give {ONE_OF}, or a list of them")
-    listed = list(images)
-    if not listed:
-        raise InputError(f"{name}: there are none; give at least one")
-    for i, image in enumerate(listed):
-        if not _is_one(image):
-            raise InputError(f"{name}[{i}]: a {type(image).__name__} is no image; give {ONE_OF}")
-        listed[i] = at_hand(image, f"{name}[{i}]")
-    return listed
+    return listed(images, name, _is_one, f"is no image; give {ONE_OF}")
 
 
 def _is_one(image: object) -> bool:

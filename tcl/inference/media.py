@@ -27,7 +27,7 @@ from tcl.data.shards.bad_sample import BadSample
 from tcl.data.video.clip_frames import clip_frames, still_frames, whole_view
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, rgb_of
-from tcl.inference.files import FileLike, at_hand, decoded, is_file_like
+from tcl.inference.files import FileLike, decoded, is_file_like, listed
 from tcl.inference.images import MAX_PIXELS
 
 MediaLike = FileLike | ArrayLike
@@ -42,19 +42,12 @@ def list_media(media: MediaLike | Iterable[MediaLike], name: str) -> list[MediaL
 
     InputError, naming `name`: none at all, something that is no MediaLike, an opened file that cannot be read.
     """
-    one_of = "a path, bytes, a file opened with 'rb', a numpy array or a tensor"
-    if _is_one(media):
-        media = [media]
-    if not isinstance(media, Iterable):
-        raise InputError(f"{name}: a {type(media).__name__} cannot be one; give {one_of}, or a list of them")
-    listed = list(media)
-    if not listed:
-        raise InputError(f"{name}: there are none; give at least one")
-    for i, one in enumerate(listed):
-        if not _is_one(one):
-            raise InputError(f"{name}[{i}]: a {type(one).__name__} cannot be one; give {one_of}")
-        listed[i] = at_hand(one, f"{name}[{i}]")
-    return listed
+    return listed(
+        media,
+        name,
+        _is_one,
+        "cannot be one; give a path, bytes, a file opened with 'rb', a numpy array or a tensor",
+    )
 
 
 def _is_one(media: object) -> bool:
