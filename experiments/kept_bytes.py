@@ -18,6 +18,14 @@ COLUMNS = {
     "ms": "ms a query",
 }
 SIZES = (64, 32)
+AGAINST = {
+    "soft_64": "fp32",
+    "straight_64": "fp32",
+    "tuned": "soft_64",
+    "opq_64": "soft_64",
+    "tuned_opq_64": "soft_64",
+    "opq_32": "soft_32",
+}
 
 
 def search_experiment(
@@ -76,13 +84,6 @@ def search_experiment(
         seeds=(0, 1, 2),
         columns=COLUMNS,
         compared=("i2t_r1", "t2i_r1", "rerank_i2t_r1", "rerank_t2i_r1"),
-        against={
-            "soft_64": "fp32",
-            "straight_64": "fp32",
-            "tuned": "soft_64",
-            "opq_64": "soft_64",
-            "tuned_opq_64": "soft_64",
-            "opq_32": "soft_32",
-        },
+        against=AGAINST,
         prepare=prepare,
     )
