@@ -21,6 +21,7 @@ from tcl.serve.guard import COOKIE, Guarded, cookie_of, same
 from tcl.serve.index_routes import index_routes
 from tcl.serve.model_routes import model_routes
 from tcl.serve.pages import read_pages
+from tcl.serve.read_on import ReadOn
 from tcl.serve.requests import LoginRequest
 from tcl.serve.service import Service
 from tcl.shown import shown
@@ -41,7 +42,8 @@ def make_app(service: Service) -> ASGIApp:
         (Exception, _tell_broken),
     ):
         app.add_exception_handler(kind, tell)
-    return Counted(Guarded(Bounded(_told_once(app), service.limits), service.token), service.counters)
+    answering = Guarded(Bounded(_told_once(app), service.limits), service.token)
+    return Counted(ReadOn(answering, service.limits.seconds), service.counters)
 
 
 def _told_once(app: ASGIApp) -> ASGIApp:

@@ -32,8 +32,8 @@ class Bounded:
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = True
             await send(message)
+            started = True
 
         answer = None
         if _said_length(scope) > most:
