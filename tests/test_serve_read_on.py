@@ -5,18 +5,23 @@ import http.client
 
 import pytest
 from serving import served, served_photographs
+from starlette.exceptions import HTTPException
 
-from tcl.serve.read_on import MOST, ReadOn
+from tcl.serve.answers import error_answer
+from tcl.serve.bounds import Bounded
+from tcl.serve.limits import Limits
+from tcl.serve.read_on import ReadOn
 
-LARGE = b"x" * 30_000_000
+LARGE = b"x" * 15_000_000
 """More than any socket's buffers hold."""
+MOST = 2**26
 TOKEN = "a-token-of-some-length"
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     folder = tmp_path_factory.mktemp("read_on")
-    with served(served_photographs(folder, 3), "--max_body=1MB", f"--token={TOKEN}") as running:
+    with served(served_photographs(folder, 3), "--max_body=8MB", f"--token={TOKEN}") as running:
         yield running
 
 
@@ -64,7 +69,7 @@ def answered(receive, headers=((b"transfer-encoding", b"chunked"),), seconds=60.
     async def keep(message: dict) -> None:
         sent.append(message)
 
-    asyncio.run(ReadOn(refuse, seconds)({"type": "http", "headers": list(headers)}, receive, keep))
+    asyncio.run(ReadOn(refuse, MOST, seconds)({"type": "http", "headers": list(headers)}, receive, keep))
     return sent
 
 
@@ -78,6 +83,7 @@ def test_an_endless_body_is_read_so_far_and_no_further():
 
     assert [message["type"] for message in answered(endless)] == ["http.response.start", "http.response.body"]
     assert read == MOST
+    assert (b"connection", b"close") in answered(endless)[0]["headers"]
 
 
 def test_a_client_that_stops_in_the_middle_is_answered():
@@ -104,3 +110,29 @@ def test_a_client_that_has_gone_is_not_read_again():
 
     asked = 0
     assert answered(gone)[0]["status"] == 401 and asked == 1
+
+
+def test_reading_on_does_not_spend_the_time_of_an_answer_nor_take_its_place():
+    """A body that comes slowly, and is too large soon: its limit of time would be over while the rest is read."""
+    pieces = 0
+
+    async def slow() -> dict:
+        nonlocal pieces
+        pieces += 1
+        if pieces > 1:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": bytes(11), "more_body": True}
+
+    async def reads(scope, receive, send) -> None:
+        try:
+            await receive()
+        except HTTPException as refused:
+            await error_answer(refused.status_code, refused.detail)(scope, receive, send)
+
+    async def keep(message: dict) -> None:
+        sent.append(message)
+
+    sent = []
+    app = ReadOn(Bounded(reads, Limits(body=10, seconds=5.0)), most=100, seconds=0.01)
+    asyncio.run(app({"type": "http", "headers": [(b"transfer-encoding", b"chunked")]}, slow, keep))
+    assert sent[0]["status"] == 413

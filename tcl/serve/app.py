@@ -43,7 +43,9 @@ def make_app(service: Service) -> ASGIApp:
     ):
         app.add_exception_handler(kind, tell)
     answering = Guarded(Bounded(_told_once(app), service.limits), service.token)
-    return Counted(ReadOn(answering, service.limits.seconds), service.counters)
+    # Before the limit of time, which would put "too slow" in place of what is to be said.
+    read_on = ReadOn(answering, most=2 * service.limits.body, seconds=service.limits.seconds / 2)
+    return Counted(read_on, service.counters)
 
 
 def _told_once(app: ASGIApp) -> ASGIApp:

@@ -7,24 +7,25 @@ sent everything) sees a broken pipe in place of the answer that says why.
 import asyncio
 import contextlib
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-MOST = 2**26
-"""Bytes that are read and thrown away."""
 
 
 class ReadOn:
-    """Of whatever answers before a body's end: a body that is too large, a wrong token, a path that is none."""
+    """Of whatever answers before a body's end: a body that is too large, a wrong token, a path that is none.
 
-    def __init__(self, app: ASGIApp, seconds: float):
-        self.app, self.seconds = app, seconds
+    most: bytes that are read and thrown away. seconds: from the beginning of a request; later nothing is read on.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, seconds: float):
+        self.app, self.most, self.seconds = app, most, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        left = _is_sending(scope)
+        left, deadline = _is_sending(scope), asyncio.get_running_loop().time() + self.seconds
 
         async def noted() -> Message:
             nonlocal left
@@ -35,12 +36,14 @@ class ReadOn:
         async def after_the_body(message: Message) -> None:
             if left and message["type"] == "http.response.start":
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(discard(), self.seconds)
+                    await asyncio.wait_for(discard(), deadline - asyncio.get_running_loop().time())
+                if left:
+                    MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         async def discard() -> None:
             read = 0
-            while left and read < MOST:
+            while left and read < self.most:
                 read += len((await noted()).get("body", b""))
 
         await self.app(scope, noted, after_the_body)
