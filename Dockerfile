@@ -3,7 +3,8 @@
 #   docker build -t tcl-serve .
 #   docker run -p 8765:8765 -e TCL_TOKEN=... -v /photos:/photos:ro tcl-serve /photos/photos.index --model /photos/model
 #
-# The index, its photographs and its model lie in what is mounted, which may be read-only.
+# The index, its photographs and its model lie in what is mounted, which may be read-only. It is mounted where it was when
+# `tcl index` ran: an index knows its photographs by that path, and elsewhere has nothing larger than its small pictures.
 FROM python:3.12-slim
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./

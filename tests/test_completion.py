@@ -77,7 +77,7 @@ def test_options_are_those_of_the_parsers_and_of_both_tasks(complete):
     assert {"--help", "--debug", "--config", "--data.train", "--dry_run", "--preset"} <= options["pretrain"]
     assert {"--answers.max_tokens", "--objective.queue_size", "--eval_only"} <= options["finetune"]
     assert options["finetune"] - {"--eval_only"} == options["evaluate"]
-    assert options["export"] == {"--help", "--debug", "--revision", "--with_teacher"}
+    assert options["export"] == {"--help", "--debug", "--revision", "--with_code", "--with_teacher"}
     assert all({"--help", "--debug"} <= found for found in options.values())
 
 

@@ -4,12 +4,15 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from data_files import noise
+from launching import ENVIRONMENT
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.util import cos_sim
 from tiny_pretrained import tiny_compressed, tiny_entailment, tiny_tcl, tiny_towers, tiny_vqa
@@ -17,6 +20,7 @@ from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
 import tcl.sentence_transformers as ours
 from tcl import TCL, TwoTowers, load_model
+from tcl.commands.export import main as export
 from tcl.data.texts.captions import clean_caption
 from tcl.data.texts.tokenize import tokenize
 from tcl.errors import InputError
@@ -40,6 +44,14 @@ def mine(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("exports") / "mine"
     tiny_tcl().save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def with_code(mine, tmp_path_factory) -> str:
+    """`mine`, exported again by the command."""
+    folder = str(tmp_path_factory.mktemp("exports") / "with_code")
+    export([mine, folder, "--with_code"])
+    return folder
 
 
 @pytest.fixture
@@ -141,6 +153,72 @@ def test_texts_can_be_cut_earlier(mine):
 def test_nothing_in_an_export_is_code_and_no_code_is_trusted(mine):
     assert {path.suffix for path in Path(mine).iterdir()} == {".json", ".safetensors", ".md"}
     assert "auto_map" not in (Path(mine) / "config.json").read_text()
+
+
+ELSEWHERE = """
+import json, sys
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import AutoTokenizer
+folder, saved, texts, paths = *sys.argv[1:3], *map(json.loads, sys.argv[3:])
+said = []
+for kind in (SentenceTransformer, CrossEncoder):
+    try:
+        kind(folder, device="cpu")
+    except ValueError as error:
+        said.append(str(error))
+ids = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(texts[0])["input_ids"]
+assert not any(name.split(".")[0] == "tcl" for name in sys.modules)
+SentenceTransformer(folder, device="cpu", trust_remote_code=True).save_pretrained(saved)
+embedder, matcher = (kind(saved, device="cpu", trust_remote_code=True) for kind in (SentenceTransformer, CrossEncoder))
+ranked = matcher.rank(texts[1], paths, top_k=3)
+print(json.dumps({
+    "said": said,
+    "ids": ids,
+    "texts": embedder.encode(texts).tolist(),
+    "images": embedder.encode(paths).tolist(),
+    "matches": matcher.predict([(texts[0], path) for path in paths]).tolist(),
+    "ranked": [[one["corpus_id"], float(one["score"])] for one in ranked],
+}))
+"""
+"""Like a program that has never heard of us. What it saves first, it loads again."""
+
+
+def test_a_program_that_does_not_know_us_loads_an_export_with_code(with_code, tmp_path, paths):
+    given = [with_code, str(tmp_path / "saved"), json.dumps(TEXTS[:2]), json.dumps(paths)]
+    environment = ENVIRONMENT | {"HF_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE, *given], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found, model = json.loads(done.stdout.splitlines()[-1]), tiny_tcl()
+    assert len(found["said"]) == 2 and all("trust_remote_code=True" in said for said in found["said"])
+    assert found["ids"] == tokenize(model.pretrained.tokenizer, TEXTS[:1], 12)[0][0].tolist()
+    np.testing.assert_allclose(found["texts"], model.encode_text(TEXTS[:2]), **EQUAL)
+    np.testing.assert_allclose(found["images"], model.encode_image(IMAGES), **EQUAL)
+    np.testing.assert_allclose(found["matches"], model.match_grid(IMAGES, TEXTS[:1])[:, 0], **EQUAL)
+    expected = model.rank(TEXTS[1], IMAGES, 3)
+    assert [index for index, _ in found["ranked"]] == [one.index for one in expected]
+    np.testing.assert_allclose([score for _, score in found["ranked"]], [one.score for one in expected], **EQUAL)
+
+
+def test_an_export_with_code_is_one_like_any_other(with_code, mine, tmp_path):
+    """For us, and for whoever has made the import: its code is neither needed nor run."""
+    code = Path(with_code) / "tcl_classes.py"
+    names, of_mine = ({path.name for path in Path(folder).iterdir()} for folder in (with_code, mine))
+    assert names == of_mine | {code.name}
+    theirs = SentenceTransformer(with_code, device="cpu"), CrossEncoder(with_code, device="cpu")
+    assert [type(one[0].model) for one in theirs] == [ours.TCLEmbeddings, ours.TCLMatching]
+    model = TCL.from_pretrained(with_code, device="cpu", precision="fp32")
+    np.testing.assert_array_equal(model.encode_text(TEXTS[:3]), tiny_tcl().encode_text(TEXTS[:3]))
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / code.name).read_bytes() == code.read_bytes()
+    tiny_tcl().save_pretrained(tmp_path)
+    assert not (tmp_path / code.name).exists() and "auto_map" not in (tmp_path / "config.json").read_text()
+    assert type(load_model(tmp_path)) is TCL
+
+
+def test_the_code_says_what_to_install_where_we_are_not(with_code, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tcl.sentence_transformers", None)
+    with pytest.raises(ImportError, match=r"^this model needs the package tcl-vlp: pip install 'tcl-vlp\[sentence-.*'"):
+        exec((Path(with_code) / "tcl_classes.py").read_text(), {})
 
 
 def test_transformers_learns_of_it_without_sentence_transformers():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tcl.checkpoints.export_format import ANSWERS, CONFIG, PREPROCESSOR
+from tcl.checkpoints.loading_code import CODE
 from tcl.checkpoints.manifest import MANIFEST, verify, write_manifest
 from tcl.errors import InputError
 
@@ -19,7 +20,8 @@ TOKENIZER_FILES = (
     "*.model",
 )
 READ = (WEIGHTS, f"{WEIGHTS}.index.json", "model-*-of-*.safetensors", CONFIG, PREPROCESSOR, ANSWERS, *TOKENIZER_FILES)
-"""What loading reads, and the manifest lists, beside the teacher. README.md is its owner's to edit."""
+"""What loading reads, and the manifest lists, beside the teacher. README.md is its owner's to edit, and
+CODE is for others to run: neither is checked."""
 _PARTIAL = ".partial_export"
 
 
@@ -34,7 +36,8 @@ def put_in_place(folder: Path, write: Callable[[Path], None]) -> None:
     partial.mkdir(parents=True)
     try:
         write(partial)
-        for former in (CONFIG, MANIFEST, TEACHER, ANSWERS):  # the configuration first: without it there is no export
+        # The configuration first: without it there is no export.
+        for former in (CONFIG, MANIFEST, TEACHER, ANSWERS, CODE):
             (folder / former).unlink(missing_ok=True)
         for path in sorted(partial.iterdir()):
             if path.name != CONFIG:

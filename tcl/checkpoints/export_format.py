@@ -16,6 +16,7 @@ import timm
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from tcl.checkpoints.loading_code import AUTO_MAP, write_code
 from tcl.checkpoints.transformers_config import MODEL_TYPE
 from tcl.config.checks import check_at_least, require
 from tcl.config.model import ModelConfig, TextEncoderConfig, check_model
@@ -79,10 +80,14 @@ def is_export(folder: Path) -> bool:
     return os.path.isfile(folder / CONFIG) and any(os.path.isfile(folder / name) for name in weights)
 
 
-def write_config(config: ExportConfig, folder: Path) -> None:
-    """config.json and preprocessor_config.json into `folder`."""
+def write_config(config: ExportConfig, folder: Path, *, with_code: bool = False) -> None:
+    """config.json and preprocessor_config.json into `folder`. with_code: and `tcl.checkpoints.loading_code`."""
+    of_transformers: dict[str, Any] = {"model_type": MODEL_TYPE}
+    if with_code:
+        of_transformers["auto_map"] = AUTO_MAP
+        write_code(folder)
     _write_json(folder / PREPROCESSOR, preprocessor_config(config.model))
-    _write_json(folder / CONFIG, {"model_type": MODEL_TYPE} | _description(config))
+    _write_json(folder / CONFIG, of_transformers | _description(config))
 
 
 def write_description(config: ExportConfig, path: Path) -> None:
@@ -114,7 +119,8 @@ def read_description(path: Path, tokenizer: Path) -> ExportConfig:
     as `read_config`."""
     said = _read_json(path)
     version = said.pop("format_version", None)
-    said.pop("model_type", None)
+    for of_transformers in ("model_type", "auto_map"):
+        said.pop(of_transformers, None)
     if said.pop("format", None) != "tcl" or not isinstance(version, int):
         raise InputError(f"{path}: no `format: tcl` with a `format_version`; give a folder that save_pretrained wrote")
     if version > FORMAT_VERSION:

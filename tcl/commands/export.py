@@ -19,6 +19,11 @@ def parser() -> argparse.ArgumentParser:
     add_model_source(options)
     options.add_argument("out", type=Path, metavar="OUT", help="a folder; an export that is there is replaced")
     options.add_argument("--with_teacher", action="store_true", help="keep momentum weights and queues")
+    options.add_argument(
+        "--with_code",
+        action="store_true",
+        help="a file by which sentence-transformers loads it where nobody imports tcl, given trust_remote_code=True",
+    )
     return options
 
 
@@ -28,6 +33,7 @@ def main(arguments: list[str]) -> None:
     from tcl.exports.pretrained import load_pretrained, save_pretrained
 
     pretrained = load_pretrained(given.model, revision=given.revision, with_teacher=given.with_teacher)
+    pretrained.with_code |= given.with_code
     save_pretrained(pretrained, given.out)
     parameters = sum(parameter.numel() for parameter in pretrained.student.parameters())
     say(f"{given.out}: a {pretrained.kind.name} model of {parameters:,} parameters; README.md is its card")

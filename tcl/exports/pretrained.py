@@ -5,7 +5,8 @@ teacher.safetensors       those of the momentum teacher and its queues, on reque
 config.json, preprocessor_config.json, answers.txt     see tcl.checkpoints.export_format
 tokenizer.json, ...       the tokenizer, where texts are read
 README.md                 the model card
-manifest.json             size and checksum of all but the card, see tcl.checkpoints.export_files
+tcl_classes.py            on request, see tcl.checkpoints.loading_code
+manifest.json             size and checksum of all but the two before, see tcl.checkpoints.export_files
 """
 
 import os
@@ -29,6 +30,7 @@ from tcl.checkpoints.export_format import (
     write_config,
 )
 from tcl.checkpoints.initial import fill, weights_folder
+from tcl.checkpoints.loading_code import CODE
 from tcl.checkpoints.manifest import MANIFEST
 from tcl.checkpoints.run_folder import facts_of_run, run_folder_of
 from tcl.checkpoints.weights_file import find_weights, read_weights, write_weights
@@ -72,6 +74,8 @@ class Pretrained:
     have no MLM head. They are not saved either."""
     teacher: dict[str, Tensor] | None = None
     """State of its teacher, where it was asked for."""
+    with_code: bool = False
+    """Is what is saved to load by `trust_remote_code=True` as well? A folder that does is saved as one again."""
 
 
 def load_pretrained(source: str, *, revision: str | None = None, with_teacher: bool = False) -> Pretrained:
@@ -119,7 +123,7 @@ def save_pretrained(pretrained: Pretrained, folder: Path, *, card: str | None = 
             write_weights(pretrained.teacher, partial / TEACHER)
         write_answers(pretrained.answers, partial)
         (partial / "README.md").write_text(card or pretrained.card, encoding="utf-8")
-        write_config(config, partial)
+        write_config(config, partial, with_code=pretrained.with_code)
 
     try:
         put_in_place(folder, write)
@@ -132,13 +136,15 @@ def _load_export(folder: Path, with_teacher: bool) -> Pretrained:
     config = read_config(folder)
     check_export(folder, "source", with_teacher=with_teacher)
     card = folder / "README.md"
-    return _load(
+    loaded = _load(
         config,
         find_weights(folder) or folder / WEIGHTS,
         with_teacher,
         answers=read_answers(folder),
         card=card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
     )
+    loaded.with_code = (folder / CODE).is_file()
+    return loaded
 
 
 def _load_checkpoint(folder: Path, with_teacher: bool) -> Pretrained:
