@@ -1,5 +1,5 @@
-"""Every command of README.md, docs/command_line.md and docs/search.md runs, on tiny models and generated pictures;
-`tcl serve`, which does not end by itself, in tests/test_serve.py."""
+"""Every command of docs/command_line.md and docs/search.md runs, on tiny models and generated pictures; `tcl serve`,
+which does not end by itself, in tests/test_serve.py. Those of README.md and docs/data.md: tests/test_readme.py."""
 
 import contextlib
 import json
@@ -33,10 +33,9 @@ def commands_of(page: str) -> list[str]:
 def folder(tmp_path, monkeypatch):
     """A folder with what the pages speak of."""
     monkeypatch.chdir(tmp_path)
-    for place in (Path(), Path("photos")):
-        for i, name in enumerate((*PHOTOS, "street.jpg")):
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            noise(i, (40, 30)).save(place / name)
+    for i, name in enumerate((*PHOTOS, "street.jpg")):
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        noise(i, (40, 30)).save(Path("photos", name))
     rows = [{"image": name, "captions": ["a dog on mat", "a cat"]} for name in PHOTOS] * 3
     Path("train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     Path("queries.txt").write_text("a dog\na cat\n")
@@ -77,7 +76,6 @@ def folder(tmp_path, monkeypatch):
     of_labels = {"train": [{"shards": "data/labelled/*.tar"}], "val": "data/labelled/*.tar", "workers": 0}
     classified = {"task": "classification", "classes": {"list": "classes.txt"}, "data": of_labels}
     Path("classification.yaml").write_text(yaml.safe_dump(classified | {"train": {"batch_size": 2, "steps": 1}}))
-    Path("my.yaml").write_text(yaml.safe_dump(shared | {"model": sizes, "output_dir": "runs/my"}))
     yield tmp_path
     AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -138,16 +136,3 @@ def test_the_page_about_search(folder, capsys):
     assert any(line.startswith("+1.000") for line in photos)
     assert sum(line.startswith("photos.index: 4 images (") for line in said) == 2
     assert "engine              faiss, flat" in said and Path("photos.db").exists()
-
-
-def test_the_readme(folder, capsys):
-    own_data = ("--images images/", "<run or checkpoint>")
-    lines = [line for line in commands_of("README.md") if not any(part in line for part in own_data)]
-    assert len(lines) == 13
-    Path("data/mine").mkdir(parents=True)
-    Path("data/train").symlink_to(folder / "data" / "mine" / "train")
-    for line in lines:
-        run_line(line)
-    assert Path("runs/my/checkpoints/step_00000001").is_dir()
-    assert Path("data/mine/tokenizer/tokenizer.json").is_file() and Path("runs/my/curves.png").is_file()
-    assert Path("exports/mine/README.md").is_file() and Path("photos.npy").is_file() and Path("where.png").is_file()

@@ -47,6 +47,21 @@ def test_every_value_is_drawn_at_its_step(tmp_path, drawn):
     assert "mlm" not in drawn
 
 
+def test_numbers_that_are_the_same_are_all_seen(monkeypatch, tmp_path):
+    """Of one run, too: earlier ones are drawn wider, in another colour."""
+    looks = {}
+
+    def look(figure: curves.Figure, *_: object, **__: object) -> None:
+        for axes in figure.axes:
+            looks[axes.get_title()] = [(line.get_linewidth(), line.get_color()) for line in axes.lines]
+
+    monkeypatch.setattr(curves.Figure, "savefig", look)
+    write(tmp_path, ['{"step": 5, "eval_i2t_r10": 90.0, "eval_t2i_r10": 90.0}'])
+    run(["plot", str(tmp_path)])
+    (wide, below), (thin, above) = looks["R@10, %"]
+    assert wide > 2 * thin and below != above
+
+
 def test_a_run_on_questions_is_drawn_too(tmp_path, drawn):
     write(tmp_path, ['{"step": 5, "loss": 1.0, "answer": 1.0}', '{"step": 5, "eval_accuracy": 40.0}'])
     run(["plot", str(tmp_path)])

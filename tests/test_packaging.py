@@ -59,6 +59,10 @@ def test_links_of_the_readme_lead_somewhere_from_anywhere():
     assert named and set(re.findall(r"\]\[(\w+)\]", page)) <= named.keys()
     for link in [*named.values(), *re.findall(r"\]\(([^)]+)\)", page)]:
         assert link.startswith(f"{source}/blob/main/") and (ROOT / link.removeprefix(f"{source}/blob/main/")).is_file()
+    pictures = re.findall(r'src(?:set)?="([^"]+)"', page)
+    assert len(pictures) == 2
+    for link in pictures:
+        assert link.startswith(f"{source}/raw/main/") and (ROOT / link.removeprefix(f"{source}/raw/main/")).is_file()
 
 
 @pytest.fixture(scope="module")

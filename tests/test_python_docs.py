@@ -33,7 +33,8 @@ def run(tmp_path, monkeypatch):
     for i, name in enumerate(("dog.jpg", "cat.jpg", "street.jpg")):
         noise(i, (40, 30)).save(name)
     Path("notes.txt").write_text("no image")
-    tiny_tcl().save_pretrained("runs/pretrain")
+    for name in ("pretrain", "mine"):
+        tiny_tcl().save_pretrained(f"runs/{name}")
     tiny_vqa().save_pretrained("runs/vqa")
     tiny_entailment().save_pretrained("runs/entailment")
     tiny_nlvr().save_pretrained("runs/nlvr")

@@ -22,10 +22,13 @@ from tcl.evaluation.vqa_baseline import AnnotatedQuestion, commonest_answer_base
 from tcl.runs.curves import plot_runs, read_rows
 from tcl.runs.panels import loss_names
 from tcl.shown import shown
+from tools.demo_pictures import draw_pictures
 from tools.make_demo_data import make_demo_data
 
 PRETRAIN, FINETUNE = Path("configs/pretrain/demo.yaml"), Path("configs/finetune/demo_vqa.yaml")
 SCENES, HELD_OUT = 20000, 500
+PICTURES = 2000
+"""Held-out scenes, drawn large, that are indexed."""
 TEXTS = 40000
 """The vocabulary is learned from: half of them questions and answers, half captions."""
 
@@ -47,14 +50,15 @@ def main() -> None:
     rows, _ = read_rows(run)
     print_table(rows)
     print_answers(read_rows(Path(questions["output_dir"]))[0], questions["data"])
-    index = Path("demo/index")
-    held_out = ["--shards", "demo/data/val/*.tar", "--out", str(index)]
-    subprocess.run([sys.executable, "-m", "tcl", "index", str(run), *held_out], check=True, env=environment)
+    pictures, index = Path("demo/scenes"), Path("demo/scenes.index")
+    draw_pictures(pictures, PICTURES)
+    searched = ["--images", str(pictures), "--out", str(index)]
+    subprocess.run([sys.executable, "-m", "tcl", "index", str(run), *searched], check=True, env=environment)
     checkpoint = sorted((run / "checkpoints").iterdir())[-1]
     curves = plot_runs({run.name: rows}, run / "curves.png")
     print(f"\ncurves      {curves}\ngallery     {run / 'results' / 'gallery.html'}\nmodel       {checkpoint}")
     print(f"time        {(time.perf_counter() - started) / 60:.1f} minutes")
-    print(f"\nSearch the held-out scenes: {Path(sys.executable).parent / 'tcl'} serve {index}")
+    print(f"\nSearch {PICTURES:,} scenes that it has never seen: {Path(sys.executable).parent / 'tcl'} serve {index}")
 
 
 def print_answers(rows: list[dict], data: dict) -> None:

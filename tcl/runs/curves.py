@@ -16,8 +16,10 @@ from tcl.shown import shown
 SUFFIXES = (".png", ".svg", ".pdf")
 COLUMNS = 4
 DASHES = ("-", "--", ":", "-.")
-WIDEST, THINNEST = 4.5, 1.2
-"""Points, of the first run's lines and the last one's: where lines are the same, all are seen."""
+WIDEST, THINNEST = 3.6, 1.2
+"""Points, of the first and the last of several lines (runs, or numbers of one run): where they are the same, all are
+seen."""
+SINGLE = 1.5
 
 
 def read_rows(run: Path) -> tuple[list[dict], int]:
@@ -83,9 +85,9 @@ def _merged(of_runs: list[list[Panel]]) -> list[Panel]:
 def _draw_panel(axes: Axes, panel: Panel, runs: dict[str, list[dict]]) -> None:
     one = len(runs) == 1
     for number, (name, rows) in enumerate(runs.items()):
-        width = WIDEST - (WIDEST - THINNEST) * number / max(1, len(runs) - 1) if len(runs) > 1 else 1.5
         for place, ((label, series), dash) in enumerate(zip(panel.series.items(), cycle(DASHES), strict=False)):
             points = with_number(rows, series)
+            width = _width(place, len(panel.series)) if one else _width(number, len(runs))
             x, y = ([row[field] for row in points] for field in ("step", series))
             style = {"color": f"C{place % 10}"} if one else {"color": f"C{number % 10}", "linestyle": dash}
             marker = "." if len(points) < 30 else None
@@ -98,12 +100,17 @@ def _draw_panel(axes: Axes, panel: Panel, runs: dict[str, list[dict]]) -> None:
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
     if panel.logarithmic and all(value > 0 for line in axes.lines for value in line.get_ydata()):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     _add_legend(axes, panel, one)
+
+
+def _width(place: int, count: int) -> float:
+    return SINGLE if count == 1 else WIDEST - (WIDEST - THINNEST) * place / (count - 1)
 
 
 def _add_legend(axes: Axes, panel: Panel, one: bool) -> None:
