@@ -13,6 +13,7 @@ import webdataset as wds
 from PIL import Image
 
 from tcl.errors import InputError
+from tools.demo_pictures import SIDE, draw_pictures
 from tools.demo_scenes import BACKGROUNDS, COLOURS, COLUMNS, ROWS, SHAPES, Scene, draw_scene, held_out_pairs, render
 from tools.make_demo_data import captions, full_caption, make_demo_data
 
@@ -198,3 +199,16 @@ def test_objects_stay_in_their_cells():
             rows, columns = np.nonzero(shown)
             assert set(rows // 32) == {thing.row} and set(columns // 32) == {thing.column}, thing
         assert all(abs(thing.dx) <= 0.01 and abs(thing.dy) <= 0.01 for thing in scene.objects)
+
+
+def test_pictures_are_held_out_scenes_with_captions_that_are_true(tmp_path):
+    draw_pictures(tmp_path, 3)
+    for index, path in enumerate(sorted(tmp_path.iterdir())):
+        scene = draw_scene(0, "val", index)
+        with Image.open(path) as picture:
+            assert picture.size == (SIDE, SIDE)
+            assert picture.getpixel((SIDE // 6 * 2, SIDE // 6 * 2)) == BACKGROUNDS[scene.background]  # between cells
+            assert sorted(named(picture.getexif()[0x010E])) == sorted(facts(scene))
+    path.write_text("kept")
+    draw_pictures(tmp_path, 4)
+    assert path.read_text() == "kept" and len(list(tmp_path.iterdir())) == 4

@@ -124,7 +124,6 @@ def test_the_page_about_search(run):
     for name in ("dog.jpg", "cat.jpg", "deeper/street.jpg"):
         Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
         noise(len(name), (40, 30)).save(Path("photos", name))
-    Path("runs/pretrain").rename("runs/mine")
     main(["index", "runs/mine", "--images=photos", "--out=photos.index"])
     names = run("docs/search.md")
     assert len(names["hits"]) == len(names["alike"]) == 2 and names["left"] == 2

@@ -1,4 +1,5 @@
-"""`make demo`: generate scenes, train a vocabulary, pre-train, fine-tune on questions, show what was learned.
+"""`make demo`: generate scenes, train a vocabulary, pre-train, fine-tune on questions, show what was learned, and index
+scenes to be searched.
 
 The configurations are configs/pretrain/demo.yaml and configs/finetune/demo_vqa.yaml.
 

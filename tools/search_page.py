@@ -26,6 +26,7 @@ NAMES = {"light": "search_page.png", "dark": "search_page_dark.png"}
 VIEWPORT = {"width": 1360, "height": 700}
 PATIENCE = 300_000
 """Milliseconds, on a machine that others use too."""
+POLL = 100
 SETTLED = """[...document.querySelectorAll('.tile img')].filter(one => one.getBoundingClientRect().top < innerHeight)
              .every(one => one.complete && one.naturalWidth)"""
 
@@ -67,8 +68,10 @@ def _photograph(chromium: str, address: str, out: Path) -> None:
             page.goto(address)
             page.wait_for_selector("#summary:has-text('read together')")
             page.wait_for_selector("#busy", state="hidden")
-            while not page.evaluate(SETTLED):
-                page.wait_for_timeout(100)
+            for _ in range(PATIENCE // POLL):  # playwright's own way to wait for this is eval, which the page forbids
+                if page.evaluate(SETTLED):
+                    break
+                page.wait_for_timeout(POLL)
             page.wait_for_timeout(500)  # they fade in
             page.screenshot(path=out / name)
             _shrink(out / name)
