@@ -213,6 +213,22 @@ def _parts(result: dict) -> str:
         f"Where a step of ViT-{options['name']}/16 with {options['batch']} pairs goes, each part measured alone: "
         + "; ".join(f"{name} {seconds / whole:.0%}" for name, seconds in shares)
         + "."
+        + _roofline(result)
+    )
+
+
+def _roofline(result: dict) -> str:
+    """How far the step is from what the machine could do."""
+    if "kinds" not in result:
+        return ""
+    kinds, products = result["kinds"], result["products"]
+    whole, least = sum(kinds.values()), products["flops"] / products["peak"]
+    shares = sorted(kinds.items(), key=lambda kind: -kind[1])
+    return (
+        " By operations: "
+        + "; ".join(f"{name} {seconds / whole:.0%}" for name, seconds in shares)
+        + f". Its products are {products['flops'] / 1e9:,.0f} GFLOP: {least:.2f} s of its {result['whole']:.2f} s at "
+        f"the {products['peak'] / 1e9:,.0f} GFLOP/s of a large square product."
     )
 
 

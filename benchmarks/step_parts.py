@@ -3,7 +3,8 @@
     python -m benchmarks.step_parts [--size Ti --batch 64 --repeats 3]
 
 A part of the student is its forward and backward pass, one of the teacher its forward pass. What the parts leave of the
-whole step is bookkeeping and what crosses between them. Prints a table and writes benchmarks/results/.
+whole step is bookkeeping and what crosses between them. On a CPU, also by kinds of operations, beside how long its
+products would take at the machine's best. Prints a table and writes benchmarks/results/.
 """
 
 import statistics
@@ -19,7 +20,9 @@ from torch import Tensor
 
 from benchmarks.losses import our_losses, random_features
 from benchmarks.measure import device, interleaved, save
+from benchmarks.operation_kinds import products_of, seconds_by_kind
 from benchmarks.pretraining_models import ALPHA, Size, build_models, fixed_negatives, random_batch
+from benchmarks.training_sides import matmul_flops
 from tcl.config.optim import OptimConfig
 from tcl.config.train import TrainConfig
 from tcl.data.batch import Batch, to_device
@@ -37,14 +40,20 @@ from tcl.training.step import train_step
 def main(size: str = "Ti", batch: int = 64, repeats: int = 3) -> None:
     """size: Ti, S or B."""
     chosen = Size(size, batch)
-    seconds = interleaved(_parts(chosen), repeats + 2)  # the first two take memory from the system
+    parts = _parts(chosen)
+    seconds = interleaved(parts, repeats + 2)  # the first two take memory from the system
     medians = {name: statistics.median(values[2:]) for name, values in seconds.items()}
     whole = medians.pop("whole step")
     print(f"parts of a step of ViT-{size}/16, {batch} pairs: {whole:.2f} s")
     for name, value in sorted(medians.items(), key=lambda item: -item[1]):
         print(f"  {name:28s} {value:7.3f} s  {value / whole:5.1%}")
     print(f"  {'the rest':28s} {whole - sum(medians.values()):7.3f} s  {1 - sum(medians.values()) / whole:5.1%}")
-    print(save(f"parts-{size}-{batch}", {"options": asdict(chosen), "whole": whole, "parts": medians}))
+    found = {"options": asdict(chosen), "whole": whole, "parts": medians}
+    if device().type == "cpu":
+        found["kinds"] = seconds_by_kind(parts["whole step"])
+        found["products"] = {"flops": products_of(parts["whole step"]), "peak": matmul_flops(torch.bfloat16)}
+        print("  " + ", ".join(f"{kind} {value:.2f} s" for kind, value in found["kinds"].items()))
+    print(save(f"parts-{size}-{batch}", found))
 
 
 def _parts(size: Size) -> dict[str, Callable[[], object]]:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import device, synchronise
+from benchmarks.operation_kinds import products_of
 from benchmarks.pretraining_models import ALPHA, Size, build_models, fixed_negatives, random_batch
 from benchmarks.sides import PeakMemory, Side
 from benchmarks.textbook.pretraining import TextbookTCL, build_textbook_optimizer, textbook_step
@@ -117,10 +116,7 @@ def _answer(
         if command == "peak":
             return matmul_flops(dtype)
         if command == "flops":
-            # torch counts products, not the fused attention of a CPU.
-            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-                step()
-            return counter.get_total_flops()
+            return products_of(step)
         started = time.perf_counter()
         step()
         synchronise()

@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import check
 from benchmarks.check import Baseline, lost
 from benchmarks.measure import ratio, slope
+from benchmarks.operation_kinds import kind_of, products_of, seconds_by_kind
 from benchmarks.report import newest_results, on_page, render
 from benchmarks.sides import PeakMemory, Sides
 
@@ -198,3 +200,27 @@ def test_what_has_no_other_side_follows_the_table(tmp_path):
 
 def test_the_page_quotes_the_committed_results():
     assert on_page(Path("docs/performance.md").read_text()) == render(newest_results())
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        ("aten::addmm", "products"),
+        ("aten::mkldnn_convolution", "products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "products"),
+        ("aten::_softmax", "softmax"),
+        ("aten::native_layer_norm_backward", "norms and activations"),
+        ("aten::random_", "random numbers"),
+        ("aten::index_select", "copies and casts"),
+        ("aten::mul", "the rest"),
+    ],
+)
+def test_operations_are_told_apart_by_their_names(operation, kind):
+    assert kind_of(operation) == kind
+
+
+def test_what_a_call_takes_is_told_by_kind():
+    a = torch.randn(400, 400)
+    seconds = seconds_by_kind(lambda: [(a @ a) for _ in range(20)])
+    assert max(seconds, key=seconds.get) == "products" and seconds["softmax"] == 0
+    assert products_of(lambda: a @ a) == 2 * 400**3
