@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from tcl.config.audio import AudioConfig
 from tcl.encoders.bounded_memory import bounded_memory
 from tcl.encoders.image_weights import create, load
+from tcl.encoders.lean_layers import use_lean_layers
+from tcl.encoders.product_attention import use_product_attention
 from tcl.errors import InputError
 from tcl.hub_access import hub_or_cache
 
@@ -24,6 +26,8 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, vit: VisionTransformer):
         super().__init__()
+        use_product_attention(vit)
+        use_lean_layers(vit)
         vit.forward = vit.forward_features  # called as a module: ZeRO 3 hangs its hooks on that
         self.vit = vit
         self.width: int = vit.num_features
@@ -47,10 +51,7 @@ class AudioEncoder(nn.Module):
         return list(self.vit.blocks)
 
     def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
-        """Use torch's fused attention? activation_checkpointing makes no difference: what is kept of sound is little
-        beside clips."""
-        for block in self.vit.blocks:
-            block.attn.fused_attn = block.attn.fused_attn and fused_attention
+        """Neither makes a difference: what is kept of sound is little beside clips, and its attention is ours."""
 
 
 def build_audio_encoder(config: AudioConfig, frames: int) -> AudioEncoder:

@@ -1,5 +1,7 @@
 """Dropout whose random numbers are cheap on a CPU, where torch draws one Bernoulli number per element."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,12 +15,18 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
     On a CPU 3.6 times as fast as torch's (3.7 million elements in bf16: 7 instead of 27 ms).
     """
-    threshold = round(p * STEPS)
-    if x.device.type != "cpu" or threshold in (0, STEPS):
+    if x.device.type != "cpu" or round(p * STEPS) in (0, STEPS):
         return F.dropout(x, p)
-    bits = torch.randint(-(2**63), 2**63 - 1, ((x.numel() + 3) // 4,), device=x.device).view(torch.int16)
-    keep = bits[: x.numel()].view(x.shape) >= threshold - STEPS // 2
-    return x * keep.to(x.dtype).mul_(STEPS / (STEPS - threshold))
+    keep, scale = draw_kept(x.shape, p, x.device)
+    return x * keep.to(x.dtype).mul_(scale)
+
+
+def draw_kept(shape: torch.Size, p: float, device: torch.device) -> tuple[Tensor, float]:
+    """Which elements stay, bool of `shape`, with probability 1 - p, p 0..1 and neither after rounding; and 1 / (1 - p),
+    by which those are multiplied."""
+    threshold, count = round(p * STEPS), math.prod(shape)
+    bits = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=device).view(torch.int16)
+    return bits[:count].view(shape) >= threshold - STEPS // 2, STEPS / (STEPS - threshold)
 
 
 class Dropout(nn.Dropout):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tcl.config.model import ImageEncoderConfig
 from tcl.data.images.normalise import normalise
 from tcl.data.tokens.stored_tokens import StoredTokens, restore_tokens
+from tcl.encoders.product_attention import ProductAttention
 from tcl.encoders.remembered import Remembered
 from tcl.errors import InputError
 
@@ -91,13 +92,14 @@ class ImageEncoder(nn.Module):
         return [part for part in self.backbone.children() if isinstance(part, nn.Sequential)] or [self.backbone]
 
     def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
-        """Compute layers again in the backward pass? Use torch's fused attention where a block can?
+        """Compute layers again in the backward pass? Use torch's fused attention, or ours, where a block can?
 
         InputError: timm cannot compute those of this network again.
         """
         if not fused_attention:
             for module in self.backbone.modules():
-                if hasattr(module, "fused_attn"):  # not every kind of block keeps its attention under the same name
+                # Not every kind of block keeps its attention under the same name.
+                if hasattr(module, "fused_attn") and not isinstance(module, ProductAttention):
                     module.fused_attn = False
         if activation_checkpointing and not self.frozen:
             try:

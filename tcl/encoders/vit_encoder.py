@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from tcl.config.model import ImageEncoderConfig
 from tcl.encoders.image_encoder import ImageEncoder, cannot_drop
+from tcl.encoders.lean_layers import use_lean_layers
+from tcl.encoders.product_attention import use_product_attention
 from tcl.errors import InputError
 
 
@@ -18,6 +20,8 @@ class ViTEncoder(ImageEncoder):
     """
 
     def __init__(self, vit: nn.Module, config: ImageEncoderConfig):
+        use_product_attention(vit)
+        use_lean_layers(vit)
         super().__init__(vit, config)
         self.vit = vit
         self.width = vit.num_features

@@ -3,13 +3,17 @@
 from torch import nn
 
 from tcl.encoders.image_encoder import ImageEncoder
+from tcl.encoders.lean_layers import LeanBlock
 from tcl.encoders.text_encoder import TextEncoder
 
 SAVED_PER_TOKEN = 17
 """Activations that a transformer layer saves for its backward pass, in widths per token (34 bytes a width in 16 bit,
 Korthikanti et al. 2022, table 2, without the attention scores, which SDPA does not keep)."""
-SAVED_BY_FUSION_LAYER = SAVED_PER_TOKEN + 6
-"""With those of its cross-attention: query, context, output, residual and norm."""
+SAVED_BY_LEAN_BLOCK = 12
+"""Of these, what a block of tcl.encoders.lean_layers saves: what its norms are given (fp32: twice), queries, keys,
+values, what they attend to, and what the activation is given."""
+SAVED_BY_FUSION_LAYER = SAVED_PER_TOKEN - 4 + 6
+"""Without what its activation gives, with those of its cross-attention: query, context, output, residual and norm."""
 
 Layers = list[tuple[int, float, int]]
 """(how many layers, their tokens times their width, what each saves in multiples of that)."""
@@ -21,7 +25,8 @@ def image_layers(encoder: ImageEncoder, images: int) -> Layers:
         return []
     if encoder.kept_elements is not None:
         return [(1, images * encoder.kept_elements, 1)]
-    return [(len(encoder.layers), images * tokens_of_image(encoder) * encoder.width, SAVED_PER_TOKEN)]
+    saved = SAVED_BY_LEAN_BLOCK if all(isinstance(layer, LeanBlock) for layer in encoder.layers) else SAVED_PER_TOKEN
+    return [(len(encoder.layers), images * tokens_of_image(encoder) * encoder.width, saved)]
 
 
 def text_layers(encoder: TextEncoder, tokens: int) -> Layers:

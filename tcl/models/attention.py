@@ -1,12 +1,11 @@
-"""Scaled dot-product attention, by the kernel that is fastest for the device."""
+"""Scaled dot-product attention, by what is fastest for the device."""
 
 import math
 
-import torch
-from torch import Tensor
+from torch import Tensor, finfo
 from torch.nn import functional as F
 
-from tcl.encoders.dropout import dropout as drop
+from tcl.encoders.product_attention import computes_in_bf16, product_attention
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
@@ -14,15 +13,15 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, d
 
     mask bool, broadcast to [R, heads, L, N], True where there is something to see; dropout 0..1, of the weights.
     """
-    if queries.device.type != "cpu" or dropout == 0:
-        return F.scaled_dot_product_attention(queries, keys, values, mask, dropout)
     # On a CPU torch has no fused kernel with dropout: it would take fp32 copies and look for rows without any key.
-    return drop(attention_weights(queries, keys, mask), dropout) @ values
+    if computes_in_bf16(queries) or (queries.device.type == "cpu" and dropout > 0):
+        return product_attention(queries, keys, values, mask, dropout)
+    return F.scaled_dot_product_attention(queries, keys, values, mask, dropout)
 
 
 def attention_weights(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
     """How much each query looks at each key, which fused kernels do not show: as above -> [R, heads, L, N], sum 1."""
     scores = (queries / math.sqrt(queries.shape[-1])) @ keys.transpose(-1, -2)
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(~mask, finfo(scores.dtype).min)
     return scores.softmax(dim=-1)

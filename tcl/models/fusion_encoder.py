@@ -15,6 +15,8 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from tcl.encoders.dropout import Dropout
+from tcl.encoders.lean_layers import computed_again
+from tcl.encoders.product_attention import as_products_take
 from tcl.models.attention import attend, attention_weights
 
 
@@ -112,10 +114,13 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.intermediate_size, width)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.lean = True  # see keep_whole
 
     def forward(self, x: Tensor) -> Tensor:
         """[R, L, width] -> [R, L, width]."""
-        return self.norm(x + self.dropout(self.down(self.activation(self.up(x)))))
+        up = self.up(x)
+        down = computed_again(self.activation, self.down, up) if self.lean else self.down(self.activation(up))
+        return self.norm(x + self.dropout(down))
 
 
 class FusionLayer(nn.Module):
@@ -130,7 +135,8 @@ class FusionLayer(nn.Module):
 
     def read_text(self, text: Tensor, mask: Tensor, cls_only: bool = False) -> Tensor:
         """Self-attention: text [R, L, width], mask bool broadcast to [R, 1, L, L] -> [R, L or 1, width]."""
-        return self.self_attention(text[:, :1] if cls_only else text, self.self_attention.keys_values(text), mask)
+        source = as_products_take(text)
+        return self.self_attention(text[:, :1] if cls_only else text, self.self_attention.keys_values(source), mask)
 
     def look_at_image(self, text: Tensor, image: KeysValues, others: KeysValues | None = None) -> Tensor:
         """Cross-attention and feed-forward: text [R, L, width]; which image each row looks at, see FusionEncoder."""
@@ -173,6 +179,7 @@ class FusionEncoder(nn.Module):
 
     def keys_values(self, compressed: Tensor) -> list[KeysValues]:
         """[I, M, image width], from `compress` -> keys and values of each image for every layer."""
+        compressed = as_products_take(compressed)
         return [layer.cross_attention.keys_values(compressed) for layer in self.layers]
 
     def image_keys_values(self, image_tokens: Tensor) -> list[KeysValues]:

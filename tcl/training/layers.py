@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tcl.config.train import TrainConfig
+from tcl.encoders.lean_layers import keep_whole
 
 
 @runtime_checkable
@@ -25,8 +26,11 @@ def prepare_layers(networks: nn.Module, config: TrainConfig, device: torch.devic
     """Choose for the stacks among a student's `averaged` networks, in place, what config, device and precision ask for.
 
     The backward pass of torch's fused attention does not use a CPU's bf16 units: plain products take 0.6 of its time
-    (64 images of 257 tokens, 3 heads), at 25 MB more a layer.
+    (64 images of 257 tokens, 3 heads). Blocks whose attention is not timm's usual one (tcl.encoders.product_attention)
+    take those that keep the weights, 25 MB a layer.
     """
+    if config.activation_checkpointing:
+        keep_whole(networks)
     for stack in networks.modules():
         if not isinstance(stack, Stack):
             continue
