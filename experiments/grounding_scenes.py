@@ -1,7 +1,7 @@
 """Grounding in the drawn scenes, where each object's place is known: the runs of `scenes_96`, of 8 x 8 patches.
 
-As they are, by either layer of the fusion encoder and by the ViT, and fine-tuned on phrases without boxes. (The demo's
-own model has 3 x 3 patches, each as large as an object and its neighbour.)
+As they are, by the layers of the fusion encoder and the later blocks of the ViT, and with encoders that are fine-tuned on
+phrases without boxes. (The demo's own model has 3 x 3 patches, each as large as an object and its neighbour.)
 """
 
 from pathlib import Path
@@ -22,7 +22,13 @@ OPTIONS = {
     "data.val": "$data/scene_phrases_96/val/*.tar",
     "data.workers": 0,
 }
-TRAIN = {"eval.layer": 0, "data.train": "[{shards: '$data/scene_phrases_96/train/*.tar'}]"}
+TRAIN = {
+    "eval.mode": "itc",
+    "eval.layer": 1,
+    "objective.itm_weight": 0.0,
+    "objective.lmi_weight": 1.0,
+    "data.train": "[{shards: '$data/scene_phrases_96/train/*.tar'}]",
+}
 
 
 def evaluated(**how: object) -> Stage:
@@ -40,14 +46,15 @@ def prepare(source: Path, out: Path) -> None:
 EXPERIMENT = Experiment(
     "Grounding in drawn scenes",
     arms={
-        "before": Arm("as pre-trained, first fusion layer", (evaluated(layer=0),)),
+        "first": Arm("as pre-trained, first fusion layer", (evaluated(layer=0),)),
         "second": Arm("as pre-trained, second fusion layer", (evaluated(layer=1),)),
-        "vit": Arm("as pre-trained, last block of the ViT", (evaluated(layer=2, mode="itc"),)),
-        "tuned": Arm("fine-tuned on phrases, first fusion layer", (Stage("train", ("finetune.py",), OPTIONS | TRAIN),)),
+        "vit": Arm("as pre-trained, second of three blocks of the ViT", (evaluated(layer=1, mode="itc"),)),
+        "vit_last": Arm("as pre-trained, last block of the ViT", (evaluated(layer=2, mode="itc"),)),
+        "tuned": Arm("fine-tuned on phrases, second block", (Stage("train", ("finetune.py",), OPTIONS | TRAIN),)),
     },
     seeds=(0, 1, 2),
     columns=COLUMNS,
     compared=("pointing", "accuracy"),
-    against=dict.fromkeys(["second", "vit", "tuned"], "before"),
+    against=dict.fromkeys(["first", "second", "vit_last", "tuned"], "vit"),
     prepare=prepare,
 )

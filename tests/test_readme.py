@@ -151,7 +151,7 @@ def read(line: str) -> None:
 def test_the_readme(folder, capsys):
     run_tcl("tcl pretrain --preset demo")
     draw_pictures(Path("demo/scenes"), 3)
-    run_tcl("tcl index demo/run --images demo/scenes --out demo/scenes.index")
+    run_tcl("tcl index demo/run --images demo/scenes --out demo/index")
     for line in commands_of("README.md"):
         run_line(line)
     for place in ("comparison.png", "runs/mine/curves.png", "exports/mine/manifest.json"):
@@ -232,4 +232,4 @@ def test_what_make_demo_runs(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.rstrip().endswith(serve.removeprefix(".venv/bin/"))
     for place in ("run/curves.png", "run/results/gallery.html", "vqa_run/results/answers.json"):
         assert Path("demo", place).is_file()
-    run_tcl("tcl serve demo/scenes.index")
+    run_tcl("tcl serve demo/index")

@@ -51,7 +51,7 @@ def main() -> None:
     rows, _ = read_rows(run)
     print_table(rows)
     print_answers(read_rows(Path(questions["output_dir"]))[0], questions["data"])
-    pictures, index = Path("demo/scenes"), Path("demo/scenes.index")
+    pictures, index = Path("demo/scenes"), Path("demo/index")
     draw_pictures(pictures, PICTURES)
     searched = ["--images", str(pictures), "--out", str(index)]
     subprocess.run([sys.executable, "-m", "tcl", "index", str(run), *searched], check=True, env=environment)

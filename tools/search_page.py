@@ -1,7 +1,7 @@
 """The picture of the search page in the README: what the demo's model finds among scenes that it has never seen.
 
     make demo
-    python -m tools.search_page --out docs [--index demo/scenes.index --query "..."]
+    python -m tools.search_page --out docs [--index demo/index --query "..."]
 
 OUT/search_page.png and OUT/search_page_dark.png, of `tcl serve` in chromium (Debian: apt-get install chromium), which
 playwright drives, one of the packages of `.[dev]`.
@@ -33,7 +33,7 @@ SETTLED = """[...document.querySelectorAll('.tile img')].filter(one => one.getBo
 
 def search_page(
     out: Path,
-    index: Path = Path("demo/scenes.index"),
+    index: Path = Path("demo/index"),
     query: str = "large orange triangle top center and large cyan square top right",
 ) -> None:
     """Write both pictures. InputError: no index, no chromium."""
