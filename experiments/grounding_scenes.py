@@ -1,7 +1,7 @@
 """Grounding in the drawn scenes, where each object's place is known: the runs of `scenes_96`, of 8 x 8 patches.
 
-As they are, by the layers of the fusion encoder and the later blocks of the ViT, and with encoders that are fine-tuned on
-phrases without boxes. (The demo's own model has 3 x 3 patches, each as large as an object and its neighbour.)
+As they are, by the layers of the fusion encoder and the later blocks of the ViT, and with encoders tuned on phrases
+without boxes. (The demo's own model has 3 x 3 patches, each as large as an object and its neighbour.)
 """
 
 from pathlib import Path
