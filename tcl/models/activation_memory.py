@@ -36,7 +36,7 @@ def fusion_layers(fusion: nn.Module, tokens: int) -> Layers:
 
 def tokens_of_image(encoder: ImageEncoder) -> int:
     """Tokens of an image, the global one included."""
-    return 1 + encoder.grid[0] * encoder.grid[1]
+    return 1 + encoder.patches
 
 
 def compression_layers(fusion: nn.Module, encoder: ImageEncoder, images: int) -> Layers:
