@@ -4,8 +4,8 @@ contrast of video and sound (arXiv 2006.16228) beside them.
     total = TCL(clip, caption) + va_weight NCE(clip, sound)
 
 What stands for a clip (f of TCL's section 3.1) is the mean of its frames' [CLS]; its parts, for LMI, are regions of
-the frames, each over all frames; the fusion encoder looks at the patches of all of them. A clip that stands still thus
-costs what its image does. The teacher's view shows the same seconds, cut and coloured otherwise.
+the frames, each over all frames: of a clip that stands still both are its image's. The fusion encoder looks at [CLS]
+and the patches of all frames. The teacher's view shows the same seconds, cut and coloured otherwise.
 """
 
 from dataclasses import dataclass
