@@ -18,12 +18,13 @@ from tcl.config.clips import ClipsConfig
 from tcl.config.video import VideoConfig
 from tcl.data.audio.clip_sound import sound_alone, sound_of_clip
 from tcl.data.feed.clip_reader import LACKS, SILENT
+from tcl.data.images.decode_image import decode_image
+from tcl.data.images.image_format import READ, format_of
 from tcl.data.media.find_clip import NO_SAMPLES, find_clip
 from tcl.data.media.open_media import SAMPLE_RATES, opened
 from tcl.data.media.sound_wave import LOUDEST, Wave, wave_of_samples
 from tcl.data.shards.bad_sample import BadSample
-from tcl.data.video.clip_frames import still_frames, whole_view
-from tcl.data.video.whole_clip import whole_clip
+from tcl.data.video.clip_frames import clip_frames, still_frames, whole_view
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, rgb_of
 from tcl.inference.files import FileLike, decoded, is_file_like, listed
@@ -61,8 +62,14 @@ def read_clip(clip: MediaLike, name: str, video: VideoConfig, size: int) -> Tens
     """
     if isinstance(clip, np.ndarray | Tensor):
         return _of_frames(clip, name, video, size)
-    read = partial(whole_clip, video=video, size=size, limits=LIMITS, max_pixels=MAX_PIXELS)
-    return decoded(clip, name, VIDEOS, read)
+    return decoded(clip, name, VIDEOS, partial(_decode_clip, video=video, size=size))
+
+
+def _decode_clip(content: bytes, video: VideoConfig, size: int) -> Tensor:
+    if format_of(content) in (*READ, "HEIC"):
+        return still_frames(decode_image(content, max_pixels=MAX_PIXELS), video, whole_view(size))
+    with opened(content, "video", LIMITS) as media:
+        return clip_frames(media, video, whole_view(size), place=0.5, part=None)[0]
 
 
 def _of_frames(frames: ArrayLike, name: str, video: VideoConfig, size: int) -> Tensor:

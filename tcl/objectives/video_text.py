@@ -120,9 +120,13 @@ KIND = Kind(
     ),
     Parts=Parts,
     parts_of=lambda student: Parts(student.sound is not None),
+    opened_by="tcl.inference.video_text_model:TCLForVideo",
     card=CardText(
         what="Video and text encoders with a shared embedding space, and a fusion encoder that re-ranks pairs.",
-        use="from tcl import load_model\n\nmodel = load_model(folder_or_hub_id)",
+        use="from tcl import TCLForVideo\n\n"
+        "model = TCLForVideo.from_pretrained(folder_or_hub_id)\n"
+        'corpus = model.embed_video(["dog.mp4", "street.mp4"])\n'
+        'found = model.retrieve("a dog on a beach", corpus, k=1)',
     ),
     may_lack=TCL.kind.may_lack,
 )
