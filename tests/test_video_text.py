@@ -227,8 +227,8 @@ def test_a_described_student_is_built_again(va_weight):
 def test_memory_of_one_frame_is_that_of_an_image_and_grows_with_frames():
     sizes = PairSizes(8, 7, MODEL.lmi_regions, 1, checkpointing=False, bf16=False)
 
-    def estimate(frames: int, **options) -> float:
-        student, _ = video_text_models(replace(OBJECTIVE, **options), video_text_model(frames))
+    def estimate(frames: int, temporal: str = "shift", **options) -> float:
+        student, _ = video_text_models(replace(OBJECTIVE, **options), video_text_model(frames, temporal))
         return video_text.OBJECTIVE.activation_bytes(student, student.objective, sizes)
 
     image_student, _ = tiny_models()
@@ -237,6 +237,18 @@ def test_memory_of_one_frame_is_that_of_an_image_and_grows_with_frames():
     # Four patches of each clip more: in two blocks of the ViT, and as keys and values, of negatives, too.
     assert more_frames == 4 * (8 * 4 * (2 * 24 * 17) + 2 * 8 * 4 * (2 * 2 * 16))
     assert estimate(2, va_weight=1.0) > estimate(2)
+    by_attention = estimate(3, temporal="attention") - estimate(3)
+    assert by_attention == 4 * 8 * 3 * 5 * 2 * 24 * 6, "of five tokens of three frames in two blocks"
+
+
+@torch.no_grad()
+def test_a_frozen_image_encoder_is_shared_with_a_teacher_that_comes_first():
+    """Frames see each other in its blocks from the first batch on."""
+    model = replace(video_text_model(), image=replace(MODEL.image, frozen=True))
+    student, teacher = video_text_models(OBJECTIVE, model)
+    clips = video_text_batch(2).inputs["image"].view
+    found = teacher.encoders.image_encoder(clips)
+    assert found.equal(student.encoders.image_encoder(clips))
 
 
 def test_tokens_of_all_frames_are_compressed_together():
