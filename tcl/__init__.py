@@ -1,6 +1,7 @@
 """TCL: vision-language pre-training. The models to load and use are `tcl.TCL`, `tcl.TwoTowers`, `tcl.TCLForVQA`,
-`tcl.TCLForClassification`, `tcl.TCLForClips`, `tcl.TCLForCompressedRetrieval`, `tcl.TCLForEntailment` and
-`tcl.TCLForNLVR`, or whatever `tcl.load_model` finds (docs/python.md); `tcl.Index` is searched (docs/search.md)."""
+`tcl.TCLForClassification`, `tcl.TCLForClips`, `tcl.TCLForCompressedRetrieval`, `tcl.TCLForEntailment`,
+`tcl.TCLForNLVR` and `tcl.TCLForVideo`, or whatever `tcl.load_model` finds (docs/python.md); `tcl.Index` is searched
+(docs/search.md)."""
 
 import importlib
 
@@ -14,6 +15,7 @@ _MODULES = {
     "TCLForEntailment": "tcl.inference.entailment_model",
     "TCLForNLVR": "tcl.inference.nlvr_model",
     "TCLForVQA": "tcl.inference.question_model",
+    "TCLForVideo": "tcl.inference.video_text_model",
     "load_model": "tcl.inference.load_model",
     "ForeignTowers": "tcl.inference.foreign_towers",
     "BlipMatcher": "tcl.inference.blip_matcher",
@@ -33,6 +35,7 @@ __all__ = [
     "TCLForEntailment",
     "TCLForNLVR",
     "TCLForVQA",
+    "TCLForVideo",
     "TwoTowers",
     "load_model",
 ]

@@ -110,7 +110,7 @@ def test_without_the_file_its_exports_are_refused_in_one_line(pretrained, tmp_pa
         with pytest.raises(
             InputError,
             match=r"^source: kind 'polarity' is none .*: classification, clip, clips, compressed_retrieval, "
-            r"entailment, nlvr, tcl, text_assignment, vqa$",
+            r"entailment, nlvr, tcl, text_assignment, video_text, vqa$",
         ):
             refused()
     with pytest.raises(

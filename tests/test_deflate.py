@@ -86,7 +86,7 @@ def test_mistakes(tmp_path):
         few = f"--images={tmp_path / 'photos'}"
         run(["deflate", str(tmp_path / "tcl"), few, out, "--workers=0", "--device=cpu"])
     noise(2).save(tmp_path / "photos" / "two.jpg")
-    with pytest.raises(InputError, match=r"^model: a tcl model sees no clips; give one of --objective clips$"):
+    with pytest.raises(InputError, match=r"^model: a tcl model is not deflated; give one of --objective clips$"):
         run(["deflate", str(tmp_path / "tcl"), few, out, "--workers=0", "--device=cpu"])
     for option, name in (("--steps=-1", "steps"), ("--batch_size=0", "batch_size"), ("--lr=0", "lr")):
         with pytest.raises(InputError, match=f"^{name}: "):

@@ -23,7 +23,6 @@ from tcl.data.images.image_views import Images
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.data.texts.answer_tokens import AnswerTokens
 from tcl.data.texts.text_tokens import Texts
-from tcl.evaluation import decoded_images
 from tcl.evaluation.answering import AnswerList, rank_answers
 from tcl.evaluation.evaluate_retrieval import evaluate_retrieval
 from tcl.models.answer_decoder import answer_decoder_from
@@ -127,27 +126,24 @@ def test_retrieval_queue(step):
 
 
 @pytest.mark.parametrize("pass_tokens", [1, 40, 8192])
-def test_retrieval_two_stage_scores_and_recalls(step, pass_tokens, monkeypatch):
+def test_retrieval_two_stage_scores_and_recalls(step, pass_tokens):
     tensors, k = step.tensors, step.metadata["k_test"]
     pixels, ids, mask = tensors["eval.image"], tensors["eval.input_ids"], tensors["eval.attention_mask"]
     per_image = len(ids) // len(pixels)
     data = RetrievalSet(
-        images=[bytes([i]) for i in range(len(pixels))],
+        images=list(range(len(pixels))),
         captions=[str(i) for i in range(len(ids))],
         pairs=[(i // per_image, i) for i in range(len(ids))],
         image_ids=[str(i) for i in range(len(pixels))],
         caption_ids=[str(i) for i in range(len(ids))],
     )
-    monkeypatch.setattr(decoded_images, "decode_image", lambda content, max_pixels: content[0])
     found = evaluate_retrieval(
         Accelerator(cpu=True),
         step.student,
         data,
-        transform=lambda image: pixels[image],
+        decode=lambda batches: (pixels[some] for some in batches),
         tokenize=lambda texts: (ids, mask),
         config=EvalConfig(rerank_k=k, pass_tokens=pass_tokens, batch_size=3),
-        max_pixels=1,
-        workers=0,
     )
     AcceleratorState._reset_state(reset_partial_state=True)
     for ranked, name in ((found.images, "eval.score_i2t"), (found.captions, "eval.score_t2i")):

@@ -228,7 +228,7 @@ def test_a_config_of_this_version_loads_without_a_word(export):
         (
             lambda said: said.update(kind="captioner"),
             r"kind 'captioner' is none .* accepted: classification, clip, clips, compressed_retrieval, entailment, "
-            r"nlvr, tcl, text_assignment, vqa",
+            r"nlvr, tcl, text_assignment, video_text, vqa",
         ),
         (lambda said: said.pop("kind"), r"kind is not there"),
         (lambda said: said.update(max_tokens=1), r"max_tokens: 1 is not possible"),

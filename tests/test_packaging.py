@@ -33,7 +33,7 @@ def test_a_name_is_no_path(name):
     with pytest.raises(
         InputError,
         match=r"^preset: there is no preset .*accepted: albef_4m, demo, easy_vqa, flickr8k_cpu, "
-        r"flickr8k_text_assignment, mmv, nlvr2_text_assignment, siglip_4m, tcl_4m$",
+        r"flickr8k_text_assignment, mmv, nlvr2_text_assignment, siglip_4m, tcl_4m, video_text$",
     ):
         with_presets("pretrain", ["--preset", name])
 

@@ -12,7 +12,16 @@ from data_files import noise
 from media_files import film, tone, wav
 from PIL import Image
 from tiny_foreign import save_blip, save_clip
-from tiny_pretrained import tiny_classifier, tiny_clips, tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
+from tiny_pretrained import (
+    tiny_classifier,
+    tiny_clips,
+    tiny_compressed,
+    tiny_entailment,
+    tiny_nlvr,
+    tiny_tcl,
+    tiny_video_text,
+    tiny_vqa,
+)
 
 from tcl import TCLForClips, load_model
 from tcl.commands.main import run as main
@@ -109,6 +118,7 @@ def test_the_page_about_python(run, capsys):
 def test_the_page_about_sound_and_video(run):
     model = tiny_clips()
     model.save_pretrained("runs/clips")
+    tiny_video_text().save_pretrained("runs/video_text")
     for i, name in enumerate(("dog", "street")):
         Path(f"{name}.mp4").write_bytes(film([np.asarray(noise(9 * i + n)) for n in range(8)]))
     Path("bark.wav").write_bytes(wav(tone(0.5, 16_000)))
@@ -153,7 +163,7 @@ def test_the_package_has_no_other_names():
     import tcl
 
     ours = ["TCL", "TCLForCompressedRetrieval"]
-    ours += [f"TCLFor{of}" for of in ("Classification", "Clips", "Entailment", "NLVR", "VQA")]
+    ours += [f"TCLFor{of}" for of in ("Classification", "Clips", "Entailment", "NLVR", "VQA", "Video")]
     others = ["BlipMatcher", "ForeignTowers", "Index", "TwoTowers", "load_model"]
     assert sorted(tcl.__all__) == sorted(ours + others)
     with pytest.raises(AttributeError, match=r"^module 'tcl' has no attribute 'Model'$"):

@@ -11,19 +11,16 @@ from launching import launch
 from rescoring import order_of
 from small_run import rows, small_run
 from small_run import train as train_small
-from test_two_stage_retrieval import features_of, small_set
+from test_two_stage_retrieval import decode_of, features_of, small_set
 from tiny import random_batch, tiny_models
 
 from tcl.commands.task_options import parse_finetune
 from tcl.config.retrieval_eval import EvalConfig
-from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.errors import InputError
 from tcl.evaluation.rescoring_bank import load_bank, rescore_both
 from tcl.search.rescorings import METHODS
 from tcl.training.evaluate_only import evaluate_only
-
-TRANSFORM = eval_transform(32, (0.5,) * 3, (0.5,) * 3)
 
 
 def tokenize_as_drawn(texts):
@@ -49,11 +46,9 @@ def test_each_direction_is_rescored_by_queries_of_its_own_kind(with_bank):
         Accelerator(cpu=True),
         student.encoders,
         bank,
-        TRANSFORM,
+        None if bank is None else decode_of(bank),
         tokenize_as_drawn,
         config=config,
-        max_pixels=10**6,
-        workers=0,
     )
     assert student.training
     student.eval()

@@ -1,6 +1,7 @@
 """Two-stage retrieval against slow, obvious versions: dense ranking, and the loop that scores pair by pair."""
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.evaluation import evaluate_retrieval as retrieval
+from tcl.evaluation.decoded_images import decoded_batches
 from tcl.evaluation.recall import rank_metrics
 from tcl.models.encoders import build_encoders
 from tcl.objectives.tcl import TCLStudent
@@ -184,16 +186,19 @@ def read(content: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(content)))
 
 
+def decode_of(data):
+    transform = eval_transform(32, (0.5,) * 3, (0.5,) * 3)
+    return partial(decoded_batches, data.images, transform=transform, max_pixels=10**6, workers=0)
+
+
 def evaluate(student, data, rescore=None, **options):
     return retrieval.evaluate_retrieval(
         Accelerator(cpu=True),
         student,
         data,
-        eval_transform(32, (0.5,) * 3, (0.5,) * 3),
+        decode_of(data),
         lambda texts: ids_of(data),
         config=EvalConfig(**{"rerank_k": 4, "batch_size": 2, **options}),
-        max_pixels=10**6,
-        workers=0,
         rescore=rescore,
     )
 

@@ -6,6 +6,7 @@ import torch
 from data_files import TOKENIZER
 from tiny import MODEL
 from tiny_clips import clips_model
+from tiny_video_text import video_text_model
 from torch import nn
 
 from tcl import (
@@ -15,6 +16,7 @@ from tcl import (
     TCLForCompressedRetrieval,
     TCLForEntailment,
     TCLForNLVR,
+    TCLForVideo,
     TCLForVQA,
     TwoTowers,
 )
@@ -25,7 +27,7 @@ from tcl.exports.kinds import kind_named
 from tcl.exports.pretrained import Pretrained
 from tcl.models.answer_decoder import answer_decoder_from
 from tcl.models.encoders import build_encoders, build_towers
-from tcl.objectives import clips
+from tcl.objectives import clips, video_text
 from tcl.objectives.clip import CLIPStudent
 from tcl.objectives.question_answering import VQANetworks, VQAStudent
 from tcl.objectives.tcl import TCLStudent
@@ -33,6 +35,15 @@ from tcl.tasks import compressed_retrieval, entailment, nlvr
 from tcl.tasks.classification import Parts, build_student
 
 PLAIN = {"device": "cpu", "precision": "fp32"}
+
+
+def tiny_video_text(hears: bool = False, **options) -> TCLForVideo:
+    """As `tiny_tcl`, of clips of three frames. hears: it has an encoder of sound."""
+    torch.manual_seed(0)
+    model = video_text_model()
+    student = video_text.KIND.build(model, video_text.Parts(hears), TOKENIZER)
+    _spread(student)
+    return TCLForVideo(Pretrained(student, TOKENIZER, video_text.KIND, model, 12, 8), **{**PLAIN, **options})
 
 
 def tiny_tcl(**options) -> TCL:

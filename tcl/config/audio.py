@@ -32,7 +32,8 @@ class SpectrogramConfig:
 
 @dataclass
 class AudioConfig:
-    """The encoder of sound: a ViT on its log-mel spectrogram. Only the objective `clips` has one."""
+    """The encoder of sound: a ViT on its log-mel spectrogram. The objectives `clips` and
+    `video_text`, with its va_weight, have one."""
 
     name: str = "vit_tiny_patch16_224"
     """Of timm, a plain ViT with [CLS]; the patch size has to divide spectrogram.mel_bins."""

@@ -8,7 +8,8 @@ from tcl.config.checks import require
 
 @dataclass
 class SpacesConfig:
-    """MMV's spaces (arXiv 2006.16228, section 3.1). Only the objective `clips` has them."""
+    """MMV's spaces (arXiv 2006.16228, section 3.1). The objective `clips` has them, and `video_text`, with its
+    va_weight, that of video and sound."""
 
     graph: Literal["fac", "disjoint", "shared"] = "fac"
     """fac: fine and coarse, text is compared in a coarse space into which the fine one of video and sound is projected;

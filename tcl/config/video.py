@@ -8,7 +8,7 @@ from tcl.config.checks import require
 
 @dataclass
 class VideoConfig:
-    """The encoder of clips: model.image on each frame. Only the objective `clips` has one."""
+    """The encoder of clips: model.image on each frame. The objectives `clips` and `video_text` have one."""
 
     frames: int = 32
     """Of a clip, 1 to 1024; 1 for photographs. 32 in MMV, 16 in its ablations."""

@@ -9,7 +9,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tcl.config.audio import AudioConfig
+from tcl.config.audio import AudioConfig, seconds_of_sound
+from tcl.config.model import ModelConfig
 from tcl.encoders.bounded_memory import bounded_memory
 from tcl.encoders.image_weights import create, load
 from tcl.encoders.lean_layers import use_lean_layers
@@ -52,6 +53,13 @@ class AudioEncoder(nn.Module):
 
     def configure_layers(self, *, activation_checkpointing: bool, fused_attention: bool) -> None:
         """Neither makes a difference: what is kept of sound is little beside clips, and its attention is ours."""
+
+
+def encoder_of_sounds(model: ModelConfig) -> AudioEncoder:
+    """As `build_audio_encoder`, for as much sound as goes with a clip."""
+    sound = model.audio.spectrogram
+    samples = round(seconds_of_sound(model.audio, model.video) * sound.sample_rate)
+    return build_audio_encoder(model.audio, max(1, sound.frames(samples)))
 
 
 def build_audio_encoder(config: AudioConfig, frames: int) -> AudioEncoder:

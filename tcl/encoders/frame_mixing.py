@@ -36,10 +36,10 @@ class FrameShift(nn.Module):
     `frames`, T, is that of the clips that come next.
     """
 
-    def __init__(self, ends: Ends):
+    def __init__(self, ends: Ends, frames: int):
         super().__init__()
         self.ends = ends
-        self.frames = 1
+        self.frames = frames
 
     def hang_into(self, block: nn.Module) -> None:
         """From now on the block does it."""

@@ -83,6 +83,11 @@ class ImageEncoder(nn.Module):
         return normalise(pixels, *self._scale)
 
     @property
+    def patches(self) -> int:
+        """How many tokens come after the global one."""
+        return self.grid[0] * self.grid[1]
+
+    @property
     def layers(self) -> list[nn.Module]:
         """The blocks of a transformer, the stages of a convolutional network."""
         for name in ("blocks", "stages", "layers"):

@@ -30,18 +30,18 @@ class VideoEncoder(nn.Module):
         blocks = _blocks(image_encoder, config.temporal)
         for block in blocks:
             if config.temporal == "shift":
-                mixer: nn.Module = FrameShift(config.ends)
+                mixer: nn.Module = FrameShift(config.ends, config.frames)
             else:
                 mixer = FrameAttention(self.width, block.attn.num_heads, config.frames)
             mixer.hang_into(block)
             self.mixers.append(mixer)
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, patch_drop: float = 0.0) -> Tensor:
         """[B, T, 3, H, W], as `prepare` gives them -> tokens [B, T, 1 + patches, width]: of each frame the global one
-        first."""
+        first. patch_drop: as of the image encoder."""
         for mixer in self.mixers:
             mixer.frames = frames.shape[1]
-        tokens = self.image_encoder(frames.flatten(0, 1), self.image_encoder.student_drop)
+        tokens = self.image_encoder(frames.flatten(0, 1), patch_drop)
         return tokens.unflatten(0, frames.shape[:2])
 
     def prepare(self, pixels: Tensor) -> Tensor:

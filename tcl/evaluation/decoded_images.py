@@ -1,6 +1,8 @@
 """Encoded images -> pixels for evaluation, decoded by worker processes while the model is busy."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +28,15 @@ def decoded_batches(
 
     InputError: one of them died.
     """
+    yield from in_batches(images, batches, partial(_pixels, transform, max_pixels), workers=workers)
+
+
+def in_batches(
+    items: Sequence, batches: Sequence[Sequence[int]], read: Callable[[Any], Tensor], *, workers: int
+) -> Iterator[Tensor]:
+    """As `decoded_batches`, of whatever `read`, which can be pickled, makes pixels of."""
     loader = DataLoader(
-        _Decoded(images, transform, max_pixels),
+        _Read(items, read),
         batch_sampler=batches,
         num_workers=workers if len(batches) > FEW_BATCHES else 0,
         collate_fn=torch.stack,
@@ -36,12 +45,16 @@ def decoded_batches(
     yield from decoded(loader, workers="data.workers", batch_size="eval.batch_size")
 
 
-class _Decoded(Dataset):
-    def __init__(self, images: Sequence[bytes], transform: Callable[[np.ndarray], Tensor], max_pixels: int):
-        self.images, self.transform, self.max_pixels = images, transform, max_pixels
+def _pixels(transform: Callable[[np.ndarray], Tensor], max_pixels: int, image: bytes) -> Tensor:
+    return transform(decode_image(image, max_pixels=max_pixels))
+
+
+class _Read(Dataset):
+    def __init__(self, items: Sequence, read: Callable[[Any], Tensor]):
+        self.items, self.read = items, read
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.items)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.transform(decode_image(self.images[index], max_pixels=self.max_pixels))
+        return self.read(self.items[index])

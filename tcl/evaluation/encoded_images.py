@@ -9,19 +9,20 @@ from torch import Tensor
 
 from tcl.models.encoders import Encoders
 
+Decode = Callable[[Sequence[Sequence[int]]], Iterator[Tensor]]
+"""Batches of indices of images -> pixels of each batch, as an image encoder takes them."""
+
 
 class EncodedImages:
-    """Tokens of `count` images, encoded when they are asked for, batch_size at a time; some are kept, up to room_gib.
-
-    decode: batches of indices -> pixels of each batch.
-    """
+    """Tokens of `count` images, encoded when they are asked for, batch_size at a time; some are kept, up to
+    room_gib."""
 
     def __init__(
         self,
         accelerator: Accelerator,
         encoders: Encoders,
         count: int,
-        decode: Callable[[Sequence[Sequence[int]]], Iterator[Tensor]],
+        decode: Decode,
         batch_size: int,
         room_gib: float,
     ):

@@ -1,11 +1,9 @@
 """Two-stage retrieval (ALBEF section 4): all embeddings, then the ITM score of the best candidates of every query."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
@@ -14,8 +12,7 @@ from tqdm import tqdm
 
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.data.sets.retrieval_set import RetrievalSet
-from tcl.evaluation.decoded_images import decoded_batches
-from tcl.evaluation.encoded_images import EncodedImages
+from tcl.evaluation.encoded_images import Decode, EncodedImages
 from tcl.evaluation.recall import rank_metrics
 from tcl.objectives.tcl import TCLStudent
 from tcl.search.candidates import Ranked
@@ -56,19 +53,17 @@ def evaluate_retrieval(
     accelerator: Accelerator,
     student: TCLStudent,
     data: RetrievalSet,
-    transform: Callable[[np.ndarray], Tensor],
+    decode: Decode,
     tokenize: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
     *,
     config: EvalConfig,
-    max_pixels: int,
-    workers: int,
     rescore: tuple[Rescore, Rescore] | None = None,
     rescored: str = "rescored",
     store: Callable[[Tensor], Codes] | None = None,
 ) -> RetrievalResult:
     """Called on every process; all get the result. They share the images and the pairs, and each reads all texts.
 
-    `workers` (>= 0) processes decode images. rescore: of image queries and of caption queries; what ITM orders follows
+    decode: of data.images. rescore: of image queries and of caption queries; what ITM orders follows
     their scores, and so do metrics with the prefix `rescored`. store: what a system keeps of its candidates [n, D],
     which queries as they are then search; metrics of that have the prefix quantised_, and ITM orders what it finds.
 
@@ -78,7 +73,6 @@ def evaluate_retrieval(
     was_training = student.training
     student.eval()
     try:
-        decode = partial(decoded_batches, data.images, transform=transform, max_pixels=max_pixels, workers=workers)
         images = EncodedImages(
             accelerator, student.encoders, len(data.images), decode, config.batch_size, config.image_cache_gib
         )
@@ -200,7 +194,7 @@ def _match_shared(
     device = accelerator.device
     wanted, pairs_of = pair_images.unique_consecutive(return_counts=True)
     ends = pairs_of.cumsum(0)
-    encoding = states.lengths.new_tensor(math.prod(student.encoders.image_encoder.grid))
+    encoding = states.lengths.new_tensor(student.encoders.image_encoder.patches)
     cost = (states.lengths[pair_texts].cumsum(0))[ends - 1] + encoding * torch.arange(1, len(ends) + 1, device=device)
     # Image w belongs to the process in whose share of the whole cost the middle of its own lies.
     middle = cost - torch.diff(cost, prepend=cost.new_zeros(1)) / 2

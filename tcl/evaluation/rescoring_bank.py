@@ -1,9 +1,7 @@
 """Stored queries that re-score an evaluation: images and captions of other shards, mostly those of training."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -12,8 +10,7 @@ from tcl.config.data import DataConfig
 from tcl.config.retrieval_eval import EvalConfig
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
 from tcl.errors import InputError
-from tcl.evaluation.decoded_images import decoded_batches
-from tcl.evaluation.encoded_images import EncodedImages
+from tcl.evaluation.encoded_images import Decode, EncodedImages
 from tcl.models.encoders import Encoders
 from tcl.search.rescore import Rescore
 from tcl.search.rescorings import rescoring
@@ -29,10 +26,7 @@ def load_bank(
     max_pixels: int,
     max_sample_bytes: int = DataConfig.max_sample_bytes,
 ) -> RetrievalSet:
-    """As `load_retrieval_set`, less captions that are evaluated word for word: other images may have them, too.
-
-    InputError: as there, or an image that is evaluated, with which its queries would rank themselves.
-    """
+    """As `load_retrieval_set`, then as `without_evaluated`."""
     bank = load_retrieval_set(
         pattern,
         field=field,
@@ -40,6 +34,16 @@ def load_bank(
         max_pixels=max_pixels,
         max_sample_bytes=max_sample_bytes,
     )
+    return without_evaluated(bank, evaluated, field, pattern)
+
+
+def without_evaluated(bank: RetrievalSet, evaluated: RetrievalSet, field: str, pattern: str) -> RetrievalSet:
+    """`bank`, which is of the shards `pattern`, less captions that are evaluated word for word: other images may have
+    them, too.
+
+    InputError, naming `field`: an image that is evaluated, with which its queries would rank themselves; no captions
+    are left.
+    """
     known = set(evaluated.images)
     both = [name for name, image in zip(bank.image_ids, bank.images, strict=True) if image in known]
     if both:
@@ -59,20 +63,17 @@ def rescore_both(
     accelerator: Accelerator,
     encoders: Encoders,
     bank: RetrievalSet | None,
-    transform: Callable[[np.ndarray], Tensor],
+    decode: Decode | None,
     tokenize: Callable[[Sequence[str]], tuple[Tensor, Tensor]],
     *,
     config: EvalConfig,
-    max_pixels: int,
-    workers: int,
 ) -> tuple[Rescore, Rescore]:
-    """Of image queries, and of caption queries, as config.rescore says. Called on every process. bank: None for a
-    transductive score."""
+    """Of image queries, and of caption queries, as config.rescore says. Called on every process. bank, and decode of
+    its images: None for a transductive score."""
     images = texts = None
     if bank is not None:
         was_training = encoders.training
         encoders.eval()
-        decode = partial(decoded_batches, bank.images, transform=transform, max_pixels=max_pixels, workers=workers)
         images = EncodedImages(accelerator, encoders, len(bank.images), decode, config.batch_size, room_gib=0).embed()
         texts = embed_texts(
             encoders.embed_ids,

@@ -35,7 +35,7 @@ def deflate(
     """
     clips = getattr(pretrained.student.averaged, "video_encoder", None)
     if clips is None:
-        raise InputError(f"model: a {pretrained.kind.name} model sees no clips; give one of --objective clips")
+        raise InputError(f"model: a {pretrained.kind.name} model is not deflated; give one of --objective clips")
     if pretrained.model.video.frames == 1:
         raise InputError("model: its clips are one frame already; give one of model.video.frames > 1")
     model = of_images(pretrained.model)

@@ -60,13 +60,18 @@ class Matcher(ABC):
         """Listed texts -> ids and mask [T, L], on the host; what is cut is warned of. InputError, which names `name`: a
         text without words."""
 
+    def _list_images(self, images: ImageLike | Iterable[ImageLike], name: str = "images") -> list[ImageLike]:
+        """What is to be matched with texts, one or several, as a list. InputError, naming `name`: none, or something
+        else."""
+        return list_images(images, name)
+
     def match(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
         """Does each text belong to its image? Probabilities float32 [n], 0 to 1, of n pairs.
 
         One text is paired with each of n images, and one image with each of n texts. InputError: not as many texts as
         images, and neither of them is one.
         """
-        images, texts = list_images(images), list_texts(texts)
+        images, texts = self._list_images(images), list_texts(texts)
         if len(images) == 1 < len(texts):
             return self.match_grid(images, texts)[0]
         paired, states = pairs_of(images, texts), self.read_texts(texts)
@@ -75,7 +80,7 @@ class Matcher(ABC):
 
     def match_grid(self, images: ImageLike | Iterable[ImageLike], texts: str | Iterable[str]) -> np.ndarray:
         """Does any of the texts belong to any of the images? Probabilities float32 [images, texts], 0 to 1."""
-        images, texts = list_images(images), list_texts(texts)
+        images, texts = self._list_images(images), list_texts(texts)
         states = self.read_texts(texts)
         logits = self.match_tokens(self.encode_tokens(images), states, [torch.arange(len(texts))] * len(images))
         return match_probabilities(torch.stack(list(logits))).numpy()
@@ -87,7 +92,7 @@ class Matcher(ABC):
         Images and texts that are in several pairs are read once. InputError: no pair, what is no pair of a text and an
         image.
         """
-        return self._margins(list_pairs(pairs)).sigmoid().numpy()
+        return self._margins(list_pairs(pairs, self._list_images)).sigmoid().numpy()
 
     def rank(
         self,
@@ -101,7 +106,7 @@ class Matcher(ABC):
         Of equal ones the later document comes first. InputError: no document, top_k out of range, what is neither.
         """
         check_at_least(1, {"top_k": top_k})
-        return best_documents(self._margins(one_with_each(query, documents)), top_k)
+        return best_documents(self._margins(one_with_each(query, documents, self._list_images)), top_k)
 
     def _margins(self, pairs: Pairs) -> Tensor:
         """ITM logits of "match" less those of "no match" [P], fp32 on the host."""

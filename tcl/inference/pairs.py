@@ -1,7 +1,8 @@
 """Pairs of a query and a document, one of them a text and the other an image, as re-rankers take them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,10 @@ from tcl.search.candidates import best_of
 Pair = tuple[str | ImageLike, str | ImageLike]
 """A query and a document. A query that is a string is a text, and its document an image (there a string is a path); any
 other query is an image, and its document a text."""
+
+
+ListImages = Callable[[Any, str], list]
+"""What may be an image, one or several, and how messages call it -> a list of them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ class Pairs:
         return list(order.split(counts.tolist()))
 
 
-def one_with_each(query: str | ImageLike, documents: Iterable[ImageLike] | Iterable[str]) -> Pairs:
+def one_with_each(
+    query: str | ImageLike, documents: Iterable[ImageLike] | Iterable[str], list_images: ListImages = list_images
+) -> Pairs:
     """A query with each of its documents. InputError: none of them, neither texts nor images."""
     if isinstance(query, str):
         texts, images = list_texts(query, "query"), list_images(documents, "documents")
@@ -53,7 +60,7 @@ def one_with_each(query: str | ImageLike, documents: Iterable[ImageLike] | Itera
     return Pairs(images, texts, places[:, 0], places[:, 1])
 
 
-def list_pairs(pairs: Iterable[Pair]) -> Pairs:
+def list_pairs(pairs: Iterable[Pair], list_images: ListImages = list_images) -> Pairs:
     """Pairs in their order; what is in several of them is there once. InputError: none, what is no pair, two texts or
     two images."""
     images: list[ImageLike] = []

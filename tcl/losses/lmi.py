@@ -16,9 +16,10 @@ from torch.nn import functional as F
 def pool_regions(patches: Tensor, grid: tuple[int, int], regions: int) -> Tensor:
     """Average image patches to regions x regions cells (adaptive: works for any grid).
 
-    patches [B, rows * columns, D] row by row, grid (rows, columns) -> [B, regions^2, D].
+    patches [B, T * rows * columns, D] row by row, grid (rows, columns) -> [B, regions^2, D]: of a clip of T frames,
+    which come one after the other, each cell over all of them.
     """
-    planes = patches.transpose(1, 2).unflatten(2, grid)
+    planes = patches.unflatten(1, (-1, grid[0] * grid[1])).mean(dim=1).transpose(1, 2).unflatten(2, grid)
     return F.adaptive_avg_pool2d(planes, regions).flatten(2).transpose(1, 2)
 
 

@@ -2,12 +2,11 @@
 
 from torch import Tensor, nn
 
-from tcl.config.audio import seconds_of_sound
 from tcl.config.model import ModelConfig, TextEncoderConfig
 from tcl.data.audio.sounds import Sounds
 from tcl.data.texts.caption_tokens import Captions
 from tcl.data.video.clips import Clips
-from tcl.encoders.audio import AudioEncoder, build_audio_encoder
+from tcl.encoders.audio import AudioEncoder, encoder_of_sounds
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
 from tcl.encoders.text_tower import load_text_tower
@@ -39,7 +38,8 @@ class ClipEncoders(nn.Module):
 
     def embed_clips(self, clips: Clips, counts: Tensor | None = None) -> Embeddings:
         """Frames [B, T, 3, H, W], prepared -> [B, dim] by space. counts: bool [B], which are there (default: all)."""
-        return self.spaces("video", clip_features(self.video_encoder(clips.frames)), counts)
+        tokens = self.video_encoder(clips.frames, self.image_encoder.student_drop)
+        return self.spaces("video", clip_features(tokens), counts)
 
     def embed_sounds(self, sounds: Sounds, counts: Tensor | None = None) -> Embeddings:
         """B sounds -> [B, dim] by space; counts as above."""
@@ -59,9 +59,7 @@ def build_clip_encoders(model: ModelConfig, vocab_size: int, pad_id: int, audio_
     """Random or pre-trained, as `model` says. audio_text: sound is compared with text in training. InputError: they
     cannot be built."""
     video = build_video_encoder(model)
-    sound = model.audio.spectrogram
-    samples = round(seconds_of_sound(model.audio, model.video) * sound.sample_rate)
-    audio = build_audio_encoder(model.audio, max(1, sound.frames(samples)))
+    audio = encoder_of_sounds(model)
     text = _text_encoder(model.text, vocab_size, pad_id)
     widths = {"video": video.width, "audio": audio.width, "text": text.width}
     return ClipEncoders(video, audio, text, Spaces(model.spaces, widths, audio_text))

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from tcl.config.model import ModelConfig
 from tcl.data.texts.text_tokens import Texts
 from tcl.encoders.build_image_encoder import build_image_encoder
+from tcl.encoders.clip_tokens import ClipTokens
 from tcl.encoders.image_encoder import ImageEncoder
 from tcl.encoders.text_encoder import TextEncoder, load_masked_lm, lower_layers
 from tcl.encoders.text_tower import load_text_tower
@@ -22,7 +23,7 @@ class Encoders(nn.Module):
 
     def __init__(
         self,
-        image_encoder: ImageEncoder,
+        image_encoder: ImageEncoder | ClipTokens,
         text_encoder: TextEncoder,
         fusion_encoder: FusionEncoder | None,
         mlm_head: MLMHead | None,
@@ -84,20 +85,24 @@ class Encoders(nn.Module):
         return self.mlm_head(states, self.text_encoder.embedding_matrix)
 
 
-def build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:
+def build_encoders(
+    config: ModelConfig, vocab_size: int, pad_id: int, image_encoder: ImageEncoder | ClipTokens | None = None
+) -> Encoders:
     """Networks of `config`, random or pre-trained. `vocab_size` and `pad_id` come from the tokenizer.
 
-    InputError: a name that cannot be built, fusion_layers outside 1 .. layers - 1, or fusion.image_tokens of more than
-    an image has.
+    image_encoder: of clips; None: that of config.image. InputError: a name that cannot be built, fusion_layers outside
+    1 .. layers - 1, or fusion.image_tokens of more than an image has.
     """
-    encoders = _build_encoders(config, vocab_size, pad_id)
+    image_encoder = build_image_encoder(config.image) if image_encoder is None else image_encoder
+    encoders = _build_encoders(config, vocab_size, pad_id, image_encoder)
     # Last, so that the same seed gives all others the same weights with it and without.
     encoders.fusion_encoder.compression = build_compression(config.fusion.image_tokens, encoders.image_encoder)
     return encoders
 
 
-def _build_encoders(config: ModelConfig, vocab_size: int, pad_id: int) -> Encoders:
-    image_encoder = build_image_encoder(config.image)
+def _build_encoders(
+    config: ModelConfig, vocab_size: int, pad_id: int, image_encoder: ImageEncoder | ClipTokens
+) -> Encoders:
     if config.fusion.layers is not None:
         text_encoder, model = load_text_tower(config.text, vocab_size, pad_id)
         fusion = build_own_fusion(config.fusion, text_encoder.width, image_encoder.width)

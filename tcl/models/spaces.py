@@ -100,14 +100,15 @@ GRAPHS = {
 
 class Spaces(nn.Module):
     """The heads of a graph. audio_text: sound is compared with text in training; without, a graph whose heads of that
-    pair serve nothing else (disjoint) has none of them."""
+    pair serve nothing else (disjoint) has none of them. only: the one space that there is; None: all."""
 
-    def __init__(self, config: SpacesConfig, widths: dict[str, int], audio_text: bool = False):
-        """widths: of the features by modality: video, audio, text."""
+    def __init__(self, config: SpacesConfig, widths: dict[str, int], audio_text: bool = False, only: str | None = None):
+        """widths: of the features by modality that comes into a space: video, audio, text."""
         super().__init__()
         graph = GRAPHS[config.graph]
         self.audio_text = audio_text
-        self.routes = [one for one in graph.routes if audio_text or not _only_for_audio_text(one, graph)]
+        routes = [one for one in graph.routes if one.modality in widths and only in (None, one.space)]
+        self.routes = [one for one in routes if audio_text or not _only_for_audio_text(one, graph)]
         self.pairs = {("video", "audio"): "va", ("video", "text"): "vat", ("audio", "text"): graph.audio_text}
         given = {one.head: widths[one.modality] for one in self.routes if one.after is None}
         heads = {one.head: graph.heads[one.head] for one in self.routes}

@@ -15,11 +15,11 @@ from tcl.config.checks import require
 from tcl.config.clips_objective import ClipsObjectiveConfig, check_clips_objective
 from tcl.config.model import ModelConfig
 from tcl.data.batch import Batch
-from tcl.losses.mil_nce import ELEMENTS, mil_nce, unit
-from tcl.models.activation_memory import SAVED_PER_TOKEN, image_layers, kept_bytes, text_layers
+from tcl.losses.mil_nce import ELEMENTS
+from tcl.models.activation_memory import SAVED_PER_TOKEN, image_layers, kept_bytes, mixing_layers, text_layers
 from tcl.models.clip_encoders import ClipEncoders, Embeddings, build_clip_encoders
-from tcl.models.global_batch import gather_rows, gather_rows_with_gradient, world
 from tcl.models.no_teacher import NoTargets
+from tcl.objectives.clip_contrast import contrast
 from tcl.objectives.kind import CardText, Kind
 from tcl.objectives.objective import Losses, weighted
 from tcl.objectives.pair_objective import PairObjective, PairSizes
@@ -75,17 +75,13 @@ class ClipsStudent(nn.Module):
     def _contrast(self, one: str, other: str, embedded: dict[str, Embeddings], exist: dict[str, Tensor]) -> Tensor:
         """MIL-NCE of `one` with `other`; NCE, where there is one of it."""
         space = self.encoders.spaces.space_of(one, other)
-        partners = unit(embedded[other][space])
-        partners = partners[:, None] if partners.ndim == 2 else partners
-        pairs = exist[other] & exist[one]
-        return mil_nce(
-            unit(embedded[one][space]),
-            gather_rows_with_gradient(partners),
-            gather_rows(pairs),
+        partners = embedded[other][space]
+        return contrast(
+            embedded[one][space],
+            partners[:, None] if partners.ndim == 2 else partners,
+            exist[other] & exist[one],
             self.objective.temperature,
             self.objective.positives,
-            first=world()[0] * len(partners),
-            over_processes=_over_processes,
             there=None if one == "video" else exist[one][:, 0],
         )
 
@@ -97,11 +93,6 @@ class ClipsStudent(nn.Module):
         unused += [] if "text" in self.modalities else [encoders.text_encoder]
         for module in unused:
             module.requires_grad_(False)
-
-
-def _over_processes(sums: Tensor) -> Tensor:
-    """Log-sums over the clips of this process -> over those of all."""
-    return gather_rows_with_gradient(sums[None]).logsumexp(dim=0)
 
 
 def build_student(
@@ -127,6 +118,8 @@ def activation_bytes(student: ClipsStudent, objective: ClipsObjectiveConfig, siz
     all captions of a clip."""
     B, encoders = sizes.batch_size, student.encoders
     layers = image_layers(encoders.image_encoder, B * encoders.video_encoder.frames)
+    if not sizes.checkpointing:  # else it is computed again with the blocks
+        layers += mixing_layers(encoders.video_encoder, B)
     if "audio" in student.modalities:
         audio = encoders.audio_encoder
         layers.append((len(audio.layers), B * audio.tokens * audio.width, SAVED_PER_TOKEN))
@@ -189,5 +182,4 @@ OBJECTIVE = PairObjective(
     activation_bytes=activation_bytes,
     weights_from=weights_from,
     starts_random=("encoders.audio_encoder.", "encoders.spaces.", "encoders.video_encoder.mixers."),
-    task="tcl.tasks.pretrain_clips:clip_task",
 )

@@ -1,6 +1,5 @@
 """How a file of tcl.objectives declares an objective for image-text pairs, and how one is found by its name."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -58,15 +57,10 @@ class PairObjective:
     """Weights of another kind of student, from which one may start -> by the names of its own."""
     starts_random: tuple[str, ...] = ()
     """Prefixes of its parameters that those may be without."""
+    not_needed: tuple[str, ...] = ()
+    """Prefixes of weights from which its students may start and have no place for."""
     notices: Callable[[Any], list[str]] = lambda _: []
     """Lines for the person watching."""
-    task: str = "tcl.tasks.pretrain:pair_task"
-    """'module:function' that makes the task of a run: what is read, and how it is judged."""
-
-    def make_task(self, *arguments: Any, **options: Any) -> Any:
-        """What the function of `task` gives."""
-        module, name = self.task.split(":")
-        return getattr(importlib.import_module(module), name)(*arguments, **options)
 
 
 def objective_named(name: object) -> PairObjective:

@@ -72,9 +72,13 @@ class TCLStudent(nn.Module):
 
     def forward(self, batch: Batch, targets: TCLTargets, negatives: Negatives | None = None) -> Losses:
         """All losses of `batch`. `negatives` replaces the draw of ITM negatives (to repeat a recorded step)."""
-        encoders, objective, texts = self.encoders, self.objective, batch.inputs["text"]
-        image_encoder = encoders.image_encoder
+        image_encoder = self.encoders.image_encoder
         image_tokens = image_encoder(batch.inputs["image"].view, image_encoder.student_drop)
+        return self.losses(image_tokens, batch, targets, negatives)
+
+    def losses(self, image_tokens: Tensor, batch: Batch, targets: TCLTargets, negatives: Negatives | None) -> Losses:
+        """As `forward`, of a batch whose images are tokens already [B, N, image width]."""
+        encoders, objective, texts = self.encoders, self.objective, batch.inputs["text"]
         text_tokens, masked_tokens = targets.text_tokens or encoders.encode_texts(
             texts, plain=objective.embeds, masked=objective.mlm_weight > 0
         )
@@ -215,14 +219,19 @@ class TCLStudent(nn.Module):
         return pairs, of_own[:, 2] if len(masked_tokens) else masked_tokens
 
 
-def build_student(model: ModelConfig, objective: ObjectiveConfig, tokenizer: PreTrainedTokenizerBase) -> TCLStudent:
-    """Random or pre-trained networks, as `model` says. InputError: they cannot be built, or nothing is compressed that
-    a distillation could teach."""
+def check_distilled(model: ModelConfig, objective: ObjectiveConfig) -> None:
+    """InputError: nothing is compressed that a distillation could teach."""
     if objective.distil_itm_weight > 0 and model.fusion.image_tokens is None:
         raise InputError(
             f"objective.distil_itm_weight: {objective.distil_itm_weight} is not possible; accepted: 0, unless "
             f"model.fusion.image_tokens is given"
         )
+
+
+def build_student(model: ModelConfig, objective: ObjectiveConfig, tokenizer: PreTrainedTokenizerBase) -> TCLStudent:
+    """Random or pre-trained networks, as `model` says. InputError: they cannot be built, or nothing is compressed that
+    a distillation could teach."""
+    check_distilled(model, objective)
     return TCLStudent(build_encoders(model, len(tokenizer), tokenizer.pad_token_id), objective)
 
 

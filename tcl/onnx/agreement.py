@@ -13,6 +13,7 @@ from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet
 from tcl.data.texts.tokenize import tokenize
 from tcl.data.tokens.stored_tokens import restore_tokens, store_tokens
+from tcl.evaluation.decoded_images import decoded_batches
 from tcl.evaluation.evaluate_retrieval import evaluate_retrieval
 from tcl.exports.pretrained import Pretrained
 from tcl.onnx.graphs import SIZES, graphs_of, random_texts
@@ -56,15 +57,14 @@ def largest_differences(pretrained: Pretrained, towers: OnnxTowers) -> dict[str,
 def torch_recalls(pretrained: Pretrained, data: RetrievalSet, rerank_k: int) -> dict[str, float]:
     """As `tcl.onnx.graph_retrieval.onnx_recalls`, by torch in fp32. `pretrained` is on the CPU."""
     image, side = pretrained.student.encoders.image_encoder, pretrained.model.image.image_size
+    transform = eval_transform(side, image.mean, image.std)
     return evaluate_retrieval(
         Accelerator(cpu=True, mixed_precision="no"),
         pretrained.student,
         data,
-        eval_transform(side, image.mean, image.std),
+        partial(decoded_batches, data.images, transform=transform, max_pixels=DataConfig.max_pixels, workers=0),
         partial(tokenize, pretrained.tokenizer, max_tokens=pretrained.max_tokens),
         config=EvalConfig(rerank_k=rerank_k),
-        max_pixels=DataConfig.max_pixels,
-        workers=0,
     ).metrics
 
 

@@ -38,6 +38,7 @@ from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.tokenize import load_tokenizer, tokenize
 from tcl.encoders.text_encoder import check_length
 from tcl.errors import InputError
+from tcl.evaluation.decoded_images import decoded_batches
 from tcl.evaluation.evaluate_retrieval import cut_rerank_k, evaluate_retrieval
 from tcl.models.no_teacher import NoTeacher
 from tcl.models.training_images import training_images
@@ -45,7 +46,8 @@ from tcl.objectives.codebook_teacher import CodebookTeacher
 from tcl.objectives.compressed_retrieval import CompressedStudent, activation_bytes, build_compressed
 from tcl.objectives.kind import CardText, Kind
 from tcl.search.codes import checked_codes
-from tcl.tasks.pretrain import held_out_pairs, pair_sizes, write_retrieval
+from tcl.tasks.pretrain import held_out_pairs, pair_sizes
+from tcl.tasks.pretrain_judged import write_retrieval
 from tcl.tasks.task import Evaluation, Task
 
 
@@ -208,16 +210,16 @@ def _evaluate(
     tokenizer: PreTrainedTokenizerBase,
 ) -> Evaluation:
     """The score is the mean of all recalls in percent, of codes, re-ranked where they are."""
-    encoders, image = student.encoders, student.encoders.image_encoder
+    encoders, image, data = student.encoders, student.encoders.image_encoder, config.data
+    transform = eval_transform(config.model.image.image_size, image.mean, image.std)
+    reading = {"transform": transform, "max_pixels": data.max_pixels, "workers": data.workers}
     found = evaluate_retrieval(
         accelerator,
         student,
         pairs,
-        eval_transform(config.model.image.image_size, image.mean, image.std),
-        partial(tokenize, tokenizer, max_tokens=config.data.max_tokens),
+        partial(decoded_batches, pairs.images, **reading),
+        partial(tokenize, tokenizer, max_tokens=data.max_tokens),
         config=config.eval,
-        max_pixels=config.data.max_pixels,
-        workers=config.data.workers,
         store=lambda embeddings: checked_codes(encoders.codes_of(embeddings), encoders.heads.quantiser.codewords),
     )
     shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)

@@ -1,14 +1,14 @@
 """Pre-training on image-text pairs by the objective that the configuration names, judged by zero-shot retrieval."""
 
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from tcl import tasks
 from tcl.checkpoints.initial import fill, initial_weights, normalisation_of
 from tcl.config.data import DataConfig, check_data
 from tcl.config.free import FREE
@@ -20,21 +20,17 @@ from tcl.config.train import TrainConfig, check_train
 from tcl.data.feed.pair_reader import PairReader
 from tcl.data.images.augment import eval_transform
 from tcl.data.sets.retrieval_set import RetrievalSet, load_retrieval_set
-from tcl.data.shards.bad_sample import counted
 from tcl.data.shards.list_shards import check_shards
-from tcl.data.texts.tokenize import load_tokenizer, tokenize
+from tcl.data.texts.tokenize import load_tokenizer
+from tcl.declared import declared
 from tcl.encoders.text_encoder import check_length
-from tcl.evaluation.evaluate_retrieval import RetrievalResult, cut_rerank_k, evaluate_retrieval
-from tcl.evaluation.gallery import write_gallery
-from tcl.evaluation.gallery_queries import Direction, right_answers
-from tcl.evaluation.page import run_facts
-from tcl.evaluation.ranked_queries import ranked_queries, write_results
-from tcl.evaluation.rescoring_bank import load_bank, rescore_both
+from tcl.evaluation.decoded_images import decoded_batches
+from tcl.evaluation.rescoring_bank import load_bank
 from tcl.models.compress_tokens import WEIGHTS as COMPRESSION
 from tcl.models.training_images import training_images
 from tcl.objectives.pair_objective import PairObjective, PairSizes, objective_named
-from tcl.search.candidates import Ranked
-from tcl.tasks.task import Evaluation, RunConfig, Task
+from tcl.tasks.pretrain_judged import HeldOut, judge
+from tcl.tasks.task import RunConfig, Task
 
 
 @dataclass
@@ -74,7 +70,7 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     objective = objective_named(config.objective.name)
     student, notices = pair_student(config, objective, tokenizer)
-    task = objective.make_task(config, accelerator, objective, student, tokenizer, named_ids=False)
+    task = make_task_of(objective)(config, accelerator, objective, student, tokenizer, named_ids=False)
     task.notices += notices
     return task
 
@@ -92,8 +88,15 @@ def pair_student(
         return student, []
     compression = (f"encoders.{COMPRESSION}",)  # which may be new, or be left out again
     may_lack = objective.kind.may_lack + objective.starts_random + compression
+    not_needed = objective.not_needed + compression
     weights = objective.weights_from(initial_weights(config.init))
-    return student, fill(student, weights, config.init, may_lack=may_lack, not_needed=compression)
+    return student, fill(student, weights, config.init, may_lack=may_lack, not_needed=not_needed)
+
+
+def make_task_of(objective: PairObjective) -> Callable[..., Task]:
+    """What makes the tasks of its runs, called as `pair_task`: the `make_task` of the file tcl/tasks/pretrain_NAME.py,
+    where the objective NAME has one."""
+    return declared(tasks, "make_task", f"pretrain_{objective.kind.name}") or pair_task
 
 
 def pair_task(
@@ -108,15 +111,11 @@ def pair_task(
     """As `pair_training`, judged by retrieval on data.val; config.eval is an EvalConfig."""
     task = pair_training(config, accelerator, objective, student, tokenizer, named_ids=named_ids)
     if config.data.val is not None:
+        image = student.encoders.image_encoder
+        transform = eval_transform(config.model.image.image_size, image.mean, image.std)
         pairs = held_out_pairs(config)
-        rerank_k = config.eval.rerank_k if objective.matches else 0
-        task.notices += cut_rerank_k(rerank_k, pairs, "eval.rerank_k")
-        bank = _bank(config, pairs)
-        task.evaluate = partial(
-            _evaluate, pairs=pairs, bank=bank, config=config, rerank_k=rerank_k, tokenizer=tokenizer
-        )
-        if pairs.bad:
-            task.notices.append(f"data.val: skipped {counted(pairs.bad)}")
+        decode = partial(decoded_batches, transform=transform, max_pixels=config.data.max_pixels)
+        judge(task, config, objective, HeldOut(pairs, _bank(config, pairs), decode))
     return task
 
 
@@ -195,63 +194,3 @@ def _bank(config: RunConfig, evaluated: RetrievalSet) -> RetrievalSet | None:
         max_pixels=data.max_pixels,
         max_sample_bytes=data.max_sample_bytes,
     )
-
-
-def _evaluate(
-    accelerator: Accelerator,
-    student: nn.Module,
-    *,
-    pairs: RetrievalSet,
-    bank: RetrievalSet | None,
-    config: RunConfig,
-    rerank_k: int,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Evaluation:
-    """The score is the mean of all recalls in percent, re-ranked where they are."""
-    image = student.encoders.image_encoder
-    transform = eval_transform(config.model.image.image_size, image.mean, image.std)
-    tokenized = partial(tokenize, tokenizer, max_tokens=config.data.max_tokens)
-    reading = {"max_pixels": config.data.max_pixels, "workers": config.data.workers}
-    rescore = None
-    if config.eval.rescore != "none":
-        rescore = rescore_both(accelerator, student.encoders, bank, transform, tokenized, config=config.eval, **reading)
-    found = evaluate_retrieval(
-        accelerator,
-        student,
-        pairs,
-        transform,
-        tokenized,
-        config=replace(config.eval, rerank_k=rerank_k),
-        rescore=rescore,
-        rescored="transductive" if bank is None else "rescored",
-        **reading,
-    )
-    shown = ", ".join(f"{name} {value:.1f}" for name, value in found.metrics.items() if "_r" in name)
-    score = found.metrics["rerank_mean" if rerank_k > 0 else "mean"]
-    line = f"retrieval of {len(pairs.images)} images x {len(pairs.captions)} texts: {shown}"
-    return Evaluation(found.metrics, score, line, partial(write_retrieval, found=found, pairs=pairs, config=config))
-
-
-def write_retrieval(folder: Path, *, found: RetrievalResult, pairs: RetrievalSet, config: RunConfig) -> None:
-    """retrieval.jsonl, a line for each query, and gallery.html for a person to look through."""
-    by_image, by_caption = ranked_queries(found.images), ranked_queries(found.captions)
-    write_results(folder / "retrieval.jsonl", by_image, by_caption, pairs.image_ids, pairs.caption_ids)
-    captions_of, images_of = right_answers(pairs.pairs, found.pair_similarities)
-    facts = run_facts(config.output_dir, config.init, config.data.val, datetime.now())
-    write_gallery(
-        folder / "gallery.html",
-        images=pairs.images,
-        captions=pairs.captions,
-        image_ids=pairs.image_ids,
-        of_images=_direction(found.first_images, found.images, found.image_probabilities, captions_of),
-        of_texts=_direction(found.first_captions, found.captions, found.caption_probabilities, images_of),
-        metrics=found.metrics,
-        facts=facts | {"Images": f"{len(pairs.images):,}", "Captions": f"{len(pairs.captions):,}"},
-    )
-
-
-def _direction(
-    first: Ranked, best: Ranked, probabilities: Tensor | None, right: dict[int, dict[int, float | None]]
-) -> Direction:
-    matched = None if probabilities is None else ranked_queries(best, probabilities)
-    return Direction(ranked_queries(first), matched, right)

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.checks import require
+from tcl.config.data import DataConfig
 from tcl.data.batch import Batch
 from tcl.data.feed.clip_reader import ClipReader
 from tcl.data.sets.streamed_set import StreamedSet
@@ -24,7 +25,7 @@ from tcl.tasks.pretrain import pair_sizes
 from tcl.tasks.task import Evaluation, RunConfig, Task
 
 
-def clip_task(
+def make_task(
     config: RunConfig,
     accelerator: Accelerator,
     objective: PairObjective,
@@ -36,8 +37,7 @@ def clip_task(
     """As `tcl.tasks.pretrain.pair_task`. InputError: options that clips do not have."""
     data, encoders = config.data, student.encoders
     check_length(data.max_tokens, encoders.text_encoder.bert.config, "data.max_tokens")
-    on_device = data.augment.on_device
-    require(not on_device, "data.augment.on_device", on_device, "false: frames of clips are augmented by the workers")
+    check_augmented_by_workers(data)
     sizes = pair_sizes(config, accelerator)
     reader = ClipReader(
         data,
@@ -86,6 +86,12 @@ def _evaluate(
 def _write(folder: Path, *, metrics: dict[str, float]) -> None:
     """retrieval.json."""
     (folder / "retrieval.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+
+
+def check_augmented_by_workers(data: DataConfig) -> None:
+    """InputError: frames of clips are to be augmented on the device."""
+    on_device = data.augment.on_device
+    require(not on_device, "data.augment.on_device", on_device, "false: frames of clips are augmented by the workers")
 
 
 def clip_preparation(encoder: VideoEncoder) -> Callable[[Batch], Batch]:

@@ -17,7 +17,7 @@ from tcl.config.train import TrainConfig, check_train
 from tcl.data.shards.list_shards import check_shards
 from tcl.data.texts.tokenize import load_tokenizer
 from tcl.objectives.pair_objective import objective_named
-from tcl.tasks.pretrain import pair_student
+from tcl.tasks.pretrain import make_task_of, pair_student
 from tcl.tasks.task import Task
 
 
@@ -59,6 +59,6 @@ def build(config: Config, accelerator: Accelerator) -> Task:
     tokenizer = load_tokenizer(config.model.text.tokenizer)
     objective = objective_named(config.objective.name)
     student, notices = pair_student(config, objective, tokenizer)
-    task = objective.make_task(config, accelerator, objective, student, tokenizer, named_ids=True)
+    task = make_task_of(objective)(config, accelerator, objective, student, tokenizer, named_ids=True)
     task.notices += notices
     return task

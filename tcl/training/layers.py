@@ -23,7 +23,7 @@ class Stack(Protocol):
 
 
 def prepare_layers(networks: nn.Module, config: TrainConfig, device: torch.device, bf16: bool) -> None:
-    """Choose for the stacks among a student's `averaged` networks, in place, what config, device and precision ask for.
+    """Choose for the stacks among the networks of a student, in place, what config, device and precision ask for.
 
     The backward pass of torch's fused attention does not use a CPU's bf16 units: plain products take 0.6 of its time
     (64 images of 257 tokens, 3 heads). Blocks whose attention is not timm's usual one (tcl.encoders.product_attention)

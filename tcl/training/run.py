@@ -111,7 +111,7 @@ def _train_from(
     changes = check_changes(accelerator, config, task.tokenizer, start.checkpoint)
     lines_of_run = describe_run(config, accelerator, task)
     bf16 = accelerator.mixed_precision == "bf16"
-    prepare_layers(task.student.averaged, config.train, accelerator.device, bf16)
+    prepare_layers(task.student, config.train, accelerator.device, bf16)
     engine = build_engine(accelerator, task.student, config.optim)
     if start.checkpoint is not None:
         load_checkpoint(start.checkpoint, engine, task.teacher)

@@ -30,7 +30,7 @@ from tcl.data.texts.captions import clean_caption
 from tcl.data.texts.captions_near import captions_near
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, NO_CAPTION, Caption, json_of, seconds_in, timed_captions
 from tcl.data.texts.tokenize import tokenize
-from tcl.data.video.clip_frames import DrawView, clip_frames, still_frames, whole_view
+from tcl.data.video.clip_frames import DrawView, clip_views, still_frames, whole_view
 from tcl.data.video.clips import Clips
 
 SILENT = "silent sound"
@@ -53,6 +53,8 @@ class Clip:
     key: str
     clip_id: int
     notices: list[str] = field(default_factory=list)
+    other_frames: Tensor | None = None
+    """Another view of the same frames, where the reader draws two."""
 
     def has(self, modality: str) -> bool:
         return {"video": self.frames is not None, "audio": self.wave is not None, "text": bool(self.captions)}[modality]
@@ -62,7 +64,8 @@ class Clip:
 class _Seen:
     """Frames and sound, and the seconds of the file that they are of."""
 
-    frames: Tensor | None
+    views: list[Tensor]
+    """Of the frames; none where there is no video."""
     wave: Wave | None
     window: Span
     identity: bytes
@@ -74,7 +77,8 @@ class ClipReader:
     and captions in KEY.json or KEY.txt; makes batches with "video", "audio" and "text".
 
     video, audio: how much of them a clip has. image_size: pixels of a frame's side. required: modalities that a sample
-    has to have to be used; what others lack is False in `Batch.present`. named_ids: as PairReader's.
+    has to have to be used; what others lack is False in `Batch.present`. named_ids: as PairReader's. two_views: of the
+    frames of a clip, each with a cut, a flip and colours of its own. hears: False: sound is not looked for.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class ClipReader:
         image_size: int,
         required: Sequence[str] = ("video",),
         named_ids: bool = False,
+        two_views: bool = False,
+        hears: bool = True,
     ):
         self.data = data
         self.video = video
@@ -96,20 +102,25 @@ class ClipReader:
         self.image_size = image_size
         self.required = tuple(required)
         self.named_ids = named_ids
+        self.two_views = two_views
+        self.hears = hears
 
     def read(self, fields: dict[str, bytes], key: str, rng: random.Random | None) -> Clip:
         """A sample's bytes by extension -> a clip; `rng` draws its time, its view and which captions go with it. None,
         as in evaluation: the middle, whole frames, the first captions. BadSample: unusable."""
         said = json_of(fields)
-        part = seconds_in(said, BAD_PART)
-        seen = self._look(fields, rng, None if part[0] is None else Span(*part))
+        times = seconds_in(said, BAD_PART)
+        part = None if times[0] is None else Span(*times)
+        seen = self._look(fields, rng, part)
         captions = captions_near(self._captions(fields), seen.window.centre, self.data.clips.captions, rng)
         notices = []
         if seen.wave is not None and seen.wave.silent:
             seen.wave, notices = None, [SILENT]
         named = named_id(said) if self.named_ids else None
-        clip_id = content_hash(seen.identity) if named is None else named
-        clip = Clip(seen.frames, seen.wave, captions, key, clip_id, notices)
+        identity = seen.identity if part is None else seen.identity + repr(part).encode()
+        clip_id = content_hash(identity) if named is None else named
+        frames, other_frames = (*seen.views, None, None)[:2]
+        clip = Clip(frames, seen.wave, captions, key, clip_id, notices, other_frames)
         for modality in self.required:
             if not clip.has(modality):
                 raise BadSample(SILENT if modality == "audio" and notices else LACKS[modality])
@@ -135,34 +146,37 @@ class ClipReader:
 
     def _look(self, fields: dict[str, bytes], rng: random.Random | None, part: Span | None) -> _Seen:
         place = 0.5 if rng is None else rng.random()
-        draw = self._views(rng)
-        video, sound = _first(fields, VIDEO_EXTENSIONS), _first(fields, SOUND_EXTENSIONS)
+        draws = [self._view(rng)] * (1 + self.two_views)
+        video, sound = _first(fields, VIDEO_EXTENSIONS), _first(fields, SOUND_EXTENSIONS) if self.hears else None
         rate, limits = self.spectrogram.sample_rate, self.data.clips
         if video is None:
-            return self._look_at_still(fields, sound, draw, place, part)
+            return self._look_at_still(fields, sound, draws, place, part)
         with opened(video, "video", limits) as media:
-            frames, window = clip_frames(media, self.video, draw, place=place, part=part)
+            views, window = clip_views(media, self.video, draws, place=place, part=part)
             if sound is None:
-                return _Seen(frames, sound_of_clip(media, window, self.seconds, rate), window, video)
+                wave = sound_of_clip(media, window, self.seconds, rate) if self.hears else None
+                return _Seen(views, wave, window, video)
         with opened(sound, "sound", limits) as media:
-            return _Seen(frames, sound_of_clip(media, window, self.seconds, rate), window, video)
+            return _Seen(views, sound_of_clip(media, window, self.seconds, rate), window, video)
 
     def _look_at_still(
-        self, fields: dict[str, bytes], sound: bytes | None, draw: DrawView, place: float, part: Span | None
+        self, fields: dict[str, bytes], sound: bytes | None, draws: list[DrawView], place: float, part: Span | None
     ) -> _Seen:
         image = image_bytes(fields) if _first(fields, IMAGE_EXTENSIONS) is not None else None
         if image is None and sound is None:
-            raise BadSample(NO_MEDIA)
-        frames, wave, window = None, None, Span(0.0, 0.0)
+            raise BadSample(NO_MEDIA if self.hears else LACKS["video"])
+        views: list[Tensor] = []
+        wave, window = None, Span(0.0, 0.0)
         if image is not None:
-            frames = still_frames(decode_image(image, max_pixels=self.data.max_pixels), self.video, draw)
+            pixels = decode_image(image, max_pixels=self.data.max_pixels)
+            views = [still_frames(pixels, self.video, draw) for draw in draws]
         if sound is not None:
             with opened(sound, "sound", self.data.clips) as media:
                 rate = self.spectrogram.sample_rate
                 wave, window = sound_alone(media, self.seconds, rate, place=place, part=part)
-        return _Seen(frames, wave, window, sound if image is None else image)
+        return _Seen(views, wave, window, sound if image is None else image)
 
-    def _views(self, rng: random.Random | None) -> DrawView:
+    def _view(self, rng: random.Random | None) -> DrawView:
         if rng is None:
             return whole_view(self.image_size)
         return partial(draw_view, self.data.augment, self.image_size, rng=rng)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tcl.config.data import DataConfig
@@ -13,10 +12,8 @@ from tcl.data.batch import Batch
 from tcl.data.feed.view_reader import Opened, ViewReader
 from tcl.data.images.pixel_views import content_hash
 from tcl.data.shards.bad_sample import BadSample
-from tcl.data.texts.masking import MaskedText, mask_tokens
+from tcl.data.texts.masked_texts import masked_texts
 from tcl.data.texts.sample_texts import EMPTY_CAPTION, clean_captions, json_of
-from tcl.data.texts.text_tokens import Texts
-from tcl.data.texts.tokenize import tokenize
 
 
 @dataclass
@@ -69,25 +66,16 @@ class PairReader:
 
     def batch(self, pairs: list[Pair], seed: int) -> Batch:
         """A batch of `pairs`, masked as `seed` says."""
-        ids, mask = tokenize(self.tokenizer, [pair.caption for pair in pairs], self.data.max_tokens)
+        captions = [pair.caption for pair in pairs]
         others = [pair.other_view for pair in pairs] if self.two_views else None
         images = self.images.batch([pair.view for pair in pairs], others)
         return Batch(
             keys=[pair.key for pair in pairs],
-            inputs={"image": images, "text": Texts(ids, mask, self._masked(ids, mask, seed))},
+            inputs={
+                "image": images,
+                "text": masked_texts(self.tokenizer, captions, self.data.max_tokens, self.mlm_probability, seed),
+            },
             ids=torch.tensor([pair.image_id for pair in pairs]),
-        )
-
-    def _masked(self, ids: Tensor, mask: Tensor, seed: int) -> MaskedText | None:
-        if self.mlm_probability == 0:
-            return None
-        return mask_tokens(
-            ids,
-            mask,
-            probability=self.mlm_probability,
-            mask_id=self.tokenizer.mask_token_id,
-            vocab_size=len(self.tokenizer),
-            generator=torch.Generator().manual_seed(seed),
         )
 
 

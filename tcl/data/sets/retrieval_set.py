@@ -1,7 +1,10 @@
 """Evaluation data for retrieval: images, captions, and which belongs to which."""
 
 from collections import Counter
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from tcl.config.data import DataConfig
 from tcl.data.images.decode_image import decode_image, image_bytes
@@ -16,13 +19,16 @@ OTHER_IMAGE = "image_id of another image"
 OTHER_CAPTION = "caption_id of another caption"
 IDS_DO_NOT_FIT = "not as many caption_ids as captions"
 
+Kept = TypeVar("Kept", bound=Hashable)
+"""What a set keeps of an image."""
+
 
 @dataclass
 class RetrievalSet:
     """I images and C captions, in the order of the shards; every one of them belongs to at least one of the others."""
 
-    images: list[bytes] = field(default_factory=list)
-    """[I], encoded; each is known to decode with tcl.data.images.decode_image.decode_image."""
+    images: list[Hashable] = field(default_factory=list)
+    """[I], what is kept of them, and known to decode: of `load_retrieval_set` encoded images, bytes; others' say."""
     captions: list[str] = field(default_factory=list)
     """[C], cleaned."""
     pairs: list[tuple[int, int]] = field(default_factory=list)
@@ -51,10 +57,33 @@ def load_retrieval_set(
     samples of more than max_sample_bytes are skipped. field: whose value `pattern` is.
     InputError: no such shards, or no usable image in them.
     """
+    return load_pairs(
+        pattern,
+        image_bytes,
+        partial(decode_image, max_pixels=max_pixels),
+        field=field,
+        max_images=max_images,
+        max_words=max_words,
+        max_sample_bytes=max_sample_bytes,
+    )
+
+
+def load_pairs(
+    pattern: str,
+    take: Callable[[dict[str, bytes]], Kept],
+    decode: Callable[[Kept], object],
+    *,
+    field: str,
+    max_images: int | None,
+    max_words: int,
+    max_sample_bytes: int,
+) -> RetrievalSet:
+    """As `load_retrieval_set`, of whatever `take` finds in a sample's bytes by extension. Both raise BadSample: there
+    is none, or it does not decode."""
     found, index = RetrievalSet(), _Index()
     add_samples(
         pattern,
-        lambda sample, url: _add(found, index, sample, url, max_words, max_pixels),
+        lambda sample, url: _add(found, index, sample, url, max_words, take, decode),
         found.bad,
         is_full=lambda: len(found.images) == max_images,
         max_sample_bytes=max_sample_bytes,
@@ -75,9 +104,17 @@ class _Index:
     pairs: set[tuple[int, int]] = field(default_factory=set)
 
 
-def _add(found: RetrievalSet, index: _Index, sample: RawSample, url: str, max_words: int, max_pixels: int) -> None:
+def _add(
+    found: RetrievalSet,
+    index: _Index,
+    sample: RawSample,
+    url: str,
+    max_words: int,
+    take: Callable[[dict[str, bytes]], Kept],
+    decode: Callable[[Kept], object],
+) -> None:
     """BadSample: nothing of it was added."""
-    content, said = image_bytes(sample.usable()), json_of(sample.fields)
+    content, said = take(sample.usable()), json_of(sample.fields)
     # Shards of two folders may have the same names, and so the same keys.
     image_id = sample.key if sample.key not in index.images else f"{spelt_out(url)}:{sample.key}"
     if said.get("image_id") is not None:
@@ -86,7 +123,7 @@ def _add(found: RetrievalSet, index: _Index, sample: RawSample, url: str, max_wo
     if any(found.captions[index.captions[name]] != text for name, text in captions if name in index.captions):
         raise BadSample(OTHER_CAPTION)
     if image_id not in index.images:
-        decode_image(content, max_pixels=max_pixels)
+        decode(content)
         index.images[image_id] = len(found.images)
         found.images.append(content)
         found.image_ids.append(image_id)

@@ -1,9 +1,10 @@
-"""The frames of a clip as the pixels of one view: the same cut, flip and colours in all of them."""
+"""The frames of a clip as the pixels of views: in each of them the same cut, flip and colours in all frames."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from av.video.frame import VideoFrame
 from torch import Tensor
 
 from tcl.config.video import VideoConfig
@@ -28,7 +29,16 @@ def whole_view(size: int) -> DrawView:
 def clip_frames(
     media: Media, video: VideoConfig, draw: DrawView, *, place: float, part: Span | None
 ) -> tuple[Tensor, Span]:
-    """A clip at `place` (0 to 1) of `part` of a video, or of all of it: [T, 3, size, size] uint8, and its seconds.
+    """As `clip_views`, of one view."""
+    (frames,), window = clip_views(media, video, [draw], place=place, part=part)
+    return frames, window
+
+
+def clip_views(
+    media: Media, video: VideoConfig, draws: Sequence[DrawView], *, place: float, part: Span | None
+) -> tuple[list[Tensor], Span]:
+    """A clip at `place` (0 to 1) of `part` of a video, or of all of it, decoded once: for each of `draws` a view
+    [T, 3, size, size] uint8; and its seconds.
 
     BadSample: no video, or one that cannot be decoded.
     """
@@ -36,17 +46,27 @@ def clip_frames(
         raise BadSample(NO_VIDEO_TRACK)
     window, packets = find_clip(media, media.video, video.frames / video.fps, place, part)
     times = frame_times(window, video.frames, video.fps)
-    frames = picture = None
+    views: list[_View] = []
     for places, frame in frames_at(media, packets, times):
-        if picture is None:
-            (_, (box, size)), *steps = draw(*upright_size(frame))
-            picture = FramePicture(frame, box, size)
-            frames = np.empty((video.frames, size, size, 3), np.uint8)
-        pixels = picture(frame)
-        for operation, values in steps:
+        views = views or [_View(frame, draw(*upright_size(frame)), video.frames) for draw in draws]
+        for view in views:
+            view.show(places, frame)
+    return [torch.from_numpy(view.frames).permute(0, 3, 1, 2) for view in views], window
+
+
+class _View:
+    """`frames` [T, size, size, 3] uint8, which are filled as they are decoded; `first` is one of them."""
+
+    def __init__(self, first: VideoFrame, steps: list[Step], count: int):
+        (_, (box, size)), *self.steps = steps
+        self.picture = FramePicture(first, box, size)
+        self.frames = np.empty((count, size, size, 3), np.uint8)
+
+    def show(self, places: list[int], frame: VideoFrame) -> None:
+        pixels = self.picture(frame)
+        for operation, values in self.steps:
             pixels = operation(pixels, *values)
-        frames[places] = pixels
-    return torch.from_numpy(frames).permute(0, 3, 1, 2), window
+        self.frames[places] = pixels
 
 
 def still_frames(pixels: np.ndarray, video: VideoConfig, draw: DrawView) -> Tensor:
