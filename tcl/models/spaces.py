@@ -109,6 +109,7 @@ class Spaces(nn.Module):
         self.audio_text = audio_text
         self.routes = [one for one in graph.routes if audio_text or not _only_for_audio_text(one, graph)]
         self.pairs = {("video", "audio"): "va", ("video", "text"): "vat", ("audio", "text"): graph.audio_text}
+        self.dims = {one.space: getattr(config, graph.heads[one.head].width) for one in self.routes}
         given = {one.head: widths[one.modality] for one in self.routes if one.after is None}
         heads = {one.head: graph.heads[one.head] for one in self.routes}
         self.heads = nn.ModuleDict(
@@ -127,6 +128,10 @@ class Spaces(nn.Module):
                 given = features if route.after is None else F.relu(found[route.after])
                 found[route.space] = self.heads[route.head](given, counts)
         return found
+
+    def spaces_of(self, modality: str) -> list[str]:
+        """Those that a modality comes into."""
+        return [route.space for route in self.routes if route.modality == modality]
 
     def space_of(self, one: str, other: str) -> str | None:
         """Where two modalities are compared, in either order; None: they cannot be."""
