@@ -182,6 +182,19 @@ class TCLForClips(LoadedModel):
         frames = self.pretrained.model.video.frames
         return {"video": max(1, 4 * self.batch_size // frames), "audio": self.batch_size}[modality]
 
+    def knows(self, text: str) -> bool:
+        """Whether the tokenizer has a token for any part of a text. InputError: a text without words."""
+        self.check_modality("text", "text")
+        known = self.pretrained
+        ids, _ = tokenize_texts(
+            list_texts([text], "text"),
+            known.tokenizer,
+            max_words=known.max_words,
+            max_tokens=known.max_tokens,
+            name="text",
+        )
+        return any(one != known.tokenizer.unk_token_id for one in ids[0, 1:].tolist())
+
     def clean_text(self, text: str) -> str:
         """As in training; may come out empty."""
         return clean_caption(text, self.pretrained.max_words)

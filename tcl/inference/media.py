@@ -155,7 +155,7 @@ def media_of_folder(folder: Path, option: Literal["clips", "sounds"]) -> Files:
     return files_of_folder(folder, option, accepted, partial(check_media, role), MAX_BYTES)
 
 
-def check_media(role: Role, start: bytes, path: str) -> None:
+def check_media(role: str, start: bytes, path: str) -> None:
     """BadSample: a file is no video, image or sound by its first bytes; role: what it was to be."""
     if container_of(start) is None and not is_image(start):
         raise BadSample(described(start, role))

@@ -21,7 +21,7 @@ class JSON(Response):
 
 
 class FoundImage(BaseModel):
-    """An image of the index."""
+    """An image, a clip or a sound of the index."""
 
     id: int
     path: str
@@ -31,6 +31,8 @@ class FoundImage(BaseModel):
     taken: int | None
     width: int
     height: int
+    type: str | None
+    """The media type by which it is played; null: an image."""
 
 
 class SearchAnswer(BaseModel):
