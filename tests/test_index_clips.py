@@ -32,7 +32,8 @@ from tcl.index.index import Index
 from tcl.index.share import Share
 from tcl.index.stages import Stages, open_stages
 from tcl.index.store import Store
-from tcl.index.write import Wanted, write_index
+from tcl.index.write import Wanted, make_index, write_index
+from tcl.inference.clip_spaces import space_between
 
 RATE, TEXT, BATCH = 8000, "a red dog on mat", 3
 WITH_AUDIO_TEXT = ClipsObjectiveConfig(at_weight=1)
@@ -78,7 +79,7 @@ def embedded(model, path: str, to: str) -> np.ndarray:
     """Of one file, by the model's own methods."""
     modality = "audio" if path.endswith("wav") else "video"
     embed = {"audio": model.embed_audio, "video": model.embed_video}[modality]
-    space = "va" if to == "seen" else model.space_of(modality, to)
+    space = "va" if to == "seen" else space_between(model.student, modality, to)
     return embed(path).spaces[space][0]
 
 
@@ -373,3 +374,23 @@ def test_the_commands(folder, tmp_path, monkeypatch, capsys):
         run(["index", "clips", f"--media={folder}", "--out=other", "--matcher=clips", *how])
     with pytest.raises(InputError, match=r"^tokens: .*clips does not match images with texts; accepted: none"):
         run(["index", "clips", f"--media={folder}", "--out=other", "--tokens=int8", *how])
+
+
+def test_milvus_gives_the_same_answers(folder, tmp_path, stages):
+    build(tmp_path / "faiss", folder, stages)
+    build(tmp_path / "milvus", folder, stages, engine="milvus", uri=str(tmp_path / "vectors.db"))
+    with Index(tmp_path / "faiss", stages) as one, Index(tmp_path / "milvus", stages) as other:
+        for asked in ({"text": TEXT}, {"image": folder / "deep/er/001.wav", "k": 5}, {"text": TEXT, "folder": "deep"}):
+            assert one.search(**asked) == other.search(**asked)
+
+
+def test_files_that_are_added_one_by_one(folder, tmp_path, stages):
+    make_index(tmp_path / "index", Wanted(embeddings="fp32"), stages)
+    paths = [folder / name for name in ("000.mp4", "deep/er/001.wav", "002.png", "deep/er/003.mp4")]
+    with Index(tmp_path / "index", stages) as index:
+        ids = index.add(paths)
+        assert [index.search(image=path, k=1)[0].id for path in paths] == ids
+        (tmp_path / "bad.mp4").write_bytes(b"no video")
+        with pytest.raises(InputError, match=r"bad\.mp4 cannot be used: text in place of media"):
+            index.add([tmp_path / "bad.mp4"])
+        assert len(index) == 4

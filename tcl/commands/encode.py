@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 MEDIA = {"clips": "video", "sounds": "audio"}
 """Options, and as what their files are read."""
 MODALITIES = ("video", "audio", "text")
-"""Those of tcl.inference.clips_model, which imports torch."""
+"""Those of tcl.inference.clip_spaces, which imports torch."""
 METHODS = ("inverted_softmax", "sinkhorn")
 """Those of tcl.search.hubness, which imports torch."""
 
@@ -208,8 +208,7 @@ def media_source(folder: Path, option: str, workers: int) -> "Source":
     files = media_of_folder(folder, option)
 
     def embed(some: "OneSpace", keep: "Keep") -> "EmbeddedStream":
-        reader = some.model.reader(some.modality)
-        batches = stream_files(files, reader, batch_size=some.batch_size, workers=workers)
+        batches = stream_files(files, some.reader, batch_size=some.batch_size, workers=workers)
         return embed_file_stream(some.embed_files, some.embed_dim, batches, option, keep)
 
     return embed

@@ -18,10 +18,13 @@ from tcl.config.audio import seconds_of_sound
 from tcl.errors import InputError
 from tcl.index.media_reader import MediaReader
 from tcl.index.read_item import Seen
+from tcl.inference.clip_spaces import check_modality, shared_space
 from tcl.inference.clips_model import TCLForClips
+from tcl.inference.embed_clips import embed_read, files_a_batch
 from tcl.inference.files import at_hand, decoded, is_file_like
 from tcl.inference.images import MAX_PIXELS, ImageLike, list_images, read_image
 from tcl.inference.media import read_clip
+from tcl.inference.texts import list_texts, tokenize_texts
 from tcl.models.token_maker import hash_of_parts, preparation
 
 SEEN = ("video", "audio")
@@ -38,12 +41,12 @@ class ClipStages:
 
     def __init__(self, model: TCLForClips, source: str):
         self.model, self.source = model, source
-        known = [one for one in SEEN if one in model.modalities]
-        self._text_spaces = {one: model.shared_space(one, "text") for one in known if "text" in model.modalities}
+        student, known = model.student, [one for one in SEEN if one in model.modalities]
+        self._text_spaces = {one: shared_space(student, one, "text") for one in known if "text" in model.modalities}
         """By modality, where its items are compared with a text; None: nowhere."""
-        self._seen_space = model.shared_space(*known) if len(known) == 2 else next(iter(self._text_spaces.values()))
+        self._seen_space = shared_space(student, *known) if len(known) == 2 else next(iter(self._text_spaces.values()))
         """Where items, and what they are to be like, are compared."""
-        spaces, dims = {self._seen_space, *self._text_spaces.values()}, model.student.averaged.spaces.dims
+        spaces, dims = {self._seen_space, *self._text_spaces.values()}, student.averaged.spaces.dims
         self._dims = {space: dim for space, dim in dims.items() if space in spaces}
 
     @property
@@ -59,7 +62,7 @@ class ClipStages:
     @property
     def batch_size(self) -> int:
         """Files that are read together."""
-        return self.model.files_a_batch("video")
+        return files_a_batch(self.model, "video")
 
     @cached_property
     def embedding_maker(self) -> str:
@@ -80,11 +83,15 @@ class ClipStages:
 
     def encode(self, modality: str, inputs: tuple[Tensor, ...], *, tokens: bool) -> tuple[np.ndarray, None]:
         """Of n items what `reader` saw of each, stacked, on the host -> rows float32 [n, embed_dim]; no tokens."""
-        return self._rows(self.model.embed_read(modality, inputs), self._dims), None
+        return self._rows(embed_read(self.model, modality, inputs), self._dims), None
 
     def knows(self, text: str) -> bool:
         """As `EmbeddingModel.knows`. InputError, too: a model that was not trained on texts."""
-        return self.model.knows(text)
+        check_modality(self.model.student, "text", "text")
+        known = self.model.pretrained
+        limits = {"max_words": known.max_words, "max_tokens": known.max_tokens, "name": "text"}
+        ids, _ = tokenize_texts(list_texts([text], "text"), known.tokenizer, **limits)
+        return any(one != known.tokenizer.unk_token_id for one in ids[0, 1:].tolist())
 
     def check_text(self, text: str) -> None:
         """InputError: a query without any word that the model knows, or a model of no texts."""
@@ -130,7 +137,7 @@ class ClipStages:
     def bank_rows(self, bank: np.ndarray) -> np.ndarray | None:
         """Embeddings of texts [n, D], as `tcl encode` gives them for clips -> what `embed_texts` gives of these; None:
         they are those of another model, or sounds have a space of their own with texts."""
-        self.model.check_modality("text", "bank")
+        check_modality(self.model.student, "text", "bank")
         spaces = set(self._text_spaces.values()) - {None}
         if len(spaces) != 1 or bank.shape[1] != self.text_dim:
             return None

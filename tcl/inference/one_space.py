@@ -6,12 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from tcl.data.feed.file_stream import Decode
+from tcl.data.texts.captions import clean_caption
+from tcl.inference.clip_spaces import space_between
 from tcl.inference.clips_model import TCLForClips
+from tcl.inference.embed_clips import embed_cleaned, embed_read, files_a_batch, reader_of
 
 
 @dataclass(frozen=True)
 class OneSpace:
-    """InputError of `open`, naming the option `to`: two that this model does not compare."""
+    """Of `modality`."""
 
     model: TCLForClips
     modality: str
@@ -19,8 +23,9 @@ class OneSpace:
 
     @classmethod
     def open(cls, model: TCLForClips, modality: str, to: str) -> "OneSpace":
-        """As encode_video, encode_audio and encode_text have them."""
-        return cls(model, modality, model.space_of(modality, to))
+        """As encode_video, encode_audio and encode_text have them. InputError, naming `to`: two that this model does
+        not compare."""
+        return cls(model, modality, space_between(model.student, modality, to))
 
     @property
     def embed_dim(self) -> int:
@@ -30,17 +35,23 @@ class OneSpace:
     @property
     def batch_size(self) -> int:
         """Files that are read together."""
-        return self.model.files_a_batch(self.modality)
+        return files_a_batch(self.model, self.modality)
 
-    def clean_text(self, text: str) -> str:
-        """As `TCLForClips.clean_text`."""
-        return self.model.clean_text(text)
+    @property
+    def reader(self) -> Decode:
+        """As `tcl.inference.embed_clips.reader_of`."""
+        return reader_of(self.model, self.modality)
 
     def embed_files(self, inputs: tuple[Tensor, ...]) -> np.ndarray:
-        """Of n files what `model.reader` gave, stacked -> float32 [n, embed_dim], rows of length 1."""
-        return self.model.embed_read(self.modality, inputs)[self.space]
+        """Of n files what `reader` gave, stacked -> float32 [n, embed_dim], rows of length 1."""
+        return embed_read(self.model, self.modality, inputs)[self.space]
+
+    def clean_text(self, text: str) -> str:
+        """As in training; may come out empty."""
+        return clean_caption(text, self.model.pretrained.max_words)
 
     def embed_cleaned(self, texts: Sequence[str]) -> tuple[np.ndarray, list[bool]]:
-        """As `TCLForClips.embed_cleaned`, float32 [those with any token, embed_dim]."""
-        found, read = self.model.embed_cleaned(texts)
+        """T texts of `clean_text` -> float32 [those with any token, embed_dim], rows of length 1, and which these
+        are."""
+        found, read = embed_cleaned(self.model, texts)
         return found.get(self.space, np.empty((0, self.embed_dim), np.float32)), read

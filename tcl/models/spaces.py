@@ -129,10 +129,6 @@ class Spaces(nn.Module):
                 found[route.space] = self.heads[route.head](given, counts)
         return found
 
-    def spaces_of(self, modality: str) -> list[str]:
-        """Those that a modality comes into."""
-        return [route.space for route in self.routes if route.modality == modality]
-
     def space_of(self, one: str, other: str) -> str | None:
         """Where two modalities are compared, in either order; None: they cannot be."""
         space = self.pairs.get((one, other)) or self.pairs[other, one]

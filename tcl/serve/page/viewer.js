@@ -179,8 +179,8 @@ function smoothed(values, x, y) {
 function fit() {
   const frame = byId("frame").getBoundingClientRect();
   const [width, height] = size(shown.hit);
-  const room = frame.height - (player(shown.hit) === "audio" ? CONTROLS : 0);
-  const scale = Math.min(frame.width / width, room / height, Math.max(1, 1200 / Math.max(width, height)));
+  const [room, largest] = player(shown.hit) === "audio" ? [frame.height - CONTROLS, 640] : [frame.height, 1200];
+  const scale = Math.min(frame.width / width, room / height, Math.max(1, largest / Math.max(width, height)));
   const moving = player(shown.hit) === "video" ? [playing] : [];
   for (const element of [photo, heat, ...moving]) {
     element.style.width = `${Math.floor(width * scale)}px`;
