@@ -25,6 +25,7 @@ from tiny_pretrained import tiny_clips, tiny_tcl
 import tcl.index.build
 from tcl.commands.main import run
 from tcl.config.clips_objective import ClipsObjectiveConfig
+from tcl.data.shards.bad_sample import BadSample
 from tcl.data.video.middle_frame import middle_frame
 from tcl.errors import InputError
 from tcl.index.description import read_description
@@ -133,6 +134,19 @@ def test_queries_may_be_bytes_frames_and_pictures(folder, tmp_path, stages):
             same(index.search(image=query, k=4), {hit.path: hit.similarity for hit in expected}, 1e-5)
         with (folder / "006.mp4").open("rb") as file:
             assert index.search(image=file, k=3) == index.search(image=str(folder / "006.mp4"), k=3)
+
+
+def test_who_asks_may_not_have_more_decoded_than_an_image_of_theirs_allows(stages):
+    """48 x 32 pixels a frame, and a sound of half a second."""
+    clip, sound = one_of("mp4", 0), one_of("wav", 1)
+    assert stages.reader.see(clip, 64 * 32).modality == "video" and stages.reader.see(sound, 1000).modality == "audio"
+    for given, pixels, cause in (
+        (clip, 48 * 32 - 1, "video: too many pixels"),
+        (sound, 10, "sound decodes to more than data.clips.max_decoded_bytes"),
+        (encode(noise(1, (40, 30)), "PNG"), 40 * 30 - 1, "too many pixels"),
+    ):
+        with pytest.raises(BadSample, match=f"^{cause}$"):
+            stages.reader.see(given, pixels)
 
 
 def test_what_is_kept_of_each_kind(tmp_path, stages):

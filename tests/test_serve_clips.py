@@ -154,6 +154,7 @@ def test_files_are_sent_whole_or_in_pieces(service, folder, id_of):
         assert piece.headers["Content-Range"] == f"bytes 100-199/{len(content)}"
         beyond = service.ask(path, Range=f"bytes={len(content)}-")
         assert (beyond.status, beyond.headers["Content-Range"]) == (416, f"bytes */{len(content)}")
+        assert beyond.problem == f"range: beyond the {len(content):,} bytes of the file"
     for id in (id_of["008.png"], 10**6):
         refused = service.ask(f"/v1/images/{id}/media")
         assert refused.status == 404 and "is no clip or sound of the index" in refused.problem

@@ -1,12 +1,13 @@
 """Images, clips and sounds as an index of a model of them reads them: what a file is, its bytes say."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from tcl.config.audio import AudioConfig
+from tcl.config.clips import ClipsConfig
 from tcl.config.video import VideoConfig
 from tcl.data.images.decode_image import decode_image
 from tcl.data.media.media_format import container_of, described, media_type
@@ -22,6 +23,8 @@ from tcl.inference.images import MAX_PIXELS
 from tcl.inference.media import LIMITS, VIDEOS, check_media, frames_of_file, is_image, sound_of_file
 
 NO_MEDIA = "no video, image or sound"
+IMAGES_OF_A_QUERY = 32
+"""Of as many pixels as an image may have: what a clip that is asked with may take to decode."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ _OF_VIDEOS = ("mov", "matroska")
 class _Kind:
     modality: str
     see: Callable[[MediaReader, bytes, int], Seen]
+    """The last is how many pixels an image may have, or a frame."""
     look: Callable[[MediaReader, bytes], ReadItem]
 
 
@@ -93,6 +97,12 @@ def _kind(content: bytes, refused: Mapping[str, str]) -> _Kind:
     if kind.modality in refused:
         raise BadSample(refused[kind.modality])
     return kind
+
+
+def _limits(max_pixels: int) -> ClipsConfig:
+    """Of a clip or a sound from anybody, who may not have more decoded than the bytes of so many images."""
+    frame, decoded = min(LIMITS.max_frame_pixels, max_pixels), 3 * IMAGES_OF_A_QUERY * max_pixels
+    return replace(LIMITS, max_frame_pixels=frame, max_decoded_bytes=min(LIMITS.max_decoded_bytes, decoded))
 
 
 def _see_image(reader: MediaReader, content: bytes, max_pixels: int) -> Seen:
@@ -105,11 +115,11 @@ def _look_at_image(reader: MediaReader, content: bytes) -> ReadItem:
 
 
 def _see_clip(reader: MediaReader, content: bytes, max_pixels: int) -> Seen:
-    return Seen("video", frames_of_file(content, reader.video, reader.size))
+    return Seen("video", frames_of_file(content, reader.video, reader.size, _limits(max_pixels)))
 
 
 def _look_at_clip(reader: MediaReader, content: bytes) -> ReadItem:
-    seen = _see_clip(reader, content, MAX_PIXELS)
+    seen = Seen("video", frames_of_file(content, reader.video, reader.size))
     with opened(content, "video", LIMITS) as media:
         rgb = middle_frame(media)
     height, width, _ = rgb.shape
@@ -118,11 +128,11 @@ def _look_at_clip(reader: MediaReader, content: bytes) -> ReadItem:
 
 
 def _see_sound(reader: MediaReader, content: bytes, max_pixels: int) -> Seen:
-    return Seen("audio", sound_of_file(content, reader.audio, reader.video))
+    return Seen("audio", sound_of_file(content, reader.audio, reader.video, _limits(max_pixels)))
 
 
 def _look_at_sound(reader: MediaReader, content: bytes) -> ReadItem:
-    seen = _see_sound(reader, content, MAX_PIXELS)
+    seen = Seen("audio", sound_of_file(content, reader.audio, reader.video))
     log_mel, heard = seen.inputs
     picture = small_jpeg(spectrogram_picture(log_mel[heard].numpy()))
     return ReadItem("", seen=seen, type=media_type(content, "audio"), picture=picture)

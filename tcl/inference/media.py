@@ -74,11 +74,11 @@ def read_clip(clip: MediaLike, name: str, video: VideoConfig, size: int) -> Tens
     return decoded(clip, name, VIDEOS, partial(clip_of_file, video=video, size=size))
 
 
-def clip_of_file(content: bytes, video: VideoConfig, size: int) -> Tensor:
-    """As `read_clip`, of the bytes of a file. BadSample: unusable."""
+def clip_of_file(content: bytes, video: VideoConfig, size: int, limits: ClipsConfig = LIMITS) -> Tensor:
+    """As `read_clip`, of the bytes of a file. BadSample: unusable, or beyond `limits`."""
     if is_image(content):
         return still_frames(decode_image(content, max_pixels=MAX_PIXELS), video, whole_view(size))
-    with opened(content, "video", LIMITS) as media:
+    with opened(content, "video", limits) as media:
         return clip_frames(media, video, whole_view(size), place=0.5, part=None)[0]
 
 
@@ -117,10 +117,10 @@ def read_wave(sound: MediaLike, name: str, rate: int | None, audio: AudioConfig,
     return decoded(sound, name, SOUNDS, partial(wave_of_file, audio=audio, video=video))
 
 
-def wave_of_file(content: bytes, audio: AudioConfig, video: VideoConfig) -> Wave:
-    """As `read_wave`, of the bytes of a file. BadSample: unusable."""
+def wave_of_file(content: bytes, audio: AudioConfig, video: VideoConfig, limits: ClipsConfig = LIMITS) -> Wave:
+    """As `read_wave`, of the bytes of a file. BadSample: unusable, or beyond `limits`."""
     seconds, rate = seconds_of_sound(audio, video), audio.spectrogram.sample_rate
-    with opened(content, "sound", LIMITS) as media:
+    with opened(content, "sound", limits) as media:
         if media.video is None:
             wave, _ = sound_alone(media, seconds, rate, place=0.5, part=None)
         else:  # it goes by the times of the video
@@ -133,14 +133,16 @@ def wave_of_file(content: bytes, audio: AudioConfig, video: VideoConfig) -> Wave
     return wave
 
 
-def frames_of_file(content: bytes, video: VideoConfig, size: int) -> tuple[Tensor]:
+def frames_of_file(content: bytes, video: VideoConfig, size: int, limits: ClipsConfig = LIMITS) -> tuple[Tensor]:
     """As `clip_of_file`."""
-    return (clip_of_file(content, video, size),)
+    return (clip_of_file(content, video, size, limits),)
 
 
-def sound_of_file(content: bytes, audio: AudioConfig, video: VideoConfig) -> tuple[Tensor, Tensor]:
+def sound_of_file(
+    content: bytes, audio: AudioConfig, video: VideoConfig, limits: ClipsConfig = LIMITS
+) -> tuple[Tensor, Tensor]:
     """As `wave_of_file`, as its encoder takes it: log-mel [F, mel_bins], and bool [F] where it was heard."""
-    sounds = sounds_of([wave_of_file(content, audio, video)], seconds_of_sound(audio, video), audio.spectrogram)
+    sounds = sounds_of([wave_of_file(content, audio, video, limits)], seconds_of_sound(audio, video), audio.spectrogram)
     return sounds.log_mel[0], sounds.heard[0]
 
 

@@ -91,6 +91,7 @@ TYPES = {
     404: "not_found",
     405: "method_not_allowed",
     413: "too_large",
+    416: "out_of_range",
     429: "busy",
     503: "not_ready",
     504: "too_slow",

@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
+from tcl.serve.answers import error_answer
+
 LARGEST = 2**22
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
@@ -39,7 +41,7 @@ def send(file: BinaryIO, media_type: str, header: str | None, headers: dict[str,
         return StreamingResponse(_read(file, range(size), threads), 200, headers, media_type)
     if not piece:
         file.close()
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+        return error_answer(416, f"range: beyond the {size:,} bytes of the file", {"Content-Range": f"bytes */{size}"})
     headers |= {"Content-Length": str(len(piece)), "Content-Range": f"bytes {piece[0]}-{piece[-1]}/{size}"}
     return StreamingResponse(_read(file, piece, threads), 206, headers, media_type)
 

@@ -17,7 +17,7 @@ export function sayWhat(about) {
   byId("title").textContent = `Search ${all}`;
   byId("hint").textContent = HINTS[about.matches ? "matched" : about.plays ? "media" : "images"];
   if (!about.plays) return;
-  byId("query").placeholder = "Describe what you look for";
+  byId("query").placeholder = "Describe it";
   byId("query").ariaLabel = `Search ${about.what}`;
   byId("similar").textContent = `Similar ${about.what}`;
   byId("drop-said").textContent = "Drop an image, a clip or a sound to find what is like it";
