@@ -226,7 +226,7 @@ def test_the_page_plays(name, element, browser, service, id_of):  # noqa: F811
         assert page.is_visible("#photo") == (element == "audio")
         page.keyboard.press("Escape")
         page.wait_for_selector("#viewer", state="hidden")
-        assert page.locator("#frame video, #frame audio").count() == 0
+        wait(page, "!document.querySelector('#frame video, #frame audio')")  # nothing plays on
         assert page.get_attribute(f'{TILES}[data-id="{id_of[name]}"] img', "alt") == f"{name}, {element}"
         assert page.text_content("#similar") == "Similar clips and sounds"
 
