@@ -408,3 +408,11 @@ def test_files_that_are_added_one_by_one(folder, tmp_path, stages):
         with pytest.raises(InputError, match=r"bad\.mp4 cannot be used: text in place of media"):
             index.add([tmp_path / "bad.mp4"])
         assert len(index) == 4
+
+
+def test_images_are_indexed_and_served_where_nothing_decodes_media():
+    """PyAV is asked for by those alone who have a model of clips."""
+    modules = "tcl.index.write, tcl.index.stages, tcl.serve.run, tcl.commands.encode, tcl.inference.embed_stream"
+    script = f"import sys; sys.modules['av'] = None; import {modules}; print('tcl.data.media' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
