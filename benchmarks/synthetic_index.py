@@ -9,7 +9,7 @@ import torch
 from tcl.index.build import tell_engine
 from tcl.index.description import read_description
 from tcl.index.engine import open_engine
-from tcl.index.photo import Photo
+from tcl.index.read_item import ReadItem
 from tcl.index.stages import Stages
 from tcl.index.store import Store
 from tcl.index.write import Wanted, make_index
@@ -55,8 +55,8 @@ def make_synthetic(folder: Path, stages: Stages, count: int, wanted: Wanted, *, 
             last = rows[-1:] if not all_tokens else rows
             store.tokens.write(last, _random_tokens(len(last), store.tokens.dtype, first))
         for some in np.array_split(rows, max(1, len(rows) // 1000)):
-            photos = [Photo("", width=640, height=480) for _ in some]
-            store.catalogue.add(f"photos/{some[0]:09d}".encode(), photos, some.tolist())
+            items = [ReadItem("", width=640, height=480) for _ in some]
+            store.catalogue.add(f"photos/{some[0]:09d}".encode(), items, some.tolist())
         store.commit()
     engine = open_engine(folder, store.description, store)
     tell_engine(store, engine)

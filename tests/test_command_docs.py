@@ -13,6 +13,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from clips_run import sample
 from data_files import JPEG, encode, noise, pair, write_tar
+from media_files import film, tone, wav
 from safetensors.numpy import load_file
 from tiny_foreign import save_blip, save_clip
 from tiny_pretrained import tiny_clips, tiny_compressed, tiny_entailment, tiny_nlvr, tiny_tcl, tiny_vqa
@@ -48,6 +49,11 @@ def folder(tmp_path, monkeypatch):
     write_tar(Path("data/questions/000000.tar"), [("1.jpg", JPEG), ("1.json", asked)])
     Path("answers.txt").write_text("red\nblue\n")
     Path("boxes.json").write_text("[[0, 0, 20, 30], [10, 5, 20, 20]]")
+    Path("media").mkdir()
+    frames = [np.asarray(noise(i, (48, 32))) for i in range(8)]
+    Path("media/dog.mp4").write_bytes(film(frames, sound=tone(1, 24_000)))
+    Path("media/bark.wav").write_bytes(wav(tone(0.5, 16_000), 16_000))
+    Path("media/cat.jpg").write_bytes(JPEG)
     Path("data/clips").mkdir()
     write_tar(Path("data/clips/000000.tar"), [entry for i in range(8) for entry in sample(i)])
     Path("data/labelled").mkdir()
@@ -113,6 +119,8 @@ def test_the_page_about_the_command_line(folder, capsys):
     assert len(json.loads(train["ids"].tobytes())) == len(train["embeddings"]) == 9
     assert Path("data/tokenizer/tokenizer.json").is_file() and Path("curves.png").is_file()
     assert Path("data/answers.txt").read_text() == "dog\ncat\n"
+    assert np.load("clips.npy").shape == (2, 8) and np.load("sounds.npy").shape == (2, 8)
+    assert np.load("for_sounds.npy").shape == (2, 8) and any(line.endswith("/media/dog.mp4") for line in said)
     assert np.load("queries.npy").shape == (2, 8) and Path("where.png").is_file()
     assert "_tcl" in Path("tcl.bash").read_text() and "compdef" in Path("_tcl").read_text()
     assert Path("box.png").is_file() and any(line.startswith(("0.0 0.0 20.0 30.0  box 0", "10.0 5.0")) for line in said)
@@ -127,7 +135,7 @@ def test_the_page_about_search(folder, capsys):
     Path("runs/pretrain").rename("runs/mine")
     run_line("tcl shards --from jsonl --annotations train.jsonl --images photos --out data/train")
     lines = [line for line in commands_of("docs/search.md") if "openai/" not in line]  # which is on the hub
-    assert len(lines) == 12
+    assert len(lines) == 16
     capsys.readouterr()
     for line in lines:
         run_line(line)
@@ -136,3 +144,5 @@ def test_the_page_about_search(folder, capsys):
     assert any(line.startswith("+1.000") for line in photos)
     assert sum(line.startswith("photos.index: 4 images (") for line in said) == 2
     assert "engine              faiss, flat" in said and Path("photos.db").exists()
+    assert any(line.startswith("media.index: 3 clips and sounds (3 encoded") for line in said)
+    assert any(line.startswith("+1.000") and line.endswith("/media/bark.wav") for line in said)

@@ -188,7 +188,7 @@ def test_only_a_few_batches_are_decoded_ahead(tmp_path, model):
         (["--texts=photos", "--out=a.npy"], r"texts: photos cannot be read \(Is a directory"),
         (["--images=photos", "--captions", "--out=a.npy"], "captions: they are those of --shards; "),
         (["--images=photos", "--shards=x", "--out=a.npy"], "shards: not allowed with argument --images; "),
-        (["--out=a.npy"], "one of the arguments --images --shards --texts is required; "),
+        (["--out=a.npy"], "one of the arguments --images --shards --clips --sounds --texts is required; "),
         (["--images=photos", "--out=a.npy", "--workers=-1"], "workers: -1 is not possible; accepted: 0 or more$"),
     ],
 )

@@ -279,4 +279,4 @@ def test_images_come_from_worker_processes_as_from_this_one(clip, tmp_path):
     Image.fromarray(np.array(PHOTOS[0])).save(tmp_path / "a.png")
     files = images_of_folder(tmp_path)
     (batch,) = stream_images(files, clip.transform, batch_size=2, max_pixels=10**6, workers=1)
-    np.testing.assert_array_equal(batch.pixels[0], clip.transform(np.array(PHOTOS[0])))
+    np.testing.assert_array_equal(batch.inputs[0][0], clip.transform(np.array(PHOTOS[0])))

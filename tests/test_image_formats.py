@@ -315,7 +315,7 @@ def test_encode_waits_for_no_pipe_and_reads_no_device_nor_giant(tmp_path, monkey
         "a.jpg": "device, pipe or socket, not read",
         "zero.jpg": "device, pipe or socket, not read",
         "album": "folder behind a link, not entered",
-        "large.jpg": "file of more than 134,217,728 bytes",
+        "large.jpg": "file of more than 2,000 bytes",
     }
 
 

@@ -23,8 +23,8 @@ from tcl.index.catalogue import Catalogue
 from tcl.index.description import read_description
 from tcl.index.engine import open_engine
 from tcl.index.index import Index
-from tcl.index.photo import Photo
 from tcl.index.query import Hit, Query
+from tcl.index.read_item import ReadItem
 from tcl.index.stages import Stages, open_stages
 from tcl.index.store import Store
 from tcl.index.within import Within, seconds
@@ -135,14 +135,14 @@ def test_a_search_within_a_folder_or_some_days(images, tmp_path, stages):
 
 def test_queries_that_come_together_get_what_each_alone_gets(images, paths, tmp_path, stages):
     build(tmp_path / "index", images, stages)
-    pixels = stages.read_image(paths[7])
+    seen = stages.see(paths[7])
     queries = [
         Query(TEXT, k=5, rerank=8),
         Query("a cat", k=5, rerank=8),
         Query(TEXT, k=3, rerank=0),
         Query("nowhere to be found", k=3),
-        Query(pixels=pixels, k=4),
-        Query("a cat", pixels, k=4),
+        Query(seen=seen, k=4),
+        Query("a cat", seen, k=4),
         Query(like=6, k=4),
         Query("a cat", k=30, folder="deep/er"),
         Query("a cat", folder="nowhere"),
@@ -215,7 +215,7 @@ def test_images_are_counted_once_until_something_is_written(tmp_path):
     ):
         reader._tables.set_trace_callback(lambda said: reader_counts.append(said) if "count" in said else None)
         assert [reader.count(), reader.count(), writer.count()] == [0, 0, 0] and len(reader_counts) == 1
-        writer.add(b"a", [Photo(""), Photo("b")], [0, 1])
+        writer.add(b"a", [ReadItem(""), ReadItem("b")], [0, 1])
         assert [writer.count(), reader.count()] == [2, 0]  # not committed
         writer.commit()
         assert [writer.count(), reader.count(), reader.count()] == [2, 2, 2] and len(reader_counts) == 2
@@ -442,7 +442,7 @@ def test_the_command(images, paths, tmp_path, stages, monkeypatch, capsys):
     run(["index", "tcl", f"--images={images}", "--out=index", *options])
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(f"index: {len(paths)} images ({len(paths)} encoded, ")
-    assert said[1].startswith("faiss, flat; 160 bytes an image, ")
+    assert said[1].startswith("faiss, flat; 160 bytes each, ")
     run(["index", "--info", "index", "--json"])
     info = json.loads(capsys.readouterr().out)
     assert (info["images"], info["engine"], info["of"]) == (len(paths), "faiss, flat", str(images))

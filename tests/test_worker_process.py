@@ -294,7 +294,7 @@ def test_opencv_has_one_thread_in_a_worker_and_as_many_as_before_elsewhere(threa
     images = images_of_folder(tmp_path)
     for workers, expected in ((2, 1), (0, THREADS)):
         batches = stream_images(images, count_threads, batch_size=1, max_pixels=10**6, workers=workers)
-        assert [batch.pixels.item() for batch in batches] == [expected] * 4
+        assert [batch.inputs[0].item() for batch in batches] == [expected] * 4
         assert threads() == THREADS
 
 

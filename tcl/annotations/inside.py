@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 from tcl.data.shards.bad_sample import BadSample
 
@@ -17,7 +18,21 @@ TOO_MANY_BYTES = "image file has too many bytes"
 
 
 def read_inside(folder: Path, name: str, max_bytes: int) -> bytes:
-    """The file `name`, relative to `folder` or absolute. BadSample: it is not there, or larger than max_bytes.
+    """What is in the file `name`, as `open_inside`. BadSample, too: it is larger than max_bytes."""
+    with open_inside(folder, name) as stream:
+        try:
+            if os.fstat(stream.fileno()).st_size > max_bytes:
+                raise BadSample(TOO_MANY_BYTES)
+            content = stream.read(max_bytes + 1)
+        except OSError as error:
+            raise BadSample(UNREADABLE) from error
+    if len(content) > max_bytes:
+        raise BadSample(TOO_MANY_BYTES)
+    return content
+
+
+def open_inside(folder: Path, name: str) -> BinaryIO:
+    """The file `name`, relative to `folder` or absolute. BadSample: it is not there.
 
     Nothing outside the folder is opened, whatever way leads there, and nothing but a regular file.
     """
@@ -31,16 +46,7 @@ def read_inside(folder: Path, name: str, max_bytes: int) -> bytes:
         raise BadSample(UNREADABLE) from error
     if file is None:
         raise BadSample(NOT_A_FILE)
-    with open(file, "rb") as stream:
-        try:
-            if os.fstat(file).st_size > max_bytes:
-                raise BadSample(TOO_MANY_BYTES)
-            content = stream.read(max_bytes + 1)
-        except OSError as error:
-            raise BadSample(UNREADABLE) from error
-    if len(content) > max_bytes:
-        raise BadSample(TOO_MANY_BYTES)
-    return content
+    return open(file, "rb")
 
 
 def resolve_inside(folder: Path, name: str) -> str:

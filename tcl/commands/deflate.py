@@ -82,7 +82,7 @@ def read_pixels(pretrained: "Pretrained", given: argparse.Namespace) -> "Tensor"
     transform = eval_transform(pretrained.model.image.image_size, encoder.mean, encoder.std)
     found, skipped = [], 0
     for batch in stream_images(files, transform, batch_size=32, max_pixels=MAX_PIXELS, workers=given.workers):
-        found += batch.pixels
+        found += [pixels for of_batch in batch.inputs for pixels in of_batch]
         skipped += len(batch.skipped)
         if len(found) >= given.max_images:
             break

@@ -1,4 +1,4 @@
-"""Embed images or texts into one file, for an index or a classifier of your own.
+"""Embed images, clips, sounds or texts into one file, for an index or a classifier of your own.
 
     tcl encode runs/pretrain --images photos --out photos.npy
     tcl encode runs/pretrain --shards 'data/train/*.tar' --out train.safetensors
@@ -7,16 +7,22 @@
     tcl encode runs/pretrain --images photos --bank captions.npy --out photos.npy
     tcl encode runs/compressed --images photos --codes --out photos.safetensors
     tcl encode openai/clip-vit-base-patch32 --images photos --out photos.npy
+    tcl encode runs/clips --clips media --out clips.npy
+    tcl encode runs/clips --sounds media --to text --out sounds.npy
+    tcl encode runs/clips --texts captions.txt --to audio --out captions.npy
 
-MODEL may also be a folder or hub id of a CLIP or SigLIP of transformers.
+MODEL may also be a folder or hub id of a CLIP or SigLIP of transformers. A model of video, sound and text embeds each
+to be compared with one other, --to (default: text for clips, else video): vectors of two files can be compared where
+each was made for the other. --clips takes videos and images, of which a clip in the middle is seen, --sounds sounds,
+and the sound of such a clip.
 
 .npy is a float32 array [n, embed_dim] of unit vectors, with the ids of its rows in NAME.ids.json; .safetensors holds
-both ("ids" are the bytes of the JSON list). Ids are paths below --images, <shard>/<key> of --shards (captions: #0, #1,
-... besides), line numbers of --texts. With --bank, queries encoded before (captions, where these are images), what each
-row gets from all of them is in NAME.hubness.npy ("hubness" in safetensors), to be subtracted from its cosines: an image
-that is near to every caption is no longer the first for all. With --codes, of a model of --task compressed_retrieval,
-there are "codes" in place of embeddings, uint8 [n, 1 + levels, parts], with the "codebooks" that read them. What cannot
-be used is skipped, counted, and listed in NAME.skipped.json.
+both ("ids" are the bytes of the JSON list). Ids are paths below the folder, <shard>/<key> of --shards (captions: #0,
+#1, ... besides), line numbers of --texts. With --bank, queries encoded before (captions, where these are images), what
+each row gets from all of them is in NAME.hubness.npy ("hubness" in safetensors), to be subtracted from its cosines: an
+image that is near to every caption is no longer the first for all. With --codes, of a model of --task
+compressed_retrieval, there are "codes" in place of embeddings, uint8 [n, 1 + levels, parts], with the "codebooks" that
+read them. What cannot be used is skipped, counted, and listed in NAME.skipped.json.
 """
 
 import argparse
@@ -28,7 +34,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcl.commands.model_options import add_model_options, load_embedding_model
+from tcl.commands.model_options import add_model_options, load_any_model
 from tcl.commands.parser import command_parser
 from tcl.config.checks import require
 from tcl.errors import InputError
@@ -37,8 +43,16 @@ from tcl.shown import say
 if TYPE_CHECKING:
     from tcl.inference.embed_stream import EmbeddedStream, Keep
     from tcl.inference.embedding_model import EmbeddingModel
+    from tcl.inference.load_model import Loaded
+    from tcl.inference.one_space import OneSpace
 
+    Embeds = EmbeddingModel | OneSpace
+    Source = Callable[[Embeds, Keep], EmbeddedStream]
 
+MEDIA = {"clips": "video", "sounds": "audio"}
+"""Options, and as what their files are read."""
+MODALITIES = ("video", "audio", "text")
+"""Those of tcl.inference.clip_spaces, which imports torch."""
 METHODS = ("inverted_softmax", "sinkhorn")
 """Those of tcl.search.hubness, which imports torch."""
 
@@ -50,8 +64,11 @@ def parser() -> argparse.ArgumentParser:
     source = options.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=Path, metavar="DIR", help="a folder, with the folders in it")
     source.add_argument("--shards", metavar="PATTERN", help="shards: a glob, a brace range or a URL")
+    source.add_argument("--clips", type=Path, metavar="DIR", help="a folder of videos and images")
+    source.add_argument("--sounds", type=Path, metavar="DIR", help="a folder of sounds and videos with sound")
     source.add_argument("--texts", type=Path, metavar="FILE", help="a text per line")
     options.add_argument("--captions", action="store_true", help="with --shards: the captions, not the images")
+    options.add_argument("--to", choices=MODALITIES, help="of a model of clips: what they are to be compared with")
     options.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .npy or .safetensors")
     options.add_argument("--codes", action="store_true", help="codes, not embeddings, into a .safetensors")
     options.add_argument("--bank", type=Path, metavar="FILE", help="embeddings of queries, against hubs")
@@ -78,14 +95,16 @@ def main(arguments: list[str]) -> None:
         check_codes_out(given.out)
     check_out(given.out)
     bank = None if given.bank is None else read_embeddings(given.bank, "bank")
-    embed = text_source(given) if given.captions or given.texts is not None else image_source(given)
-    model = load_embedding_model(given)
+    embed = source_of(given)
+    model = load_any_model(given)
+    keep = code_maker(model, given.model) if given.codes else whole
+    embeds = embeds_of(model, given)
     if bank is not None:  # before hours of work
-        hubness_of(np.zeros((1, model.embed_dim), np.float32), bank, given)
-    embedded = embed(model, code_maker(model, given.model) if given.codes else whole)
+        hubness_of(np.zeros((1, embeds.embed_dim), np.float32), bank, given)
+    embedded = embed(embeds, keep)
     causes = ", ".join(f"{n:,} {cause}" for cause, n in Counter(one.cause for one in embedded.skipped).most_common())
     if not embedded.ids:
-        raise InputError(f"nothing that can be used: {causes or 'there is nothing'}; give images or texts")
+        raise InputError(f"nothing that can be used: {causes or 'there is nothing'}; give others")
     if bank is not None:
         embedded = replace(embedded, hubness=hubness_of(embedded.embeddings, bank, given))
     rows, size = len(embedded.embeddings), embedded.embeddings[0].size
@@ -110,7 +129,35 @@ def hubness_of(embeddings: np.ndarray, bank: np.ndarray, given: argparse.Namespa
     return hubness(*features, given.bank_method, given.bank_temperature, given.bank_iterations).numpy()
 
 
-def code_maker(model: "EmbeddingModel", name: str) -> "Keep":
+def embeds_of(model: "Loaded", given: argparse.Namespace) -> "Embeds":
+    """The model, or of a model of clips what is embedded in one of its spaces. InputError: one that does not embed what
+    is given."""
+    from tcl.inference.load_model import check_embeds, is_of_clips
+
+    name = next(name for name in ("clips", "sounds", "images", "shards", "texts") if getattr(given, name) is not None)
+    modality = "text" if _reads_texts(given) else MEDIA.get(name)
+    if is_of_clips(model):
+        from tcl.inference.one_space import OneSpace
+
+        if modality is None:
+            raise InputError(
+                f"{name}: {given.model} is a model of clips; give --clips, which takes images too, or --sounds"
+            )
+        return OneSpace.open(model, modality, given.to or ("text" if name == "clips" else "video"))
+    for option in ("to", *MEDIA):
+        if getattr(given, option) is not None:
+            raise InputError(
+                f"{option}: {given.model} is a {type(model).__name__}, which has seen no clips; give a model of `tcl "
+                f"pretrain --objective clips`"
+            )
+    return check_embeds(model, given.model)
+
+
+def _reads_texts(given: argparse.Namespace) -> bool:
+    return given.captions or given.texts is not None
+
+
+def code_maker(model: "Loaded", name: str) -> "Keep":
     """Embeddings -> codes. InputError: the model has no codebooks."""
     from tcl.inference.compressed_model import TCLForCompressedRetrieval
 
@@ -122,11 +169,21 @@ def code_maker(model: "EmbeddingModel", name: str) -> "Keep":
     return model.codes_of
 
 
-def image_source(given: argparse.Namespace) -> "Callable[[EmbeddingModel, Keep], EmbeddedStream]":
-    """Embeds those of --images or --shards. InputError: no such files."""
+def source_of(given: argparse.Namespace) -> "Source":
+    """What embeds all that is given. InputError: no such files."""
+    if _reads_texts(given):
+        return text_source(given)
+    for option in MEDIA:
+        if getattr(given, option) is not None:
+            return media_source(getattr(given, option), option, given.workers)
+    return image_source(given)
+
+
+def image_source(given: argparse.Namespace) -> "Source":
+    """Those of --images or --shards. InputError: no such files."""
     from tcl.data.images.read_images import images_of_folder, images_of_shards, stream_images
     from tcl.data.shards.list_shards import list_shards
-    from tcl.inference.embed_stream import embed_image_stream
+    from tcl.inference.embed_stream import embed_file_stream
     from tcl.inference.images import MAX_PIXELS
 
     files = images_of_folder(given.images) if given.shards is None else images_of_shards(list_shards(given.shards))
@@ -135,20 +192,37 @@ def image_source(given: argparse.Namespace) -> "Callable[[EmbeddingModel, Keep],
         batches = stream_images(
             files, model.transform, batch_size=model.batch_size, max_pixels=MAX_PIXELS, workers=given.workers
         )
-        return embed_image_stream(model, batches, keep)
+        return embed_file_stream(
+            lambda inputs: model.embed_pixels(*inputs).numpy(), model.embed_dim, batches, "images", keep
+        )
 
     return embed
 
 
-def text_source(given: argparse.Namespace) -> "Callable[[EmbeddingModel, Keep], EmbeddedStream]":
-    """Embeds those of --texts, or the captions of --shards. InputError: no such files."""
+def media_source(folder: Path, option: str, workers: int) -> "Source":
+    """Those of --clips or --sounds. InputError: no such files, no PyAV."""
+    from tcl.data.feed.file_stream import stream_files
+    from tcl.inference.embed_stream import embed_file_stream
+    from tcl.inference.media import media_of_folder
+
+    files = media_of_folder(folder, option)
+
+    def embed(some: "OneSpace", keep: "Keep") -> "EmbeddedStream":
+        batches = stream_files(files, some.reader, batch_size=some.batch_size, workers=workers)
+        return embed_file_stream(some.embed_files, some.embed_dim, batches, option, keep)
+
+    return embed
+
+
+def text_source(given: argparse.Namespace) -> "Source":
+    """Those of --texts, or the captions of --shards. InputError: no such files."""
     from tcl.data.shards.list_shards import list_shards
     from tcl.data.texts.read_texts import texts_of_file, texts_of_shards
     from tcl.inference.embed_stream import embed_text_stream
 
     urls = [] if given.shards is None else list_shards(given.shards)
 
-    def embed(model: "EmbeddingModel", keep: "Keep") -> "EmbeddedStream":
+    def embed(model: "Embeds", keep: "Keep") -> "EmbeddedStream":
         clean = model.clean_text
         texts = texts_of_file(given.texts, clean) if given.shards is None else texts_of_shards(urls, clean)
         return embed_text_stream(model, texts, keep)

@@ -1,8 +1,9 @@
-"""Write an index of images that `tcl search` looks through, or bring one up to date.
+"""Write an index of images, or of clips and sounds, that `tcl search` looks through, or bring one up to date.
 
     tcl index runs/pretrain --images photos --out photos.index
     tcl index runs/pretrain --shards 'data/train/*.tar' --out train.index --embeddings int8 --tokens none
     tcl index openai/clip-vit-base-patch32 --matcher Salesforce/blip-itm-base-coco --images photos --out photos.index
+    tcl index runs/clips --media media --out media.index
     tcl index --info photos.index
     accelerate launch --num_processes 8 -m tcl index runs/pretrain --images photos --out photos.index
 
@@ -38,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     add_hardware_options(options)
     options.add_argument("--matcher", metavar="MODEL", help="another model that matches, such as a BLIP")
     source = options.add_mutually_exclusive_group()
-    source.add_argument("--images", metavar="DIR", help="a folder, with the folders in it")
+    of_media = "a folder, with the folders in it; of a model of clips: of videos, sounds and images"
+    source.add_argument("--images", "--media", dest="images", metavar="DIR", help=of_media)
     source.add_argument("--shards", metavar="PATTERN", help="shards: a glob, a brace range or a URL")
     options.add_argument("--out", type=Path, metavar="INDEX", help="a folder of its own")
     options.add_argument("--embeddings", choices=EMBEDDINGS, help="default fp16; codes of a model that has codebooks")
@@ -106,8 +108,8 @@ def _write(given: argparse.Namespace) -> None:
         _tell(info, as_json=True)
         return
     rate = f", {built.encoded / built.seconds:,.1f} a second" if built.encoded else ""
-    say(f"{given.out}: {built.images:,} images ({built.encoded:,} encoded{rate}; {built.dropped:,} dropped)")
-    say(f"{info['engine']}; {info['bytes_of_an_image']:,} bytes an image, {info['bytes']:,} bytes in all")
+    say(f"{given.out}: {built.images:,} {stages.what} ({built.encoded:,} encoded{rate}; {built.dropped:,} dropped)")
+    say(f"{info['engine']}; {info['bytes_of_an_image']:,} bytes each, {info['bytes']:,} bytes in all")
     _tell_skipped(info, given.out)
 
 
@@ -121,7 +123,7 @@ def _info(folder: Path) -> dict[str, object]:
 
     from tcl.index.description import read_description
     from tcl.index.engine import open_engine
-    from tcl.index.index import info_of
+    from tcl.index.info import info_of
     from tcl.index.store import Store
 
     description = read_description(folder)

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from tcl.inference.embedding_model import EmbeddingModel
+    from tcl.inference.load_model import Loaded
     from tcl.inference.matcher import Matcher
 
 Model = TypeVar("Model")
@@ -35,9 +35,9 @@ def load_model(kind: type[Model], given: argparse.Namespace) -> Model:
     return kind.from_pretrained(given.model, **_how(given))
 
 
-def load_embedding_model(given: argparse.Namespace) -> "EmbeddingModel":
-    """One that embeds images and texts, whoever trained it. InputError: as tcl.load_model, another kind."""
-    from tcl.inference.load_model import load_embedding_model as load
+def load_any_model(given: argparse.Namespace) -> "Loaded":
+    """Of whatever kind, whoever trained it. InputError: as tcl.load_model."""
+    from tcl.inference.load_model import load_model as load
 
     return load(given.model, **_how(given))
 

@@ -1,8 +1,9 @@
-"""Search an index that `tcl index` wrote: by a text, by an image, or by both.
+"""Search an index that `tcl index` wrote: by a text, by an image, or by both; one of clips and sounds by these, too.
 
     tcl search photos.index "a dog on a mat"
     tcl search photos.index --image dog.jpg -k 5
     tcl search photos.index "the same at night" --image dog.jpg --json
+    tcl search media.index --like bark.wav
     tcl search photos.index "a dog on a mat" --rescore --folder holiday/2021 --since 2021-05-01 --until 2021-06-30
 
 prints a line for each image, best first: the probability that the text belongs to it (where the index keeps tokens),
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     options = command_parser("tcl search", __doc__)
     options.add_argument("index", type=Path, metavar="INDEX", help="a folder that `tcl index` wrote")
     options.add_argument("text", nargs="?", metavar="TEXT", help="what is to be seen")
-    options.add_argument("--image", metavar="FILE", help="what is to look like it")
+    options.add_argument("--image", "--like", dest="image", metavar="FILE", help="what is to be like it")
     options.add_argument("-k", type=int, metavar="N", help="how many (default 10)")
     options.add_argument("--rerank", type=int, default=64, metavar="N", help="how many to match (default 64; 0: none)")
     options.add_argument("--rescore", action="store_true", help="against hubs, by the bank of the index")

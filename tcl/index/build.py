@@ -22,7 +22,7 @@ from tcl.index.catalogue import name_of
 from tcl.index.description import Description
 from tcl.index.engine import Engine, Entries, Update
 from tcl.index.progress import begin_progress, end_progress
-from tcl.index.read_photos import FileRead, PhotoBatch, chunks_of, read_files, read_shards, stream_photos
+from tcl.index.read_items import FileRead, ReadBatch, chunks_of, read_files, read_shards, stream_items
 from tcl.index.scan import Changes, Found, Work, changes, files_below, shards_now
 from tcl.index.share import Share
 from tcl.index.stages import Stages
@@ -75,7 +75,7 @@ def update_index(store: Store, engine: Engine, stages: Stages, share: Share, *, 
     share.agree(found.work)
     started = time.perf_counter()
     total = len(found.work) if store.description.shards is None else None
-    with tqdm(total=total, desc="images", unit="", leave=False, delay=QUIET_SECONDS, disable=None) as bar:
+    with tqdm(total=total, desc="files", unit="", leave=False, delay=QUIET_SECONDS, disable=None) as bar:
         keeper = _Keeper(store, bar)
         _rounds(found.work, store.description, stages, share, workers, keeper.keep)
     store.commit()
@@ -104,7 +104,7 @@ class _Keeper:
     def keep(self, batch: Encoded) -> None:
         self.store.keep(batch.files, batch.embeddings, batch.tokens)
         self.encoded += len(batch.embeddings)
-        self.bar.update(sum(len(read.photos) for read in batch.files))
+        self.bar.update(sum(len(read.items) for read in batch.files))
         if time.monotonic() - self.committed >= COMMIT_SECONDS:
             self.store.commit()
             self.committed = time.monotonic()
@@ -211,17 +211,19 @@ def _encoded(
     if description.images is None:
         chunks, read = chunks_of(work, 1), read_shards
     else:
-        chunks, read = chunks_of(work, stages.model.batch_size), partial(read_files, Path(description.images))
+        chunks, read = chunks_of(work, stages.batch_size), partial(read_files, Path(description.images))
     own = chunks[share.rank :: share.count]
     with_tokens = description.tokens != "none"
     if not own:
         return
-    for batch in stream_photos(own, read, stages.prepare, batch_size=stages.model.batch_size, workers=workers):
+    for batch in stream_items(own, read, stages.reader, batch_size=stages.batch_size, workers=workers):
         yield encode_batch(batch, stages, with_tokens)
 
 
-def encode_batch(batch: PhotoBatch, stages: Stages, with_tokens: bool) -> Encoded:
-    """What the model makes of a batch; of no good image nothing."""
-    if not batch.pixels:
-        return Encoded(batch.files, np.empty((0, stages.model.embed_dim), np.float32), None)
-    return Encoded(batch.files, *stages.encode(batch.pixels, tokens=with_tokens))
+def encode_batch(batch: ReadBatch, stages: Stages, with_tokens: bool) -> Encoded:
+    """What the model makes of a batch, in its order. with_tokens: of a model that sees images alone."""
+    embeddings, tokens = np.empty((len(batch.modalities), stages.embed_dim), np.float32), None
+    for modality, inputs in batch.inputs.items():
+        places = [i for i, one in enumerate(batch.modalities) if one == modality]
+        embeddings[places], tokens = stages.encode(modality, inputs, tokens=with_tokens)
+    return Encoded(batch.files, embeddings, tokens)

@@ -1,4 +1,4 @@
-"""What is in an index, in one SQLite file: every image, every file that was read, and what could not be.
+"""What is in an index, in one SQLite file: every item, every file that was read, and what could not be.
 
 Changes count from `commit` on, all or none of them. Files are named by their bytes below the folder, so that any name
 will do; an id is never given twice.
@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from tcl.data.shards.bad_sample import Skipped
-from tcl.index.photo import Photo
+from tcl.index.read_item import ReadItem
 from tcl.index.within import Within
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files(name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, samples INTEGER, whole INTEGER);
 CREATE TABLE IF NOT EXISTS items(
     id INTEGER PRIMARY KEY AUTOINCREMENT, row INTEGER UNIQUE, file BLOB, key TEXT, width INTEGER, height INTEGER,
-    taken INTEGER, caption TEXT, pending INTEGER);
+    taken INTEGER, caption TEXT, pending INTEGER, type TEXT);
 CREATE TABLE IF NOT EXISTS pictures(id INTEGER PRIMARY KEY, jpeg BLOB);
 CREATE TABLE IF NOT EXISTS skipped(file BLOB, key TEXT, cause TEXT);
 CREATE TABLE IF NOT EXISTS removed(id INTEGER PRIMARY KEY);
@@ -29,6 +29,8 @@ CREATE INDEX IF NOT EXISTS skipped_of_file ON skipped(file);
 CREATE INDEX IF NOT EXISTS pending_items ON items(id) WHERE pending;
 """
 _OF_ITEM = "id, row, file, key, width, height, taken, caption"
+_TYPE = "type"
+"""A column of items that former indexes lack: theirs are images."""
 _AT_A_TIME = 500
 _PATIENCE = 60
 
@@ -46,7 +48,7 @@ class State(NamedTuple):
 
 
 class Item(NamedTuple):
-    """An image."""
+    """An image, a clip or a sound."""
 
     id: int
     row: int
@@ -58,6 +60,8 @@ class Item(NamedTuple):
     taken: int | None
     """Seconds, as tcl.index.within counts them."""
     caption: str | None
+    type: str | None
+    """The media type by which it is played, such as video/mp4; None: an image."""
 
 
 class Catalogue:
@@ -70,6 +74,10 @@ class Catalogue:
         self._tables.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if writable:
             self._tables.executescript(_TABLES)
+        columns = {name for _, name, *_ in self._tables.execute("PRAGMA table_info(items)")}
+        if writable and _TYPE not in columns:
+            self._tables.execute(f"ALTER TABLE items ADD COLUMN {_TYPE} TEXT")
+        self._of_item = f"{_OF_ITEM}, {_TYPE if writable or _TYPE in columns else 'NULL'}"
         self._counted: tuple[tuple[int, int, bool], int] | None = None
 
     def commit(self) -> None:
@@ -114,7 +122,7 @@ class Catalogue:
 
     def items(self, ids: Iterable[int] | None = None, *, pending: bool = False) -> Iterator[Item]:
         """Those of these ids that are there, in this order; without ids all, or those that are pending."""
-        select = f"SELECT {_OF_ITEM} FROM items"
+        select = f"SELECT {self._of_item} FROM items"
         if ids is None:
             wanted = " WHERE pending" if pending else ""
             yield from (Item(*found) for found in self._tables.execute(f"{select}{wanted} ORDER BY id"))
@@ -141,13 +149,13 @@ class Catalogue:
         """The first `count` images within, whose ids are larger than `after`, by id."""
         wanted, values = _wanted(within)
         found = self._tables.execute(
-            f"SELECT {_OF_ITEM} FROM items WHERE id > ? AND {wanted} ORDER BY id LIMIT ?", (after, *values, count)
+            f"SELECT {self._of_item} FROM items WHERE id > ? AND {wanted} ORDER BY id LIMIT ?", (after, *values, count)
         )
         return [Item(*one) for one in found]
 
     def latest(self, count: int) -> list[Item]:
         """The images that came last, the last one first."""
-        found = self._tables.execute(f"SELECT {_OF_ITEM} FROM items ORDER BY id DESC LIMIT ?", (count,))
+        found = self._tables.execute(f"SELECT {self._of_item} FROM items ORDER BY id DESC LIMIT ?", (count,))
         return [Item(*one) for one in found]
 
     def folders(self, below: bytes, most: int) -> list[bytes]:
@@ -175,18 +183,19 @@ class Catalogue:
 
     # changes
 
-    def add(self, file: bytes, photos: Sequence[Photo], rows: Sequence[int]) -> None:
-        """Photos of one file that could be read, at these rows."""
-        for photo, row in zip(photos, rows, strict=True):
+    def add(self, file: bytes, items: Sequence[ReadItem], rows: Sequence[int]) -> None:
+        """What could be read of one file, at these rows."""
+        for one, row in zip(items, rows, strict=True):
             added = self._tables.execute(
-                "INSERT INTO items(row, file, key, width, height, taken, caption, pending) VALUES(?,?,?,?,?,?,?,1)",
-                (int(row), file, photo.key, photo.width, photo.height, photo.taken, photo.caption),
+                "INSERT INTO items(row, file, key, width, height, taken, caption, type, pending) "
+                "VALUES(?,?,?,?,?,?,?,?,1)",
+                (int(row), file, one.key, one.width, one.height, one.taken, one.caption, one.type),
             )
-            self._tables.execute("INSERT INTO pictures VALUES(?, ?)", (added.lastrowid, photo.picture))
+            self._tables.execute("INSERT INTO pictures VALUES(?, ?)", (added.lastrowid, one.picture))
 
-    def skip(self, file: bytes, photos: Sequence[Photo]) -> None:
-        """Photos of one file that could not be read."""
-        said = [(file, photo.key, photo.problem) for photo in photos]
+    def skip(self, file: bytes, items: Sequence[ReadItem]) -> None:
+        """What could not be read of one file."""
+        said = [(file, one.key, one.problem) for one in items]
         self._tables.executemany("INSERT INTO skipped VALUES(?, ?, ?)", said)
 
     def skip_places(self, places: Iterable[tuple[bytes, str]]) -> None:

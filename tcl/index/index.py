@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,16 +12,21 @@ from tcl.errors import InputError
 from tcl.index import faiss_engine
 from tcl.index.build import encode_batch, tell_engine
 from tcl.index.description import Description, read_description
-from tcl.index.engine import Engine, open_engine
+from tcl.index.engine import open_engine
+from tcl.index.info import info_of
 from tcl.index.query import Hit, Query, check_query, within_of
 from tcl.index.ranking import Asked, match_rows, rank
-from tcl.index.read_photos import FileRead, chunks_of, read_files
+from tcl.index.read_item import Seen
+from tcl.index.read_items import FileRead, chunks_of, read_files
 from tcl.index.scan import Work
 from tcl.index.stages import Stages, open_stages
 from tcl.index.store import Store, only_writer, told
 from tcl.inference.embedding_model import EmbeddingModel
 from tcl.inference.images import ImageLike
 from tcl.inference.matcher import Matcher
+
+if TYPE_CHECKING:
+    from tcl.inference.clips_model import TCLForClips
 
 
 class Index:
@@ -45,7 +50,7 @@ class Index:
     def open(
         cls,
         path: str | Path,
-        model: EmbeddingModel | str | Path | None = None,
+        model: "EmbeddingModel | TCLForClips | str | Path | None" = None,
         matcher: Matcher | str | Path | None = None,
         *,
         device: str | None = None,
@@ -110,15 +115,16 @@ class Index:
         until: str | None = None,
     ) -> list[Hit]:
         """The k images that are nearest to a text, to an image, or to both, best first; None: 10, or all of fewer.
-        like: the id of an image of the index, in place of one from elsewhere, or beside it.
+        like: the id of an image of the index, in place of one from elsewhere, or beside it. In an index of clips and
+        sounds, images are these too: a file of a video or a sound, or frames as TCLForClips takes them.
 
         With a text, the `rerank` nearest (>= k; 0: none) are put in the order of their matching probability, where the
         index keeps tokens. rescore: cosines less each image's hubness, which `tcl index --bank` keeps. folder, since,
         until (2021-05-30): only images below that folder, or taken then; fewer than k where fewer are.
         InputError: nothing asked for, a text without words that are known, no image, k beyond the index, no bank.
         """
-        pixels = None if image is None else self.stages.read_image(image)
-        query = Query(text, pixels, like, k, rerank, rescore, folder, since, until)
+        seen = None if image is None else self.stages.see(image)
+        query = Query(text, seen, like, k, rerank, rescore, folder, since, until)
         (answer,) = self.search_many([query])
         if isinstance(answer, InputError):
             raise answer
@@ -163,8 +169,8 @@ class Index:
         work = [_work_of(path) for path in dict.fromkeys(os.path.abspath(path) for path in images)]
         with self._writing() as store:
             former = [item.id for one in work for item in store.catalogue.items_of(one.file)]
-            for chunk in chunks_of(work, self.stages.model.batch_size):
-                (batch,) = read_files(Path("/"), chunk, self.stages.model.batch_size, self.stages.prepare)
+            for chunk in chunks_of(work, self.stages.batch_size):
+                (batch,) = read_files(Path("/"), chunk, self.stages.batch_size, self.stages.reader)
                 for read in batch.files:
                     _refuse_bad(read)
                 encoded = encode_batch(batch, self.stages, self.description.tokens != "none")
@@ -224,22 +230,25 @@ class Index:
                 if query.text is not None:
                     self.stages.check_text(query.text)
                 if query.like is not None:
-                    parts[place] += list(self.embeddings([query.like]))
+                    parts[place] += list(self.stages.like(self.embeddings([query.like])))
             except InputError as error:
                 answers[place] = error
         good = [(place, query) for place, query in enumerate(queries) if answers[place] is None]
-        for kind, embed in (("text", self.stages.embed_texts), ("pixels", self.stages.embed_images)):
+        for kind, embed in (("text", self.stages.embed_texts), ("seen", self._ask_seen)):
             given = [(place, getattr(query, kind)) for place, query in good if getattr(query, kind) is not None]
             if given:
                 for (place, _), vector in zip(given, embed([what for _, what in given]), strict=True):
                     parts[place].append(vector)
         for place, query in good:
-            answers[place] = self._asked(query, np.mean(parts[place], axis=0), count)
+            answers[place] = self._asked(query, self.stages.together(parts[place]), count)
         return answers
 
-    def _asked(self, query: Query, mean: np.ndarray, count: int) -> Asked:
-        """mean: of the unit vectors of what the query has."""
-        vector = mean / max(np.linalg.norm(mean), np.finfo(np.float32).tiny)
+    def _ask_seen(self, seen: Sequence[Seen]) -> np.ndarray:
+        """[n, embed_dim], what is asked with for items like these."""
+        return self.stages.like(self.stages.embed_seen(seen))
+
+    def _asked(self, query: Query, vector: np.ndarray, count: int) -> Asked:
+        """vector: of all that the query has."""
         k = min(10, count) if query.k is None else query.k
         matched = query.text is not None and self.matches and query.rerank > 0
         within = within_of(query.folder, query.since, query.until)
@@ -261,28 +270,6 @@ def check_model(description: Description, stages: Stages, folder: Path) -> None:
             )
 
 
-def info_of(store: Store, engine: Engine) -> dict[str, object]:
-    """Of an opened index. InputError: it is damaged, its engine cannot be reached."""
-    description, catalogue = store.description, store.catalogue
-    with told(store.folder):
-        images, pending = catalogue.count(), catalogue.pending()
-        return {
-            "images": images,
-            "not_searchable_yet": pending,
-            "skipped": dict(Counter(one.cause for one in catalogue.skipped()).most_common()),
-            "of": description.images or description.shards,
-            "model": description.model,
-            "weights": description.embedding_maker,
-            "embeddings": f"{description.embeddings} [{description.embed_dim}]",
-            "tokens": f"{description.tokens} {list(description.token_shape or ())}",
-            "matcher": description.matcher,
-            "bank": description.bank,
-            "engine": engine.describe() if images > pending else description.engine,
-            "bytes_of_an_image": store.bytes_of_image(),
-            "bytes": sum(path.stat().st_size for path in store.folder.iterdir() if path.is_file()),
-        }
-
-
 def _work_of(path: str) -> Work:
     try:
         stat = os.stat(path)
@@ -292,6 +279,6 @@ def _work_of(path: str) -> Work:
 
 
 def _refuse_bad(read: FileRead) -> None:
-    problem = read.photos[0].problem
+    problem = read.items[0].problem
     if problem is not None:
         raise InputError(f"images: /{os.fsdecode(read.work.file)} cannot be used: {problem}; give images")

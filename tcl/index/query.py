@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from tcl.config.checks import require
 from tcl.errors import InputError
+from tcl.index.read_item import Seen
 from tcl.index.within import Within, seconds
 
 
@@ -14,10 +13,10 @@ class Query:
     """The k images that are nearest to all of these, of which there is one at least; `Index.search` says how."""
 
     text: str | None = None
-    pixels: Tensor | None = None
-    """[3, height, width] of an image, as `Stages.read_image` gives them."""
+    seen: Seen | None = None
+    """Of an image, a clip or a sound, as `Stages.see` gives it."""
     like: int | None = None
-    """The id of an image of the index."""
+    """The id of an item of the index."""
     k: int | None = None
     rerank: int = 64
     rescore: bool = False
@@ -28,7 +27,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Hit:
-    """An image that a search found."""
+    """An image, a clip or a sound that a search found."""
 
     id: int
     path: str
@@ -41,6 +40,9 @@ class Hit:
     caption: str | None
     width: int
     height: int
+    """0 of a sound."""
+    type: str | None = None
+    """The media type by which it is played, such as video/mp4 or audio/flac; None: an image."""
 
 
 def within_of(folder: str | None, since: str | None, until: str | None) -> Within | None:
@@ -60,5 +62,5 @@ def check_query(query: Query, count: int, index: str, bank: bool) -> None:
         raise InputError(f"rescore: {index} has no bank of queries; write it with `tcl index --bank FILE`")
     if query.rescore and query.text is None:
         raise InputError("rescore: hubness is that of texts; give a text")
-    if query.text is None and query.pixels is None and query.like is None:
+    if query.text is None and query.seen is None and query.like is None:
         raise InputError("text: there is none, and no image; give one of them, or both")

@@ -114,9 +114,9 @@ def _hits(store: Store, pool: _Pool, best, matched: bool) -> list[Hit]:
 
 
 def hit_of(description: Description, item: Item, similarity: float, match: float | None) -> Hit:
-    """What is shown of an image."""
+    """What is shown of an item."""
     path = path_of(description, item)
-    return Hit(item.id, path, similarity, match, item.taken, item.caption, item.width, item.height)
+    return Hit(item.id, path, similarity, match, item.taken, item.caption, item.width, item.height, item.type)
 
 
 def path_of(description: Description, item: Item) -> str:

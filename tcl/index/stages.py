@@ -1,28 +1,38 @@
-"""What an index asks of models: a first stage that embeds images and queries, and a second that matches, if there is
-one. They may be one model, whose image encoder then runs once for both."""
+"""What an index of images asks of models: a first stage that embeds images and queries, and a second that matches, if
+there is one. They may be one model, whose image encoder then runs once for both. tcl.index.clip_stages answers the same
+of a model of video, sound and text."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tcl.errors import InputError
-from tcl.index.photo import Prepare
+from tcl.index.image_reader import IMAGE, ImageReader
+from tcl.index.read_item import Seen
 from tcl.inference.compressed_model import TCLForCompressedRetrieval
 from tcl.inference.embedding_model import EmbeddingModel
 from tcl.inference.heat_map import HeatMap
-from tcl.inference.images import ImageLike, Transform, list_images, read_image
-from tcl.inference.load_model import load_embedding_model, load_matcher
+from tcl.inference.images import ImageLike, list_images, read_image
+from tcl.inference.load_model import check_embeds, is_of_clips, load_matcher, load_model
 from tcl.inference.matcher import Matcher
 from tcl.inference.tcl_model import TCL
 from tcl.search.match_stored import TokenStore
 
+if TYPE_CHECKING:
+    from tcl.inference.clips_model import TCLForClips
+
 
 class Stages:
     """Loaded models, and where they were loaded from."""
+
+    what = "images"
+    """What they find."""
+    plays = False
+    """Is any of it played?"""
 
     def __init__(
         self, model: EmbeddingModel, source: str, matcher: Matcher | None = None, matcher_source: str | None = None
@@ -56,23 +66,42 @@ class Stages:
         return books.reshape(-1, *books.shape[2:])
 
     @property
-    def prepare(self) -> Prepare:
-        """Called by worker processes, to which it is sent: it holds no network."""
-        if self.matcher is None or self.matcher is self.model:
-            return partial(_prepare, (self.model.transform,))
-        return partial(_prepare, (self.model.transform, self.matcher.transform))
+    def embed_dim(self) -> int:
+        """Numbers of a row."""
+        return self.model.embed_dim
 
-    def encode(self, pixels: tuple[Tensor, ...], *, tokens: bool) -> tuple[np.ndarray, Tensor | None]:
-        """Of n images, what `prepare` gave of each, stacked, on the host -> float32 [n, embed_dim], rows of length 1,
-        and, if asked for, tokens fp32 [n, N, W]; on the host."""
+    @property
+    def text_dim(self) -> int:
+        """Numbers of a text, as `tcl encode` embeds it."""
+        return self.model.embed_dim
+
+    @property
+    def batch_size(self) -> int:
+        """Files that are read together."""
+        return self.model.batch_size
+
+    @property
+    def reader(self) -> ImageReader:
+        """Of what is indexed, and of queries."""
+        own = (self.model.transform,)
+        matched = () if self.matcher is None or self.matcher is self.model else (self.matcher.transform,)
+        return ImageReader(own + matched)
+
+    def encode(self, modality: str, inputs: tuple[Tensor, ...], *, tokens: bool) -> tuple[np.ndarray, Tensor | None]:
+        """Of n items what `reader` saw of each, stacked, on the host -> rows float32 [n, embed_dim], of length 1, and,
+        if asked for, tokens fp32 [n, N, W]; on the host."""
         if not tokens:
-            return self.model.embed_pixels(pixels[0]).numpy(), None
-        whole = self._image_tokens(pixels[-1])
+            return self.model.embed_pixels(inputs[0]).numpy(), None
+        whole = self._image_tokens(inputs[-1])
         if self.matcher is self.model and isinstance(self.model, TCL):
             features = self.model.embed_tokens(whole)
         else:
-            features = self.model.embed_pixels(pixels[0])
+            features = self.model.embed_pixels(inputs[0])
         return features.numpy(), self.matcher.compress_tokens(whole).cpu()
+
+    def knows(self, text: str) -> bool:
+        """As `EmbeddingModel.knows`."""
+        return self.model.knows(text)
 
     def check_text(self, text: str) -> None:
         """InputError: a query without any word that the model knows."""
@@ -83,18 +112,34 @@ class Stages:
         """Queries, that `check_text` took -> float32 [n, embed_dim], rows of length 1."""
         return self.model.encode_text(texts)
 
-    def read_image(self, image: ImageLike) -> Tensor:
-        """A query -> [3, height, width], as the first stage takes it. InputError: no image."""
+    def see(self, image: ImageLike) -> Seen:
+        """A query, as people have it. InputError: no image."""
         (listed,) = list_images([image])
-        return self.model.transform(read_image(listed, "images[0]"))
+        return Seen(IMAGE, (self.model.transform(read_image(listed, "images[0]")),))
 
-    def embed_images(self, pixels: Sequence[Tensor]) -> np.ndarray:
-        """Of each query what `read_image` gave -> float32 [n, embed_dim], rows of length 1."""
+    def embed_seen(self, queries: Sequence[Seen]) -> np.ndarray:
+        """Of each what `see` or `reader` gave -> float32 [n, embed_dim], rows of length 1: what is asked with, and what
+        the index has of it."""
         size = self.model.batch_size
-        starts = range(0, len(pixels), size)
+        starts = range(0, len(queries), size)
+        pixels = [one.inputs[0] for one in queries]
         return np.concatenate(
             [self.model.embed_pixels(torch.stack(list(pixels[i : i + size]))).numpy() for i in starts]
         )
+
+    def like(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the index [n, embed_dim] -> the same as what is asked with for items like these."""
+        return rows
+
+    def together(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """What is asked with, [embed_dim] each, one at least -> all of it as one: their mean, of length 1."""
+        mean = np.mean(parts, axis=0)
+        return mean / max(np.linalg.norm(mean), np.finfo(np.float32).tiny)
+
+    def bank_rows(self, bank: np.ndarray) -> np.ndarray | None:
+        """Embeddings of texts [n, D], as `tcl encode` gives them -> what `embed_texts` gives of these; None: they are
+        those of another model."""
+        return bank if bank.shape[1] == self.embed_dim else None
 
     def match(self, tokens: TokenStore, images: Tensor, texts: Sequence[str], text_of: Tensor) -> Tensor:
         """Pairs image by image, of images [P] of `tokens` and texts [P] (indices into `texts`) -> log-odds [P], fp32,
@@ -105,7 +150,7 @@ class Stages:
     def match_pixels(
         self, pixels: Sequence[Tensor], texts: Sequence[str], texts_of_image: Sequence[Tensor]
     ) -> list[Tensor]:
-        """As `match`, of images that no index knows: of each what the last of `prepare` gave, and its texts [R]
+        """As `match`, of images that no index knows: of each the last that `reader` saw, and its texts [R]
         (indices into `texts`) -> log-odds [R] of each."""
         states, size = self.matcher.read_texts(texts), self.matcher.batch_size
         batches = (self._image_tokens(torch.stack(list(pixels[i : i + size]))) for i in range(0, len(pixels), size))
@@ -129,7 +174,7 @@ class Stages:
 
 
 def open_stages(
-    model: EmbeddingModel | str | Path,
+    model: "EmbeddingModel | TCLForClips | str | Path",
     matcher: Matcher | str | Path | None = None,
     *,
     revision: str | None = None,
@@ -137,23 +182,28 @@ def open_stages(
     precision: str = "auto",
     batch_size: int = 32,
 ) -> Stages:
-    """model, matcher: loaded already, or from where. matcher: what else is to match than the model itself. The other
+    """What has the methods of Stages, for a model of any kind that embeds.
+
+    model, matcher: loaded already, or from where. matcher: what else is to match than the model itself. The other
     arguments are those of `tcl.load_model`, the revision that of the model.
 
     InputError: nothing to load there, a model that does not embed, a matcher that does not match.
     """
     options = {"device": device, "precision": precision, "batch_size": batch_size}
     source, matcher_source = _source_of(model), None if matcher is None else _source_of(matcher)
-    if not isinstance(model, EmbeddingModel):
-        model = load_embedding_model(model, revision=revision, **options)
+    if isinstance(model, str | Path):
+        model = load_model(model, revision=revision, **options)
+    if is_of_clips(model):
+        from tcl.index.clip_stages import ClipStages
+
+        if matcher is not None:
+            raise InputError(f"matcher: {source} is a model of clips, which nothing matches with texts; leave it out")
+        return ClipStages(model, source)
+    model = check_embeds(model, source)
     if matcher is not None and not isinstance(matcher, Matcher):
         matcher = load_matcher(matcher, **options)
     return Stages(model, source, matcher, matcher_source)
 
 
-def _source_of(model: EmbeddingModel | Matcher | str | Path) -> str:
+def _source_of(model: "EmbeddingModel | TCLForClips | Matcher | str | Path") -> str:
     return str(model) if isinstance(model, str | Path) else f"a {type(model).__name__}"
-
-
-def _prepare(transforms: Sequence[Transform], rgb: np.ndarray) -> tuple[Tensor, ...]:
-    return tuple(transform(rgb) for transform in transforms)

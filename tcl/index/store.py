@@ -31,7 +31,7 @@ from tcl.errors import InputError
 from tcl.index.catalogue import Catalogue, State
 from tcl.index.description import Description
 from tcl.index.embedding_rows import EmbeddingRows
-from tcl.index.read_photos import FileRead
+from tcl.index.read_items import FileRead
 from tcl.index.rows_file import RowsFile
 from tcl.inference.embeddings_file import read_embeddings
 from tcl.search.hubness import hubness
@@ -61,7 +61,7 @@ class Store:
         self._free = _free_rows(used) if writable else iter(())
 
     def keep(self, files: list[FileRead], embeddings: np.ndarray, tokens: Tensor | None) -> None:
-        """What was read of some files, with what the model made of the good images, in their order. It counts after
+        """What was read of some files, with what the model made of the good items, in their order. It counts after
         `commit`. InputError: a full disk."""
         with told(self.folder):
             places = np.array([next(self._free) for _ in embeddings], np.int64)
@@ -70,10 +70,10 @@ class Store:
                 if self.tokens is not None:
                     self.tokens.write(places, pack_tokens(tokens, self.description))
             for read in files:
-                good = [photo for photo in read.photos if photo.problem is None]
+                good = [item for item in read.items if item.problem is None]
                 name = read.work.file
                 self.catalogue.add(name, good, places[: len(good)])
-                self.catalogue.skip(name, [photo for photo in read.photos if photo.problem is not None])
+                self.catalogue.skip(name, [item for item in read.items if item.problem is not None])
                 self.catalogue.set_state(name, State(read.work.size, read.work.changed, read.samples, read.whole))
                 places = places[len(good) :]
 

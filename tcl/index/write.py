@@ -11,7 +11,8 @@ from tcl.errors import InputError
 from tcl.index.build import Built, help_update, update_index
 from tcl.index.description import FILE, Description, Embeddings, EngineName, Tokens, read_description, write_description
 from tcl.index.engine import open_engine
-from tcl.index.index import check_model, info_of
+from tcl.index.index import check_model
+from tcl.index.info import info_of
 from tcl.index.share import Share
 from tcl.index.stages import Stages
 from tcl.index.store import BANK, CODEBOOKS, Store, only_writer, told
@@ -99,11 +100,12 @@ def _begun(folder: Path, wanted: Wanted, stages: Stages) -> Description:
         if others:
             raise InputError(f"index: {folder} holds other files ({others[0]!r}); name a folder of its own")
         if wanted.bank is not None:
-            bank = read_embeddings(Path(wanted.bank), "bank")
-            if bank.shape[1] != stages.model.embed_dim or not len(bank):
+            given = read_embeddings(Path(wanted.bank), "bank")
+            bank = stages.bank_rows(given)
+            if bank is None or not len(bank):
                 raise InputError(
-                    f"bank: {wanted.bank} holds {list(bank.shape)}; give at least one query, of "
-                    f"{stages.model.embed_dim} numbers as this model embeds them"
+                    f"bank: {wanted.bank} holds {list(given.shape)}; give at least one query, of {stages.text_dim} "
+                    f"numbers as this model embeds them"
                 )
             with (folder / BANK).open("wb") as file:
                 np.save(file, bank)
@@ -113,7 +115,7 @@ def _begun(folder: Path, wanted: Wanted, stages: Stages) -> Description:
         description = Description(
             model=stages.source,
             embedding_maker=stages.embedding_maker,
-            embed_dim=stages.model.embed_dim,
+            embed_dim=stages.embed_dim,
             embeddings=embeddings,
             tokens=tokens,
             token_shape=None if tokens == "none" else stages.token_shape,

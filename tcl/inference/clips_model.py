@@ -1,29 +1,22 @@
 """A loaded model of video, sound and text: each finds each other one in the space in which the two are compared."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from tcl.config.audio import seconds_of_sound
-from tcl.data.audio.sounds import Sounds
 from tcl.data.audio.sounds_of_waves import sounds_of
-from tcl.data.video.clips import Clips
 from tcl.errors import InputError
-from tcl.inference.embed import embed_texts
+from tcl.inference.clip_spaces import check_modality, space_between, trained_modalities
+from tcl.inference.embed_clips import clips_a_pass, embed_frames, embed_sounds, embed_tokens, in_passes
 from tcl.inference.loaded_model import LoadedModel
 from tcl.inference.media import MediaLike, check_rate, list_media, read_clip, read_wave
 from tcl.inference.retrieve import Retrieved
 from tcl.inference.texts import list_texts, tokenize_texts
-from tcl.losses.mil_nce import unit
 from tcl.models.clip_encoders import Embeddings
 from tcl.search.two_stage import Search, search
-from tcl.shown import QUIET_SECONDS
-
-MODALITIES = ("video", "audio", "text")
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,7 @@ class EmbeddedMedia:
     """n videos, sounds or texts with their embeddings: a query or a corpus, for whatever they can be compared with."""
 
     modality: str
-    """One of MODALITIES."""
+    """One of tcl.inference.clip_spaces.MODALITIES."""
     items: list[MediaLike] | list[str]
     spaces: dict[str, np.ndarray]
     """float32 [n, dim], rows of length 1, by the name of the space."""
@@ -51,71 +44,58 @@ class TCLForClips(LoadedModel):
     @property
     def modalities(self) -> list[str]:
         """Those that training compared with others."""
-        return [one for one in MODALITIES if one in self.student.modalities]
+        return trained_modalities(self.student)
 
     def encode_video(self, clips: MediaLike | Iterable[MediaLike], *, to: str = "text") -> np.ndarray:
         """float32 [n, dim of the space], rows of length 1: their product with those of `to` is their cosine."""
-        space = self._space("video", to)
+        space = space_between(self.student, "video", to)
         return self.embed_video(clips).spaces[space]
 
     def encode_audio(
         self, sounds: MediaLike | Iterable[MediaLike], *, to: str = "video", rate: int | None = None
     ) -> np.ndarray:
         """As `encode_video`, of sounds. rate: samples a second of those that are arrays."""
-        space = self._space("audio", to)
+        space = space_between(self.student, "audio", to)
         return self.embed_audio(sounds, rate=rate).spaces[space]
 
     def encode_text(self, texts: str | Iterable[str], *, to: str = "video") -> np.ndarray:
         """As `encode_video`, of texts; what is longer than the model reads is cut, with a UserWarning."""
-        space = self._space("text", to)
+        space = space_between(self.student, "text", to)
         return self.embed_text(texts).spaces[space]
 
     def embed_video(self, clips: MediaLike | Iterable[MediaLike]) -> EmbeddedMedia:
         """Videos with their embeddings in all spaces, for `retrieve`."""
-        self._check_modality("video", "clips")
-        listed, known, encoders = list_media(clips, "clips"), self.pretrained.model, self.student.averaged
+        check_modality(self.student, "video", "clips")
+        listed, known = list_media(clips, "clips"), self.pretrained.model
+        size = known.image.image_size
 
         def embed(some: list[MediaLike], start: int) -> Embeddings:
-            size = known.image.image_size
             read = [read_clip(clip, f"clips[{start + i}]", known.video, size) for i, clip in enumerate(some)]
-            frames = torch.stack(read).to(self.hardware.device)
-            with self.hardware.autocast():
-                return encoders.embed_clips(Clips(encoders.video_encoder.prepare(frames)))
+            return embed_frames(self, torch.stack(read))
 
-        clips_a_pass = max(1, self.batch_size // known.video.frames)
-        return EmbeddedMedia("video", listed, _in_passes(listed, "clips", embed, clips_a_pass))
+        return EmbeddedMedia("video", listed, in_passes(listed, "clips", embed, clips_a_pass(self)))
 
     def embed_audio(self, sounds: MediaLike | Iterable[MediaLike], *, rate: int | None = None) -> EmbeddedMedia:
         """Sounds with their embeddings in all spaces, for `retrieve`. rate: as in `encode_audio`."""
-        self._check_modality("audio", "sounds")
+        check_modality(self.student, "audio", "sounds")
         check_rate(rate)
-        listed, known, device = list_media(sounds, "sounds"), self.pretrained.model, self.hardware.device
+        listed, known = list_media(sounds, "sounds"), self.pretrained.model
         seconds = seconds_of_sound(known.audio, known.video)
 
         def embed(some: list[MediaLike], start: int) -> Embeddings:
             names = [f"sounds[{start + i}]" for i in range(len(some))]
             waves = [read_wave(*one, rate, known.audio, known.video) for one in zip(some, names, strict=True)]
             heard = sounds_of(waves, seconds, known.audio.spectrogram)
-            with self.hardware.autocast():
-                return self.student.averaged.embed_sounds(Sounds(heard.log_mel.to(device), heard.heard.to(device)))
+            return embed_sounds(self, heard.log_mel, heard.heard)
 
-        return EmbeddedMedia("audio", listed, _in_passes(listed, "sounds", embed, self.batch_size))
+        return EmbeddedMedia("audio", listed, in_passes(listed, "sounds", embed, self.batch_size))
 
     def embed_text(self, texts: str | Iterable[str]) -> EmbeddedMedia:
         """Texts with their embeddings in all spaces, for `retrieve`."""
-        self._check_modality("text", "texts")
+        check_modality(self.student, "text", "texts")
         listed, known = list_texts(texts), self.pretrained
         tokens = tokenize_texts(listed, known.tokenizer, max_words=known.max_words, max_tokens=known.max_tokens)
-        widths: dict[str, int] = {}
-
-        def embed(ids: Tensor, mask: Tensor) -> Tensor:
-            """Of all spaces, side by side."""
-            found = self.student.averaged.embed_texts(ids, mask)
-            widths.update({space: rows.shape[1] for space, rows in found.items()})
-            return torch.cat([unit(rows) for rows in found.values()], dim=1)
-
-        rows = torch.from_numpy(embed_texts(embed, *tokens, self.hardware)).split(list(widths.values()), dim=1)
-        return EmbeddedMedia("text", listed, {space: one.numpy() for space, one in zip(widths, rows, strict=True)})
+        return EmbeddedMedia("text", listed, embed_tokens(self, *tokens))
 
     def retrieve(
         self, query: EmbeddedMedia | str | Iterable[str], corpus: EmbeddedMedia | Iterable[str], k: int
@@ -126,47 +106,10 @@ class TCLForClips(LoadedModel):
         are the cosines. InputError: two of one modality, or of two that share no space; k out of range.
         """
         query, corpus = (one if isinstance(one, EmbeddedMedia) else self.embed_text(one) for one in (query, corpus))
-        space = self._space(query.modality, corpus.modality, "corpus")
+        space = space_between(self.student, query.modality, corpus.modality, "corpus")
         count = len(corpus.items)
         if not 1 <= k <= count:
             raise InputError(f"k: {k}, of a corpus of {count:,}; accepted: 1 to {count}")
         (found,) = search([Search(*(torch.from_numpy(one.spaces[space]) for one in (query, corpus)))], k)
         best = found.best
         return Retrieved(*(rows.numpy() for rows in (best.candidates, best.similarities, best.scores)))
-
-    def _space(self, modality: str, other: str, name: str = "to") -> str:
-        """Where two modalities are compared. InputError, naming the argument that says `other`: nowhere."""
-        self._check_modality(modality, name)
-        self._check_modality(other, name)
-        partners = [one for one in self.modalities if one != modality and self._shared(modality, one)]
-        if other not in partners:
-            raise InputError(
-                f"{name}: {other!r}, which this model does not compare with {modality!r}; accepted: {_quoted(partners)}"
-            )
-        return self._shared(modality, other)
-
-    def _shared(self, one: str, other: str) -> str | None:
-        return self.student.averaged.spaces.space_of(one, other)
-
-    def _check_modality(self, modality: str, name: str) -> None:
-        if modality not in self.modalities:
-            raise InputError(
-                f"{name}: {modality!r}, which this model was not trained on; it knows {_quoted(self.modalities)}"
-            )
-
-
-@torch.no_grad()
-def _in_passes(
-    items: list[MediaLike], name: str, embed: Callable[[list[MediaLike], int], Embeddings], size: int
-) -> dict[str, np.ndarray]:
-    """embed: at most `size` items, and the place of the first -> embeddings by space."""
-    parts: list[Embeddings] = []
-    starts = range(0, len(items), size)
-    for start in tqdm(starts, desc=name, unit="pass", leave=False, delay=QUIET_SECONDS, disable=None):
-        found = embed(items[start : start + size], start)
-        parts.append({space: unit(rows).cpu() for space, rows in found.items()})
-    return {space: torch.cat([part[space] for part in parts]).numpy() for space in parts[0]}
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(map(repr, names)) or "none"

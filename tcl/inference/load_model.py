@@ -11,11 +11,12 @@ from tcl.inference.embedding_model import EmbeddingModel
 from tcl.inference.foreign_towers import ForeignTowers
 from tcl.inference.loaded_model import LoadedModel
 from tcl.inference.matcher import Matcher
+from tcl.objectives.clips import ClipsStudent
+
+Loaded = LoadedModel | ForeignTowers | BlipMatcher
 
 
-def load_model(
-    source: str | Path, *, revision: str | None = None, **options: Any
-) -> LoadedModel | ForeignTowers | BlipMatcher:
+def load_model(source: str | Path, *, revision: str | None = None, **options: Any) -> Loaded:
     """A model of whatever kind: a TCL, a TCLForVQA, ...; of transformers, a CLIP or SigLIP as ForeignTowers, a BLIP for
     image-text matching as BlipMatcher.
 
@@ -30,13 +31,22 @@ def load_model(
 
 def load_embedding_model(source: str | Path, **options: Any) -> EmbeddingModel:
     """As `load_model`. InputError: one that has no embeddings that images and texts share."""
-    model = load_model(source, **options)
+    return check_embeds(load_model(source, **options), source)
+
+
+def check_embeds(model: Loaded, source: str | Path) -> EmbeddingModel:
+    """`model`, which was loaded from `source`. InputError: as `load_embedding_model`."""
     if not isinstance(model, EmbeddingModel):
         raise InputError(
             f"source: {source} is a {type(model).__name__}, which has no embeddings that images and texts share; give "
             f"a model of pre-training or retrieval, or a CLIP or SigLIP of transformers"
         )
     return model
+
+
+def is_of_clips(model: Loaded) -> bool:
+    """Is it a TCLForClips? Its module, which needs PyAV, is asked by nobody who has none."""
+    return isinstance(model, LoadedModel) and isinstance(model.student, ClipsStudent)
 
 
 def load_matcher(source: str | Path, **options: Any) -> Matcher:

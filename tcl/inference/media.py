@@ -7,6 +7,8 @@ tcl.inference.arrays has images, [T, H, W, 3] or, of torch, [T, 3, H, W], a wave
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,17 +19,20 @@ from tcl.config.checks import require
 from tcl.config.clips import ClipsConfig
 from tcl.config.video import VideoConfig
 from tcl.data.audio.clip_sound import sound_alone, sound_of_clip
+from tcl.data.audio.sounds_of_waves import sounds_of
 from tcl.data.feed.clip_reader import LACKS, SILENT
+from tcl.data.feed.file_stream import Files, files_of_folder
 from tcl.data.images.decode_image import decode_image
 from tcl.data.images.image_format import READ, format_of
 from tcl.data.media.find_clip import NO_SAMPLES, find_clip
-from tcl.data.media.open_media import SAMPLE_RATES, opened
+from tcl.data.media.media_format import container_of, described
+from tcl.data.media.open_media import SAMPLE_RATES, Role, opened
 from tcl.data.media.sound_wave import LOUDEST, Wave, wave_of_samples
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.video.clip_frames import clip_frames, still_frames, whole_view
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, rgb_of
-from tcl.inference.files import FileLike, decoded, is_file_like, listed
+from tcl.inference.files import MAX_BYTES, FileLike, decoded, is_file_like, listed
 from tcl.inference.images import MAX_PIXELS
 
 MediaLike = FileLike | ArrayLike
@@ -35,6 +40,10 @@ LIMITS = ClipsConfig()
 """Files that cost more than runs allow by default are refused."""
 VIDEOS = "give an MP4, WebM or Matroska file, or an image"
 SOUNDS = "give a WAV, FLAC, Ogg, Opus or MP3 file, or a video with sound"
+_OPTIONS: dict[str, tuple[Role, str]] = {
+    "clips": ("video", "MP4, WebM, Matroska, and images"),
+    "sounds": ("sound", "WAV, FLAC, Ogg, Opus, MP3, and videos with sound"),
+}
 
 
 def list_media(media: MediaLike | Iterable[MediaLike], name: str) -> list[MediaLike]:
@@ -62,13 +71,14 @@ def read_clip(clip: MediaLike, name: str, video: VideoConfig, size: int) -> Tens
     """
     if isinstance(clip, np.ndarray | Tensor):
         return _of_frames(clip, name, video, size)
-    return decoded(clip, name, VIDEOS, partial(_decode_clip, video=video, size=size))
+    return decoded(clip, name, VIDEOS, partial(clip_of_file, video=video, size=size))
 
 
-def _decode_clip(content: bytes, video: VideoConfig, size: int) -> Tensor:
-    if format_of(content) in (*READ, "HEIC"):
+def clip_of_file(content: bytes, video: VideoConfig, size: int, limits: ClipsConfig = LIMITS) -> Tensor:
+    """As `read_clip`, of the bytes of a file. BadSample: unusable, or beyond `limits`."""
+    if is_image(content):
         return still_frames(decode_image(content, max_pixels=MAX_PIXELS), video, whole_view(size))
-    with opened(content, "video", LIMITS) as media:
+    with opened(content, "video", limits) as media:
         return clip_frames(media, video, whole_view(size), place=0.5, part=None)[0]
 
 
@@ -104,26 +114,53 @@ def read_wave(sound: MediaLike, name: str, rate: int | None, audio: AudioConfig,
         if problem is not None:
             raise InputError(f"{name}: {problem}; give one that can be heard")
         return wave
-    return decoded(
-        sound,
-        name,
-        SOUNDS,
-        partial(_decode_wave, seconds=seconds, rate=own_rate, clip_seconds=video.frames / video.fps),
-    )
+    return decoded(sound, name, SOUNDS, partial(wave_of_file, audio=audio, video=video))
 
 
-def _decode_wave(content: bytes, seconds: float, rate: int, clip_seconds: float) -> Wave:
-    with opened(content, "sound", LIMITS) as media:
+def wave_of_file(content: bytes, audio: AudioConfig, video: VideoConfig, limits: ClipsConfig = LIMITS) -> Wave:
+    """As `read_wave`, of the bytes of a file. BadSample: unusable, or beyond `limits`."""
+    seconds, rate = seconds_of_sound(audio, video), audio.spectrogram.sample_rate
+    with opened(content, "sound", limits) as media:
         if media.video is None:
             wave, _ = sound_alone(media, seconds, rate, place=0.5, part=None)
         else:  # it goes by the times of the video
-            window, _ = find_clip(media, media.video, clip_seconds, 0.5, None)
+            window, _ = find_clip(media, media.video, video.frames / video.fps, 0.5, None)
             wave = sound_of_clip(replace(media, role="video"), window, seconds, rate)
     if wave is None:
         raise BadSample(LACKS["audio"])
     if wave.silent:
         raise BadSample(SILENT)
     return wave
+
+
+def frames_of_file(content: bytes, video: VideoConfig, size: int, limits: ClipsConfig = LIMITS) -> tuple[Tensor]:
+    """As `clip_of_file`."""
+    return (clip_of_file(content, video, size, limits),)
+
+
+def sound_of_file(
+    content: bytes, audio: AudioConfig, video: VideoConfig, limits: ClipsConfig = LIMITS
+) -> tuple[Tensor, Tensor]:
+    """As `wave_of_file`, as its encoder takes it: log-mel [F, mel_bins], and bool [F] where it was heard."""
+    sounds = sounds_of([wave_of_file(content, audio, video, limits)], seconds_of_sound(audio, video), audio.spectrogram)
+    return sounds.log_mel[0], sounds.heard[0]
+
+
+def is_image(content: bytes) -> bool:
+    """Else it is a video, a sound, or nothing that is read. content: a file or its first 1,024 bytes."""
+    return format_of(content) in (*READ, "HEIC")
+
+
+def media_of_folder(folder: Path, option: Literal["clips", "sounds"]) -> Files:
+    """As `files_of_folder`, whatever the files are called."""
+    role, accepted = _OPTIONS[option]
+    return files_of_folder(folder, option, accepted, partial(check_media, role), MAX_BYTES)
+
+
+def check_media(role: str, start: bytes, path: str) -> None:
+    """BadSample: a file is no video, image or sound by its first bytes; role: what it was to be."""
+    if container_of(start) is None and not is_image(start):
+        raise BadSample(described(start, role))
 
 
 def _samples_of(sound: ArrayLike, name: str, rate: int | None) -> np.ndarray:

@@ -110,6 +110,7 @@ class Spaces(nn.Module):
         routes = [one for one in graph.routes if one.modality in widths and only in (None, one.space)]
         self.routes = [one for one in routes if audio_text or not _only_for_audio_text(one, graph)]
         self.pairs = {("video", "audio"): "va", ("video", "text"): "vat", ("audio", "text"): graph.audio_text}
+        self.dims = {one.space: getattr(config, graph.heads[one.head].width) for one in self.routes}
         given = {one.head: widths[one.modality] for one in self.routes if one.after is None}
         heads = {one.head: graph.heads[one.head] for one in self.routes}
         self.heads = nn.ModuleDict(

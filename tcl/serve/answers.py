@@ -21,7 +21,7 @@ class JSON(Response):
 
 
 class FoundImage(BaseModel):
-    """An image of the index."""
+    """An image, a clip or a sound of the index."""
 
     id: int
     path: str
@@ -31,6 +31,8 @@ class FoundImage(BaseModel):
     taken: int | None
     width: int
     height: int
+    type: str | None
+    """The media type by which it is played; null: an image."""
 
 
 class SearchAnswer(BaseModel):
@@ -89,6 +91,7 @@ TYPES = {
     404: "not_found",
     405: "method_not_allowed",
     413: "too_large",
+    416: "out_of_range",
     429: "busy",
     503: "not_ready",
     504: "too_slow",

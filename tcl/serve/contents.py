@@ -1,8 +1,9 @@
-"""What requests speak of, as the models take it: a text, an image of the index, or an image that came along."""
+"""What requests speak of, as the models take it: a text, an image of the index, or an image that came along. Where the
+index is of clips and sounds, images are these too."""
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from tcl.index.read_item import Seen
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Known:
 class Picture:
     """An image that came with a request."""
 
-    pixels: tuple[Tensor, ...]
-    """What `Stages.prepare` gave of it."""
+    seen: Seen
+    """What the reader of the stages gave of it."""
 
 
 Content = Text | Known | Picture

@@ -11,10 +11,9 @@ import binascii
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from tcl.data.images.decode_image import decode_image
 from tcl.data.shards.bad_sample import BadSample, reading
 from tcl.errors import InputError
-from tcl.index.photo import Prepare
+from tcl.index.read_item import Reader
 from tcl.serve.contents import Content, Known, Picture, Text
 from tcl.serve.fetch import fetch
 from tcl.serve.limits import Limits
@@ -26,9 +25,9 @@ URLS = ("http:", "https:")
 class DocumentReader:
     """Decodes beside the models' thread, a few images at a time."""
 
-    def __init__(self, prepare: Prepare, limits: Limits, *, follow_urls: bool, threads: int = 2):
-        """prepare: of the models; follow_urls: whether documents may be behind URLs."""
-        self.prepare, self.limits, self.follow_urls = prepare, limits, follow_urls
+    def __init__(self, reader: Reader, limits: Limits, *, follow_urls: bool, threads: int = 2):
+        """reader: of the models; follow_urls: whether documents may be behind URLs."""
+        self.reader, self.limits, self.follow_urls = reader, limits, follow_urls
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._fetchers = ThreadPoolExecutor(4 * threads, "fetch")
 
@@ -62,10 +61,10 @@ class DocumentReader:
 
     def _decoded(self, image: str | bytes, name: str) -> Picture:
         content = image if isinstance(image, bytes) else from_base64(image, name)
-        accepted = f"give a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF of at most {self.limits.pixels:,} pixels"
+        accepted = self.reader.accepted(self.limits.pixels)
         try:
             with reading():
-                return Picture(self.prepare(decode_image(content, max_pixels=self.limits.pixels)))
+                return Picture(self.reader.see(content, self.limits.pixels))
         except BadSample as problem:
             raise InputError(f"{name}: {len(content):,} bytes cannot be used: {problem}; {accepted}") from problem
 

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tcl.data.texts.captions import spelt_out
 from tcl.index.query import within_of
 from tcl.serve.answers import JSON, shown_hit
+from tcl.serve.pieces import send
 from tcl.serve.requests import LARGEST_ID, Date, String
 from tcl.serve.service import Service
 
@@ -30,6 +31,8 @@ def index_routes(service: Service) -> APIRouter:
         known = {
             "name": name.removesuffix(".index"),
             "key": description.collection,
+            "what": service.what,
+            "plays": service.plays,
             "root": None if description.images is None else spelt_out(description.images),
             "matches": description.tokens != "none",
             "explains": service.explains,
@@ -60,6 +63,15 @@ def index_routes(service: Service) -> APIRouter:
         """An image of the index as a JPEG of at most 2,048 pixels a side."""
         return _picture(await shelf.photograph(id), id)
 
+    @router.get("/images/{id}/media", response_class=Response, responses=_OF_MEDIA)
+    async def send_media(id: ImageId, request: Request) -> Response:
+        """The file of a clip or a sound as it is: whole, or what a Range header asks for, at most 4 MiB of it."""
+        found = await shelf.opened(id)
+        if found is None:
+            raise HTTPException(404, f"id: {id} is no clip or sound of the index")
+        file, media_type = found
+        return send(file, media_type, request.headers.get("range"), KEPT, shelf.readers)
+
     @router.get("/images/{id}/small", response_class=Response, responses=_OF_IMAGES)
     async def send_small(id: ImageId) -> Response:
         """The same of at most 256 pixels."""
@@ -68,6 +80,7 @@ def index_routes(service: Service) -> APIRouter:
     return router
 
 
+_OF_MEDIA: dict = {200: {"content": {"video/*": {}, "audio/*": {}}}, 206: {}, 404: {}, 416: {}}
 _OF_IMAGES: dict = {200: {"content": {"image/jpeg": {}}}, 404: {}}
 
 

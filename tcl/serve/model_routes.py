@@ -58,12 +58,12 @@ def model_routes(service: Service) -> APIRouter:
 async def _search(service: Service, asked: SearchRequest) -> JSON:
     for count, name in ((asked.k + asked.offset, "k"), (asked.rerank, "rerank")):
         service.check_count(count, name)
-    pixels = None
+    seen = None
     if asked.image is not None:
-        pixels = (await service.documents.picture(asked.image, "image")).pixels[0]
+        seen = (await service.documents.picture(asked.image, "image")).seen
     query = Query(
         text=asked.query,
-        pixels=pixels,
+        seen=seen,
         like=asked.id,
         k=asked.k + asked.offset,
         rerank=asked.rerank,

@@ -18,7 +18,7 @@ def _is_whole(number: object) -> object:
 String = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Number = Annotated[int, BeforeValidator(_is_whole)]
 Id = Annotated[Number, Field(ge=0, le=LARGEST_ID, description="of an image of the index")]
-Base64 = Annotated[str, Field(min_length=1, description="of an image file; data:image/...;base64, may stand before it")]
+Base64 = Annotated[str, Field(min_length=1, description="of a file; data:image/...;base64, may stand before it")]
 Date = Annotated[str, Field(max_length=40, description="2021-05-30, or 2021-05-30T12:00:00")]
 
 

@@ -42,7 +42,14 @@ def _is_matched(index: Index, one: Rerank) -> bool:
 
 def _compare(index: Index, requests: Sequence[Rerank]) -> list[np.ndarray | InputError]:
     embedded = embed(index, [[one.query, *one.documents] for one in requests])
-    return [own if isinstance(own, InputError) else (1 + own[1:] @ own[0]).clip(0, 2) / 2 for own in embedded]
+    answers = zip(requests, embedded, strict=True)
+    return [own if isinstance(own, InputError) else _closeness(index, one, own) for one, own in answers]
+
+
+def _closeness(index: Index, one: Rerank, rows: np.ndarray) -> np.ndarray:
+    """rows [1 + n, embed_dim], of the query first -> [n]."""
+    query = rows[0] if is_text(one.query) or is_text(one.documents[0]) else index.stages.like(rows[:1])[0]
+    return (1 + rows[1:] @ query).clip(0, 2) / 2
 
 
 def _match(index: Index, requests: Sequence[Rerank]) -> list[np.ndarray | InputError]:
@@ -99,12 +106,12 @@ def _match_pictures(index: Index, one: Rerank, scores: np.ndarray) -> None:
     """Into `scores`, where images came along."""
     if isinstance(one.query, Picture):
         texts = [document.text for document in one.documents]
-        (odds,) = index.stages.match_pixels([one.query.pixels[-1]], texts, [torch.arange(len(texts))])
+        (odds,) = index.stages.match_pixels([one.query.seen.inputs[-1]], texts, [torch.arange(len(texts))])
         scores[:] = odds.sigmoid().numpy()
         return
     pictures = _places(one, Picture)
     if pictures and is_text(one.query):
-        pixels = [one.documents[i].pixels[-1] for i in pictures]
+        pixels = [one.documents[i].seen.inputs[-1] for i in pictures]
         odds = index.stages.match_pixels(pixels, [one.query.text], [torch.zeros(1, dtype=torch.int64)] * len(pixels))
         scores[pictures] = torch.cat(odds).sigmoid().numpy()
 

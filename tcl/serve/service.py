@@ -31,6 +31,10 @@ class Service:
     counters: Counters
     explains: bool
     """Whether heat maps can be had."""
+    what: str
+    """What it finds, in a word: images."""
+    plays: bool
+    """Whether clips and sounds are among it."""
 
     def check_count(self, count: int, name: str) -> None:
         """InputError: more than one request may have."""
@@ -66,8 +70,9 @@ def opened(
         stages = found[0].stages
         shelf = Shelf(folder, description, limits.pixels)
         closing.callback(shelf.close)
-        documents = DocumentReader(stages.prepare, limits, follow_urls=follow_urls)
+        documents = DocumentReader(stages.reader, limits, follow_urls=follow_urls)
         closing.callback(documents.close)
         counters = Counters(batcher)
         explains = stages.explains and found[0].matches
-        yield Service(folder, description, limits, token, batcher, shelf, documents, counters, explains)
+        parts = (batcher, shelf, documents, counters)
+        yield Service(folder, description, limits, token, *parts, explains, stages.what, stages.plays)

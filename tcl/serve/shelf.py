@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from PIL import Image
 
@@ -14,10 +14,10 @@ from tcl.data.shards.bad_sample import BadSample, reading
 from tcl.errors import InputError
 from tcl.index.catalogue import Catalogue, Item
 from tcl.index.description import Description
-from tcl.index.original import read_original
+from tcl.index.original import open_original, read_original
 from tcl.index.progress import read_progress
 from tcl.index.query import Hit
-from tcl.index.ranking import path_of
+from tcl.index.ranking import hit_of
 from tcl.index.store import CATALOGUE, told
 from tcl.index.within import Within
 
@@ -36,7 +36,8 @@ class Shelf:
         """InputError: it is damaged."""
         self.folder, self.description, self.max_pixels = folder, description, max_pixels
         self._reader = ThreadPoolExecutor(1, "catalogue")
-        self._decoders = ThreadPoolExecutor(2, "photographs")
+        self.readers = ThreadPoolExecutor(2, "photographs")
+        """Of files of the index."""
         self._catalogue = self._reader.submit(self._open).result()
 
     async def small(self, id: int) -> bytes | None:
@@ -49,7 +50,9 @@ class Shelf:
         item = await self._item(id)
         if item is None:
             return None
-        found = await asyncio.get_running_loop().run_in_executor(self._decoders, self._encoded, item)
+        if item.type is not None:
+            return await self.small(id)
+        found = await asyncio.get_running_loop().run_in_executor(self.readers, self._encoded, item)
         return await self.small(id) if found is None else found
 
     async def original(self, id: int) -> bytes | None:
@@ -58,11 +61,20 @@ class Shelf:
         if item is None:
             return None
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._decoders, read_original, self.description, item
-            )
+            return await asyncio.get_running_loop().run_in_executor(self.readers, read_original, self.description, item)
         except BadSample:
             return await self.small(id)
+
+    async def opened(self, id: int) -> tuple[BinaryIO, str] | None:
+        """The file of a clip or a sound, to be closed, and its media type; None: it is not there, or an image."""
+        item = await self._item(id)
+        if item is None or item.type is None:
+            return None
+        try:
+            running = asyncio.get_running_loop()
+            return await running.run_in_executor(self.readers, open_original, self.description, item), item.type
+        except (BadSample, InputError):
+            return None
 
     async def page(self, within: Within | None, after: int, count: int) -> list[Hit]:
         """Images by id, those after one."""
@@ -86,7 +98,7 @@ class Shelf:
         """What runs ends first."""
         self._reader.submit(self._catalogue.close).result()
         self._reader.shutdown()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self.readers.shutdown(wait=False, cancel_futures=True)
 
     def _open(self) -> Catalogue:
         with told(self.folder):
@@ -117,8 +129,7 @@ class Shelf:
             return None
 
     def _hit(self, item: Item) -> Hit:
-        path = path_of(self.description, item)
-        return Hit(item.id, path, float("nan"), None, item.taken, item.caption, item.width, item.height)
+        return hit_of(self.description, item, float("nan"), None)
 
     def _state(self, catalogue: Catalogue) -> dict[str, Any]:
         progress = read_progress(self.folder, catalogue.files_read())

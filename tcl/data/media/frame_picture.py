@@ -17,6 +17,11 @@ def upright_size(frame: VideoFrame) -> tuple[int, int]:
     return (frame.height, frame.width) if _quarters(frame) % 2 else (frame.width, frame.height)
 
 
+def upright(frame: VideoFrame) -> np.ndarray:
+    """All of a frame as it is to be seen: [H, W, 3] uint8 RGB."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), _quarters(frame))
+
+
 class FramePicture:
     """Makes [size, size, 3] uint8 RGB of the part `box`, in the coordinates of the upright picture, of each frame of a
     video: smaller sizes are averages over areas. `frame` is any of its frames; BadSample: another one differs in kind.

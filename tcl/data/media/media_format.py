@@ -47,8 +47,16 @@ def extension_of(content: bytes, role: Literal["video", "sound"]) -> str:
     return "opus" if kind == "ogg" and b"OpusHead" in content[:128] else str(kind)
 
 
-def described(content: bytes, role: Literal["video", "sound"]) -> str:
-    """What a file is that no container was found in, to count it by."""
+def media_type(content: bytes, modality: Literal["video", "audio"]) -> str:
+    """By which browsers and mail know a file that was opened: video/mp4, audio/flac."""
+    kind = container_of(content)
+    matroska = "webm" if b"webm" in content[:64] else "x-matroska"
+    names = {"mov": "mp4", "matroska": matroska, "mp3": "mpeg"}
+    return f"{modality}/{names.get(kind, kind)}"
+
+
+def described(content: bytes, role: str) -> str:
+    """What a file is that no container was found in, to count it by; role: what it was to be."""
     if not content:
         return f"empty {role} file"
     return f"text in place of {role}" if _is_text(content[:1024]) else f"unknown format of {role}"

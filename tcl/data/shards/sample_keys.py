@@ -15,6 +15,12 @@ SOUND_EXTENSIONS = ("wav", "flac", "opus", "ogg", "mp3", "m4a")
 _MEDIA = (*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS, *SOUND_EXTENSIONS)
 
 
+def media_of(fields: dict[str, bytes]) -> bytes | None:
+    """The video of a sample, given as its bytes by extension, or else its image, or else its sound."""
+    extensions = (*VIDEO_EXTENSIONS, *IMAGE_EXTENSIONS, *SOUND_EXTENSIONS)
+    return next((fields[one] for one in extensions if one in fields), None)
+
+
 @dataclass(frozen=True)
 class Member:
     """A file of a shard."""

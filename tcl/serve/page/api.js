@@ -66,4 +66,5 @@ export function setKey(value) {
 }
 /** key: of the index, so that a browser never takes another one's image for it. */
 export const small = (id) => `/v1/images/${id}/small?of=${key}`;
+export const media = (id) => `/v1/images/${id}/media?of=${key}`;
 export const photograph = (id) => `/v1/images/${id}?of=${key}`;

@@ -43,8 +43,11 @@ export const isoDay = (seconds) => new Date(1000 * seconds).toISOString().slice(
 
 export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 
+/** The element that plays it, "video" or "audio"; undefined: it is an image. */
+export const player = (hit) => hit.type?.split("/")[0];
+
 /** What those hear who do not see the image. */
 export function alternative(hit) {
-  const what = hit.caption || fileName(hit.path);
+  const what = [hit.caption || fileName(hit.path), player(hit)].filter(Boolean).join(", ");
   return hit.taken === null ? what : `${what}, ${day(hit.taken)}`;
 }

@@ -1,7 +1,7 @@
-// Photographs in rows, a tile for each; more are asked for as the end comes into view.
+// What the index has, in rows, a tile for each; more are asked for as the end comes into view.
 
 import { small } from "./api.js";
-import { alternative, byId, make, percent } from "./dom.js";
+import { alternative, byId, make, percent, player } from "./dom.js";
 
 const loader = new IntersectionObserver(
   (entries) => {
@@ -51,11 +51,12 @@ function under(hit, rank, byMatch) {
 
 /** A tile. rank: from 1, or null where nothing ranks; open: called with the hit. */
 export function tile(hit, rank, byMatch, open) {
-  const ratio = Math.min(2.6, Math.max(0.5, hit.width / hit.height || 1));
+  const ratio = Math.min(2.6, Math.max(0.5, hit.width / hit.height || 2)); // a sound is drawn twice as wide as high
   const button = make(
     "button",
     { type: "button", "data-id": hit.id, onclick: () => open(hit) },
     picture(hit),
+    hit.type ? make("span", { class: `plays ${player(hit)}`, "aria-hidden": "true" }) : null,
     hit.caption ? make("span", { class: "caption", "aria-hidden": "true" }, hit.caption) : null,
   );
   return make(

@@ -9,6 +9,7 @@ import { drawMaking } from "./making.js";
 import { bothStages, nothing, refill } from "./results.js";
 import { watchUploads } from "./upload.js";
 import { isOpen, openViewer } from "./viewer.js";
+import { sayWhat } from "./wording.js";
 
 const MATCHED = 64; // as many as the second stage puts in order
 const PAGE = 60;
@@ -108,7 +109,7 @@ function draw(settled) {
 
 function drawSummary(settled) {
   const count = make("b", {}, whole(hits.length));
-  const asked = [state.q?.trim() ? `“${state.q.trim()}”` : null, upload?.name ?? (state.like ? "this image" : null)].filter(Boolean).join(" and ");
+  const asked = [state.q?.trim() ? `“${state.q.trim()}”` : null, upload?.name ?? (state.like ? (about.plays ? "this one" : "this image") : null)].filter(Boolean).join(" and ");
   const how = matches() ? (settled ? "read together with the text" : "reading them with the text …") : "by embedding";
   const among = filtered() ? "within the filters" : `of ${whole(about.searchable)}`;
   byId("summary").replaceChildren("The nearest ", count, ` ${among} to ${asked}, ${how}`);
@@ -147,7 +148,7 @@ async function browse() {
   }
   if (signal.aborted) return;
   results.replaceChildren(
-    listed.length ? make("ul", { class: "grid", "aria-label": "All images" }, ...listed.map((hit) => tile(hit, null, false, open))) : nothing(filtered()),
+    listed.length ? make("ul", { class: "grid", "aria-label": `All ${about.what}` }, ...listed.map((hit) => tile(hit, null, false, open))) : nothing(filtered()),
   );
   if (listed.length === PAGE) endless.start();
 }
@@ -166,7 +167,7 @@ function similar(hit) {
 }
 
 function forget() {
-  if (upload) URL.revokeObjectURL(upload.url);
+  if (upload?.url) URL.revokeObjectURL(upload.url);
   upload = null;
 }
 
@@ -175,8 +176,9 @@ function drawFields() {
   if (document.activeElement !== query || !query.value) query.value = state.q ?? "";
   show(byId("chip"), Boolean(upload || state.like));
   if (upload || state.like) {
-    byId("chip-image").src = upload?.url ?? small(state.like);
-    byId("chip-name").textContent = upload?.name ?? "similar images";
+    show(byId("chip-image"), upload ? upload.url : true);
+    byId("chip-image").src = upload ? (upload.url ?? "") : small(state.like);
+    byId("chip-name").textContent = upload?.name ?? `similar ${about.what}`;
   }
   for (const one of byId("views").children) {
     one.setAttribute("aria-checked", String(one.dataset.view === state.view));
@@ -269,12 +271,7 @@ function pressed(event) {
 async function learn() {
   about = await get("/v1/index");
   setKey(about.key);
-  byId("name").textContent = about.name;
-  byId("count").textContent = `${whole(about.searchable)} images in ${about.name}${about.being_made && about.searchable ? ", more to come" : ""}`;
-  byId("title").textContent = `Search ${whole(about.searchable)} images`;
-  byId("hint").textContent = about.matches
-    ? "Say what is to be seen, or drop an image. The nearest are found by embedding, then read together with your words."
-    : "Say what is to be seen, or drop an image that is like it.";
+  sayWhat(about);
   byId("suggestions").replaceChildren(
     ...about.suggestions.map((text) => make("button", { type: "button", onclick: () => change({ q: text }, true) }, text)),
   );

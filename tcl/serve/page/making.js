@@ -26,13 +26,13 @@ export function drawMaking(about) {
   if (!making) return false;
   const bar = byId("progress-bar");
   if (about.being_made === null) {
-    byId("progress-said").textContent = "It holds no images that can be found yet.";
+    byId("progress-said").textContent = `It holds no ${about.what} that can be found yet.`;
     show(bar, false);
   } else {
     const { read, files } = about.being_made;
     show(bar, true);
     bar.value = files ? read / files : 0;
-    const said = `${whole(read)} of ${whole(files)} files, ${whole(about.images)} images`;
+    const said = `${whole(read)} of ${whole(files)} files, ${whole(about.images)} ${about.what}`;
     byId("progress-said").textContent = [said, pace(about, performance.now())].filter(Boolean).join(" · ");
   }
   const strip = byId("progress-latest");

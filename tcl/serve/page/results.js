@@ -45,6 +45,6 @@ export function bothStages(near, matched, open) {
 }
 
 export function nothing(filtered) {
-  const why = filtered ? "No image fits the filters." : "The index has no such image.";
+  const why = filtered ? "Nothing fits the filters." : "The index has nothing like it.";
   return make("div", { class: "nothing" }, make("strong", {}, "Nothing here"), why);
 }

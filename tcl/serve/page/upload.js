@@ -1,12 +1,14 @@
-// An image of the visitor's own: dropped, pasted or chosen, and made small before it is sent.
+// An image of the visitor's own: dropped, pasted or chosen, and made small before it is sent. Where the index has clips
+// and sounds, a file of these, too.
 
 import { byId, show } from "./dom.js";
 
 const SIDE = 1024;
 
-/** -> { base64, url, name }. What the browser cannot decode is sent as it is. */
+/** -> { base64, url, name }; url: of a picture, or null. What the browser cannot decode is sent as it is. */
 async function read(file) {
   let blob = file;
+  let pictured = true;
   try {
     const bitmap = await createImageBitmap(file);
     const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
@@ -16,7 +18,7 @@ async function read(file) {
     canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     blob = await new Promise((resolve) => canvas.toBlob((made) => resolve(made ?? file), "image/jpeg", 0.92));
   } catch {
-    // sent as it is, and refused by the service with its reason
+    pictured = false; // sent as it is; where the service cannot read it either, it says why
   }
   const base64 = await new Promise((resolve, reject) => {
     const reader = new FileReader();
@@ -24,7 +26,7 @@ async function read(file) {
     reader.onerror = reject;
     reader.readAsDataURL(blob);
   });
-  return { base64, url: URL.createObjectURL(blob), name: file.name || "pasted image" };
+  return { base64, url: pictured ? URL.createObjectURL(blob) : null, name: file.name || "pasted image" };
 }
 
 /** Calls `given` with every image that somebody brings. */

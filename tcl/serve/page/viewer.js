@@ -1,16 +1,19 @@
-// One photograph, large: what is known of it, how well it matches, and where each word is.
+// One photograph, clip or sound, large: what is known of it, how well it matches, and where each word is.
 
-import { photograph, post, small } from "./api.js";
-import { alternative, byId, day, fileName, make, percent, say, show, whole } from "./dom.js";
+import { media, photograph, post, small } from "./api.js";
+import { alternative, byId, day, fileName, make, percent, player, say, show, whole } from "./dom.js";
 import { meter, nearness } from "./grid.js";
 
 const viewer = byId("viewer");
 const photo = byId("photo");
 const heat = byId("heat");
+const SOUND = [256, 128]; // pixels of a sound's picture
+const CONTROLS = 80; // and of what plays it, with room around
 const FINE = 160; // pixels that the map is drawn with
 const DARK = [12, 10, 14, 185];
 const GLOW = [255, 112, 30, 70];
 let shown = null; // { hit, place, hits, query, explains, root, asked }
+let playing = null;
 let maps = null;
 let word = null;
 
@@ -35,14 +38,16 @@ function draw() {
   heat.classList.remove("shown");
   maps = word = null;
   photo.src = small(hit.id); // at once; the large one takes its place
-  photo.width = hit.width;
-  photo.height = hit.height;
+  [photo.width, photo.height] = size(hit);
   photo.alt = alternative(hit);
-  const large = new Image();
-  large.onload = () => {
-    if (shown?.hit === hit) photo.src = large.src;
-  };
-  large.src = photograph(hit.id);
+  play(hit);
+  if (!hit.type) {
+    const large = new Image();
+    large.onload = () => {
+      if (shown?.hit === hit) photo.src = large.src;
+    };
+    large.src = photograph(hit.id);
+  }
   fit();
   say(byId("rank"), hit.similarity === null ? "" : `${whole(place + 1)} of ${whole(hits.length)}`);
   byId("viewer-title").textContent = hit.caption || fileName(hit.path);
@@ -50,16 +55,39 @@ function draw() {
   const facts = [
     ["File", path],
     ["Taken", hit.taken === null ? null : day(hit.taken)],
-    ["Size", `${whole(hit.width)} × ${whole(hit.height)}`],
+    ["Size", hit.width ? `${whole(hit.width)} × ${whole(hit.height)}` : null],
   ].filter(([, value]) => value);
   byId("facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   byId("scores").replaceChildren(...scores(hit));
-  byId("open").href = photograph(hit.id);
+  byId("open").href = hit.type ? media(hit.id) : photograph(hit.id);
   byId("previous").disabled = place <= 0;
   byId("next").disabled = place < 0 || place === hits.length - 1;
   show(byId("why"), Boolean(shown.explains && shown.query && hit.similarity !== null));
   byId("words").replaceChildren();
   if (!byId("why").hidden) explain();
+}
+
+const size = (hit) => (hit.width ? [hit.width, hit.height] : SOUND);
+
+/** A clip stands in place of its picture, a sound below. */
+function play(hit) {
+  quiet();
+  const kind = player(hit);
+  show(photo, kind !== "video");
+  if (!kind) return;
+  const given = { controls: true, preload: "metadata", src: media(hit.id), "aria-label": alternative(hit) };
+  playing = make(kind, kind === "video" ? { ...given, poster: small(hit.id), playsinline: true } : given);
+  byId("frame").append(playing);
+}
+
+/** Nothing plays, and nothing more is fetched of it. */
+function quiet() {
+  if (!playing) return;
+  playing.pause();
+  playing.removeAttribute("src");
+  playing.load();
+  playing.remove();
+  playing = null;
 }
 
 function scores(hit) {
@@ -150,9 +178,11 @@ function smoothed(values, x, y) {
 /** The canvas lies over the photograph, wherever that is. */
 function fit() {
   const frame = byId("frame").getBoundingClientRect();
-  const { width, height } = shown.hit;
-  const scale = Math.min(frame.width / width, frame.height / height, Math.max(1, 1200 / Math.max(width, height)));
-  for (const element of [photo, heat]) {
+  const [width, height] = size(shown.hit);
+  const [room, largest] = player(shown.hit) === "audio" ? [frame.height - CONTROLS, 640] : [frame.height, 1200];
+  const scale = Math.min(frame.width / width, room / height, Math.max(1, largest / Math.max(width, height)));
+  const moving = player(shown.hit) === "video" ? [playing] : [];
+  for (const element of [photo, heat, ...moving]) {
     element.style.width = `${Math.floor(width * scale)}px`;
     element.style.height = `${Math.floor(height * scale)}px`;
   }
@@ -170,12 +200,13 @@ viewer.addEventListener("click", (event) => event.target === viewer && viewer.cl
 viewer.addEventListener("close", () => {
   const { hit, asked } = shown;
   asked.abort();
+  quiet();
   shown = null;
   document.querySelector(`.tile > button[data-id="${hit.id}"]`)?.focus({ preventScroll: true });
 });
 addEventListener("resize", () => shown && fit());
 viewer.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target === playing) return; // a player has keys of its own
   const act = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), w: nextWord, s: () => byId("similar").click() }[event.key];
   if (act) {
     event.preventDefault();
