@@ -22,14 +22,14 @@ from tcl.data.audio.clip_sound import sound_alone, sound_of_clip
 from tcl.data.audio.sounds_of_waves import sounds_of
 from tcl.data.feed.clip_reader import LACKS, SILENT
 from tcl.data.feed.file_stream import Files, files_of_folder
-from tcl.data.images.decode_image import decode_image
 from tcl.data.images.image_format import READ, format_of
 from tcl.data.media.find_clip import NO_SAMPLES, find_clip
 from tcl.data.media.media_format import container_of, described
 from tcl.data.media.open_media import SAMPLE_RATES, Role, opened
 from tcl.data.media.sound_wave import LOUDEST, Wave, wave_of_samples
 from tcl.data.shards.bad_sample import BadSample
-from tcl.data.video.clip_frames import clip_frames, still_frames, whole_view
+from tcl.data.video.clip_frames import still_frames, whole_view
+from tcl.data.video.whole_clip import whole_clip
 from tcl.errors import InputError
 from tcl.inference.arrays import ArrayLike, rgb_of
 from tcl.inference.files import MAX_BYTES, FileLike, decoded, is_file_like, listed
@@ -71,15 +71,8 @@ def read_clip(clip: MediaLike, name: str, video: VideoConfig, size: int) -> Tens
     """
     if isinstance(clip, np.ndarray | Tensor):
         return _of_frames(clip, name, video, size)
-    return decoded(clip, name, VIDEOS, partial(clip_of_file, video=video, size=size))
-
-
-def clip_of_file(content: bytes, video: VideoConfig, size: int, limits: ClipsConfig = LIMITS) -> Tensor:
-    """As `read_clip`, of the bytes of a file. BadSample: unusable, or beyond `limits`."""
-    if is_image(content):
-        return still_frames(decode_image(content, max_pixels=MAX_PIXELS), video, whole_view(size))
-    with opened(content, "video", limits) as media:
-        return clip_frames(media, video, whole_view(size), place=0.5, part=None)[0]
+    read = partial(whole_clip, video=video, size=size, limits=LIMITS, max_pixels=MAX_PIXELS)
+    return decoded(clip, name, VIDEOS, read)
 
 
 def _of_frames(frames: ArrayLike, name: str, video: VideoConfig, size: int) -> Tensor:
@@ -134,8 +127,8 @@ def wave_of_file(content: bytes, audio: AudioConfig, video: VideoConfig, limits:
 
 
 def frames_of_file(content: bytes, video: VideoConfig, size: int, limits: ClipsConfig = LIMITS) -> tuple[Tensor]:
-    """As `clip_of_file`."""
-    return (clip_of_file(content, video, size, limits),)
+    """As `whole_clip`, of one."""
+    return (whole_clip(content, video, size, limits=limits, max_pixels=MAX_PIXELS),)
 
 
 def sound_of_file(
