@@ -33,15 +33,15 @@ OPTIONS = {
     "model.audio.spectrogram": {"sample_rate": 16000, "window": 1024, "hop": 320, "mel_bins": 80, "high_hz": 7600.0},
     "model.audio.overrides": {"patch_size": [10, 80], "embed_dim": 192, "depth": 4, "num_heads": 3},
     "optim.lr": 1.0e-3,
-    "optim.warmup_steps": 40,
+    "optim.warmup_steps": 20,
     "optim.warmup_lr": 1.0e-5,
     "optim.min_lr": 1.0e-5,
     "optim.betas": [0.9, 0.98],
     "train.batch_size": 64,
-    "train.steps": 120,
+    "train.steps": 80,
     "train.log_every": 20,
     "train.save_every": 1000,
-    "eval.every": 120,
+    "eval.every": 80,
     "eval.max_images": None,
 }
 COLUMNS = {
