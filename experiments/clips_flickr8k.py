@@ -47,10 +47,10 @@ OPTIONS = {
 COLUMNS = {
     f"{one}2{other}_r{k}": f"{name} R@{k}"
     for one, other, name in (
-        ("video", "audio", "photograph to speech"),
-        ("audio", "video", "speech to photograph"),
-        ("video", "text", "photograph to text"),
-        ("text", "video", "text to photograph"),
+        ("video", "audio", "photo to speech"),
+        ("audio", "video", "speech to photo"),
+        ("video", "text", "photo to text"),
+        ("text", "video", "text to photo"),
         ("audio", "text", "speech to text"),
         ("text", "audio", "text to speech"),
     )

@@ -54,7 +54,7 @@ EXPERIMENT = Experiment(
         "speech": Arm("after photographs and speech", (probe("$runs/../clips_flickr8k/fac/$seed/train"),)),
     },
     seeds=(0, 1, 2),
-    columns={"top1": "accuracy", "mean_per_class": "mean of the classes"},
+    columns={"top1": "accuracy"},
     compared=("top1",),
     against={"speech": "random"},
     prepare=prepare,
