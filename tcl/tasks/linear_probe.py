@@ -28,6 +28,7 @@ from tcl.data.feed.picture_reader import PictureReader
 from tcl.data.sets.probe_set import PlacedReader, View, probe_set
 from tcl.data.shards.list_shards import check_shards, list_shards
 from tcl.data.texts.class_list import read_class_list
+from tcl.encoders.audio import encoder_of_sounds
 from tcl.encoders.build_image_encoder import build_image_encoder
 from tcl.encoders.video import build_video_encoder, clip_features
 from tcl.errors import InputError
@@ -35,7 +36,6 @@ from tcl.evaluation.class_report import accuracies, report_line, write_report
 from tcl.evaluation.classify_images import BEST, Classified
 from tcl.evaluation.linear_svm import decision_values, require_scikit_learn
 from tcl.evaluation.probe_features import Features, read_features
-from tcl.models.clip_encoders import encoder_of_sounds
 from tcl.models.no_teacher import NoTeacher
 from tcl.models.preparation import image_preparation
 from tcl.tasks.classification import KIND as CLASSIFICATION
@@ -132,24 +132,25 @@ class Probed(NamedTuple):
     """Encoder and a batch on its device -> [B, width]."""
 
 
-def _clip_reader(config: Config) -> PlacedReader:
+def _clip_reader(config: Config, hears: bool) -> PlacedReader:
     from tcl.data.feed.clip_reader import ClipReader  # needs an optional package
 
     model, required = config.model, (config.probe.features,)
-    return ClipReader(config.data, model.video, model.audio, None, image_size=model.image.image_size, required=required)
+    options = {"image_size": model.image.image_size, "required": required, "hears": hears}
+    return ClipReader(config.data, model.video, model.audio, None, **options)
 
 
 MODALITIES = {
     "video": Probed(
         "video_encoder",
         build_video_encoder,
-        _clip_reader,
+        partial(_clip_reader, hears=False),
         lambda encoder, batch: clip_features(encoder(encoder.prepare(batch.inputs["video"].frames))),
     ),
     "audio": Probed(
         "audio_encoder",
         encoder_of_sounds,
-        _clip_reader,
+        partial(_clip_reader, hears=True),
         lambda encoder, batch: encoder(batch.inputs["audio"].log_mel, batch.inputs["audio"].heard)[:, 0],
     ),
     "image": Probed(
