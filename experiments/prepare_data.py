@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -95,6 +95,62 @@ def prepare_coco_phrases(source: Path, out: Path) -> None:
     """OUT/coco_phrases/dev. InputError: no SOURCE/tasks/grounding or SOURCE/coco_mini."""
     images = source / "coco_mini" / "images"
     _prepare_shards(source / "tasks" / "grounding", out / "coco_phrases", "refcoco", images, splits=("dev",))
+
+
+def prepare_gliding(source: Path, out: Path) -> None:
+    """OUT/gliding/train and dev: clips whose caption and label is the direction in which they glide; their classes in
+    OUT/gliding/classes.txt, and a vocabulary OUT/words_of_gliding. InputError: no SOURCE/sound_and_video."""
+    clips, shards = source / "sound_and_video" / "gliding_flickr8k", out / "gliding"
+    names = _prepare_clips(clips, shards, lambda row: {"captions": [row["motion"]], "label": row["motion"]})
+    _write_classes(names, shards)
+    if not (out / "words_of_gliding").exists():
+        train_tokenizer(f"{shards}/train/*.tar", out / "words_of_gliding", vocab_size=100)
+
+
+def prepare_speech(source: Path, out: Path) -> None:
+    """OUT/speech/train and dev: photographs, one caption spoken and the others written. InputError: no
+    SOURCE/sound_and_video or SOURCE/flickr8k."""
+    speech, images = source / "sound_and_video" / "spoken_flickr8k", source / "flickr8k" / "images"
+    _prepare_clips(speech, out / "speech", lambda row: {}, images, speech)
+
+
+def prepare_sounds(source: Path, out: Path) -> None:
+    """OUT/sounds/train and dev, of ESC-10, with OUT/sounds/classes.txt. InputError: no SOURCE/sound_and_video."""
+    sounds, shards = source / "sound_and_video" / "esc10", out / "sounds"
+    _write_classes(_prepare_clips(sounds, shards, lambda row: {"captions": []}), shards)
+
+
+def _prepare_clips(
+    source: Path, out: Path, said: Callable[[dict], dict], images: Path | None = None, sounds: Path | None = None
+) -> list[str]:
+    """Shards of the rows of SOURCE, of which `said` says what differs. Returns the labels of all.
+
+    images, sounds: folders that they name files of; SOURCE where not given.
+    """
+    labels = set()
+    for split in SPLITS:
+        annotations = source / f"{split}.jsonl"
+        if not annotations.is_file():
+            raise InputError(f"--data: {annotations} does not exist; give the folder in which it does")
+        rows = [row | said(row) for row in map(json.loads, annotations.read_text().splitlines())]
+        labels |= {row["label"] for row in rows if "label" in row}
+        if not (out / split).exists():
+            out.mkdir(parents=True, exist_ok=True)
+            changed = out / f"{split}.jsonl"
+            changed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            folder = images or source
+            make_shards(
+                read_rows("clips", changed, images=folder),
+                out / split,
+                images=folder,
+                sounds=sounds,
+                shard_size=SHARD_SIZE,
+            )
+    return sorted(labels)
+
+
+def _write_classes(names: list[str], folder: Path) -> None:
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names))
 
 
 def prepare_scene_phrases(source: Path, out: Path) -> None:

@@ -50,7 +50,7 @@ def test_clips(tmp_path, media):
     rows = [
         {"video": "film.mp4", "audio": "sounds/tone.mp3", "captions": timed, "label": "left", "spoken": "not said"},
         {"video": "named.avi", "caption": "a photo", "start": 0.5, "end": 1.5, "image": "poster.jpg"},
-        {"image": "photo.png", "audio": "sounds/opus.ogg", "image_id": 3, "captions": ["x"]},
+        {"image": "photo.png", "audio": "sounds/opus.ogg", "image_id": 3, "fold": 2, "captions": ["x"]},
         {"audio": "sounds/tone.mp3"},
         {"video": "film.mp4", "text": ["one", "two"], "start": [0, 1.5], "end": [1, 2]},
     ]
@@ -67,7 +67,7 @@ def test_clips(tmp_path, media):
     assert [json.loads(sample["json"]) for sample in samples] == [
         {"captions": [timed[0], "a cat"], "label": "left", "video": "film.mp4", "audio": "sounds/tone.mp3"},
         {"captions": ["a photo"], "start": 0.5, "end": 1.5, "video": "named.avi", "image": "poster.jpg"},
-        {"captions": ["x"], "image_id": 3, "image": "photo.png", "audio": "sounds/opus.ogg"},
+        {"captions": ["x"], "image_id": 3, "fold": 2, "image": "photo.png", "audio": "sounds/opus.ogg"},
         {"audio": "sounds/tone.mp3"},
         {
             "captions": [{"text": "one", "start": 0, "end": 1}, {"text": "two", "start": 1.5, "end": 2}],

@@ -57,7 +57,8 @@ def folder(tmp_path, monkeypatch):
     Path("data/clips").mkdir()
     write_tar(Path("data/clips/000000.tar"), [entry for i in range(8) for entry in sample(i)])
     Path("data/labelled").mkdir()
-    labelled = [(("1.jpg", JPEG), ("1.cls", b"dog")), (("2.jpg", encode(noise(2))), ("2.cls", b"1"))]
+    labels = (b"dog", b"1", b"dog", b"1")
+    labelled = [((f"{i}.jpg", encode(noise(i))), (f"{i}.cls", label)) for i, label in enumerate(labels)]
     write_tar(Path("data/labelled/000000.tar"), [entry for sample in labelled for entry in sample])
     Path("classes.txt").write_text("dog\ncat\n")
     Path("templates.txt").write_text("a photo of a {}.\na {}\n")
@@ -111,8 +112,8 @@ def test_the_page_about_the_command_line(folder, capsys):
         said += capsys.readouterr().out.splitlines()
     for place in ("exports/mine", "exports/again", "exports/images"):
         assert Path(place, "model.safetensors").is_file()
-    for place in ("runs/retrieval", "runs/classification", "runs/zero_shot", "runs/on_tokens", "runs/judged"):
-        assert Path(place, "results/metrics.json").is_file()
+    for name in ("retrieval", "classification", "zero_shot", "probed", "on_tokens", "judged"):
+        assert Path("runs", name, "results/metrics.json").is_file()
     assert json.loads(Path("photos.ids.json").read_text()) == ["cat.jpg", "deeper/street.jpg", "dog.jpg", "street.jpg"]
     assert np.load("photos.npy").shape == (4, 8) and np.load("captions.npy").shape == (18, 8)
     train = load_file("train.safetensors")

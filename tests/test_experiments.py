@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from data_files import encode, noise
+from media_files import film, tone, wav
 from PIL import Image
 from safetensors.torch import load_file
 from small_run import small_run, train
@@ -22,7 +24,13 @@ from experiments.experiment import Arm, Experiment, Stage
 from experiments.gradient_shares import gradients, shares
 from experiments.matching import matching_accuracy
 from experiments.pictures import DIGEST, draw
-from experiments.prepare_data import prepare_encoders, prepare_flickr8k, with_other_images
+from experiments.prepare_data import (
+    prepare_encoders,
+    prepare_flickr8k,
+    prepare_gliding,
+    prepare_sounds,
+    with_other_images,
+)
 from experiments.results import Outcome, definition_of, read_outcomes, result_path
 from experiments.statistics import paired_difference, spread
 from experiments.stored_matching import stored_figures
@@ -176,6 +184,34 @@ def test_an_unknown_experiment():
 def test_missing_data_are_named(tmp_path):
     with pytest.raises(InputError, match=r"--data: .*flickr8k/train.jsonl does not exist; give the folder"):
         prepare_flickr8k(tmp_path, tmp_path / "out")
+
+
+def test_labels_of_clips_and_sounds_come_along(tmp_path):
+    """Of clips the label is the caption; a template about a sound is none."""
+    source, out = tmp_path / "sound_and_video", tmp_path / "out"
+    clips, sounds = source / "gliding_flickr8k", source / "esc10"
+    for folder in (clips, sounds):
+        folder.mkdir(parents=True)
+    (clips / "a.mp4").write_bytes(film())
+    (sounds / "a.wav").write_bytes(wav(tone(0.2, 16_000)))
+    for split, motion in (("train", "up"), ("dev", "left")):
+        moved = {"video": "a.mp4", "motion": motion, "captions": ["a dog"]}
+        heard = {"audio": "a.wav", "label": "rain", "fold": 4, "caption": "the sound of rain"}
+        (clips / f"{split}.jsonl").write_text(json.dumps(moved))
+        (sounds / f"{split}.jsonl").write_text(json.dumps(heard))
+    prepare_gliding(tmp_path, out)
+    prepare_sounds(tmp_path, out)
+    said = {name: samples(out / name / "dev")[0] for name in ("gliding", "sounds")}
+    assert said["gliding"] == {"captions": ["left"], "label": "left", "video": "a.mp4"}
+    assert said["sounds"] == {"label": "rain", "fold": 4, "audio": "a.wav"}
+    assert (out / "gliding" / "classes.txt").read_text() == "left\nup\n"
+    assert (out / "sounds" / "classes.txt").read_text() == "rain\n"
+
+
+def samples(shards: Path) -> list[dict]:
+    """The JSON of each."""
+    with tarfile.open(shards / "000000.tar") as tar:
+        return [json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")]
 
 
 def test_missing_weights_are_named(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ BAD_PART = '"start" and "end" of the clip are not seconds, start <= end'
 _FILES = ("video", "image", "audio")
 _CAPTIONS = ("captions", "caption", "text")
 """Names of one thing, in the order in which they count; "text" is HowTo100M's."""
-_KEPT = ("image_id", "label")
+_KEPT = ("image_id", "label", "fold")
 
 
 def clip_rows(path: Path) -> Iterator[Row]:

@@ -2,7 +2,7 @@
 
 --init is a run, a checkpoint or an export, --data.val the shards; what is found is printed and left in
 <output_dir>/results. `--task vqa --help` lists every option of a task (classification, compress, compressed_retrieval,
-entailment, grounding, nlvr, retrieval, vqa or zero_shot).
+entailment, grounding, linear_probe, nlvr, retrieval, vqa or zero_shot).
 """
 
 from jsonargparse import ArgumentParser

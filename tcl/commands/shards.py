@@ -40,8 +40,8 @@ and for clips with sound, a sample per clip:
     clips     a line {"video": path, "audio": path, "captions": [...]} per clip, or a list of them; "image" is a still
               in place of a video, the sound may be in the video, and what is not there may be missing. A caption is a
               text or {"text": "...", "start": seconds, "end": seconds}; or "start" and "end" are lists beside the
-              captions; as numbers they say which part of the video the row is about. "label" and "image_id" are kept.
-              "audio" is relative to --sounds, where that is given
+              captions; as numbers they say which part of the video the row is about. "label", "fold" and "image_id" are
+              kept. "audio" is relative to --sounds, where that is given
 Paths are relative to --images; those that leave it, by links too, are skipped (give the folder that links lead to).
 Absolute ones count where they lie in it, which all do with --images /. Images that vqa, vqa_v2, vg_qa, refcoco and
 snli_ve name by an id have the path that --image_name makes of it. A caption that is null or blank is dropped alone. A
@@ -50,9 +50,9 @@ line may have 8 MiB, the JSON of a sample 1 MiB.
 The JSON of a sample is {"captions", "image"}, plus "image_id" for coco and karpathy, or {"question", "answers",
 "question_id", "image"}, plus the types, or {"captions", "caption_ids", "boxes", "proposals", "height", "width",
 "image"}, or {"hypothesis", "label", "image"}, or {"sentence", "label", "identifier", "images"}, whose images are
-KEY.left.* and KEY.right.*, or {"captions", "start", "end", "image_id", "label", "video", "image", "audio"}. Images that
-decode are stored byte for byte, unless --max_side shrinks them, videos and sounds whose first and last second decode.
-sizes.json counts the samples of each shard; report.json lists the rows that were skipped and why.
+KEY.left.* and KEY.right.*, or {"captions", "start", "end", "image_id", "label", "fold", "video", "image", "audio"}.
+Images that decode are stored byte for byte, unless --max_side shrinks them, videos and sounds whose first and last
+second decode. sizes.json counts the samples of each shard; report.json lists the rows that were skipped and why.
 
     tcl shards --tokens MODEL --shards 'shards/train/*.tar' --out shards/train_tokens
 

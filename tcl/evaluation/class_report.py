@@ -25,27 +25,30 @@ def accuracies(found: Classified, classes: int) -> dict[str, float]:
     }
 
 
-def report_line(found: Classified, metrics: dict[str, float], classes: int) -> str:
-    """For the person watching."""
+def report_line(found: Classified, metrics: dict[str, float], classes: int, what: str = "images") -> str:
+    """For the person watching, to whom samples are `what`."""
     skipped = f"; skipped {counted(found.bad)}" if found.bad else ""
     return (
-        f"accuracy on {len(found.keys):,} images of {classes:,} classes: top-1 {metrics['top1']:.2f}, "
+        f"accuracy on {len(found.keys):,} {what} of {classes:,} classes: top-1 {metrics['top1']:.2f}, "
         f"top-5 {metrics['top5']:.2f}, mean per class {metrics['mean_per_class']:.2f}{skipped}"
     )
 
 
-def write_report(folder: Path, found: Classified, classes: list[str]) -> None:
-    """classes.csv, a row for each class, and predictions.jsonl, a line for each image. OSError."""
+def write_report(folder: Path, found: Classified, classes: list[str], what: str = "images") -> None:
+    """classes.csv, a row for each class, and predictions.jsonl, a line for each sample; samples are `what`. OSError."""
     with (folder / "classes.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["class", "images", "top1", "top5", "mostly_taken_for"])
+        table.writerow(["class", what, "top1", "top5", "mostly_taken_for"])
         for place, name in enumerate(classes):
             table.writerow([name, *_row(found, found.labels == place, place, classes)])
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
-        rows = zip(found.keys, found.labels.tolist(), found.best.tolist(), found.probabilities.tolist(), strict=True)
-        for key, label, best, probabilities in rows:
+        for i, (key, label, best) in enumerate(
+            zip(found.keys, found.labels.tolist(), found.best.tolist(), strict=True)
+        ):
             line = {"key": key, "label": classes[label], "predictions": [classes[place] for place in best]}
-            file.write(json.dumps(line | {"probabilities": probabilities}) + "\n")
+            if found.probabilities is not None:
+                line["probabilities"] = found.probabilities[i].tolist()
+            file.write(json.dumps(line) + "\n")
 
 
 def _row(found: Classified, of_class: Tensor, place: int, classes: list[str]) -> list[object]:

@@ -30,8 +30,8 @@ class Classified:
     """[N] int64, places in the list of classes."""
     best: Tensor
     """[N, k] int64, the most probable classes, best first; of equal ones the first of the list."""
-    probabilities: Tensor
-    """[N, k] fp32, those of `best`."""
+    probabilities: Tensor | None
+    """[N, k] fp32, those of `best`; None: what found them has none."""
     bad: Counter[str]
     """Samples that could not be used, by cause."""
 

@@ -77,8 +77,9 @@ class ClipReader:
     and captions in KEY.json or KEY.txt; makes batches with "video", "audio" and "text".
 
     video, audio: how much of them a clip has. image_size: pixels of a frame's side. required: modalities that a sample
-    has to have to be used; what others lack is False in `Batch.present`. named_ids: as PairReader's. two_views: of the
-    frames of a clip, each with a cut, a flip and colours of its own. hears: False: sound is not looked for.
+    has to have to be used; what others lack is False in `Batch.present`. tokenizer: None, and texts are not read.
+    named_ids: as PairReader's. two_views: of the frames of a clip, each with a cut, a flip and colours of its own.
+    hears: False: sound is not looked for.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class ClipReader:
         data: DataConfig,
         video: VideoConfig,
         audio: AudioConfig,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         *,
         image_size: int,
         required: Sequence[str] = ("video",),
@@ -105,13 +106,13 @@ class ClipReader:
         self.two_views = two_views
         self.hears = hears
 
-    def read(self, fields: dict[str, bytes], key: str, rng: random.Random | None) -> Clip:
+    def read(self, fields: dict[str, bytes], key: str, rng: random.Random | None, place: float = 0.5) -> Clip:
         """A sample's bytes by extension -> a clip; `rng` draws its time, its view and which captions go with it. None,
-        as in evaluation: the middle, whole frames, the first captions. BadSample: unusable."""
+        as in evaluation: at `place`, 0 to 1, the middle, whole frames, the first captions. BadSample: unusable."""
         said = json_of(fields)
         times = seconds_in(said, BAD_PART)
         part = None if times[0] is None else Span(*times)
-        seen = self._look(fields, rng, part)
+        seen = self._look(fields, rng, place, part)
         captions = captions_near(self._captions(fields), seen.window.centre, self.data.clips.captions, rng)
         notices = []
         if seen.wave is not None and seen.wave.silent:
@@ -133,7 +134,7 @@ class ClipReader:
             inputs={
                 "video": self._clips(clips),
                 "audio": sounds_of([clip.wave for clip in clips], self.seconds, self.spectrogram),
-                "text": self._texts(clips),
+                **({} if self.tokenizer is None else {"text": self._texts(clips)}),
             },
             ids=torch.tensor([clip.clip_id for clip in clips]),
             present={
@@ -144,8 +145,8 @@ class ClipReader:
             notices=[(cause, clip.key) for clip in clips for cause in clip.notices],
         )
 
-    def _look(self, fields: dict[str, bytes], rng: random.Random | None, part: Span | None) -> _Seen:
-        place = 0.5 if rng is None else rng.random()
+    def _look(self, fields: dict[str, bytes], rng: random.Random | None, place: float, part: Span | None) -> _Seen:
+        place = place if rng is None else rng.random()
         draws = [self._view(rng)] * (1 + self.two_views)
         video, sound = _first(fields, VIDEO_EXTENSIONS), _first(fields, SOUND_EXTENSIONS) if self.hears else None
         rate, limits = self.spectrogram.sample_rate, self.data.clips
@@ -182,6 +183,8 @@ class ClipReader:
         return partial(draw_view, self.data.augment, self.image_size, rng=rng)
 
     def _captions(self, fields: dict[str, bytes]) -> list[Caption]:
+        if self.tokenizer is None:
+            return []
         try:
             captions = timed_captions(fields, partial(clean_caption, max_words=self.data.max_words))
         except BadSample as problem:
