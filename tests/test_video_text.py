@@ -235,7 +235,7 @@ def test_memory_of_one_frame_is_that_of_an_image_and_grows_with_frames():
     assert estimate(1) == tcl.OBJECTIVE.activation_bytes(image_student, image_student.objective, sizes)
     more_frames = estimate(3) - estimate(2)
     # Four patches of each clip more: in two blocks of the ViT, and as keys and values, of negatives, too.
-    assert more_frames == 4 * (8 * 4 * (2 * 24 * 17) + 2 * 8 * 4 * (2 * 2 * 16))
+    assert more_frames == 4 * (8 * 4 * (2 * 24 * 12) + 2 * 8 * 4 * (2 * 2 * 16))
     assert estimate(2, va_weight=1.0) > estimate(2)
     by_attention = estimate(3, temporal="attention") - estimate(3)
     assert by_attention == 4 * 8 * 3 * 5 * 2 * 24 * 6, "of five tokens of three frames in two blocks"

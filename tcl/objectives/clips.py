@@ -16,7 +16,7 @@ from tcl.config.clips_objective import ClipsObjectiveConfig, check_clips_objecti
 from tcl.config.model import ModelConfig
 from tcl.data.batch import Batch
 from tcl.losses.mil_nce import ELEMENTS
-from tcl.models.activation_memory import SAVED_PER_TOKEN, image_layers, kept_bytes, mixing_layers, text_layers
+from tcl.models.activation_memory import SAVED_BY_LEAN_BLOCK, image_layers, kept_bytes, mixing_layers, text_layers
 from tcl.models.clip_encoders import ClipEncoders, Embeddings, build_clip_encoders
 from tcl.models.no_teacher import NoTargets
 from tcl.objectives.clip_contrast import contrast
@@ -122,7 +122,7 @@ def activation_bytes(student: ClipsStudent, objective: ClipsObjectiveConfig, siz
         layers += mixing_layers(encoders.video_encoder, B)
     if "audio" in student.modalities:
         audio = encoders.audio_encoder
-        layers.append((len(audio.layers), B * audio.tokens * audio.width, SAVED_PER_TOKEN))
+        layers.append((len(audio.layers), B * audio.tokens * audio.width, SAVED_BY_LEAN_BLOCK))
     if "text" in student.modalities:
         layers += text_layers(encoders.text_encoder, B * sizes.max_tokens)
     return kept_bytes(layers, 0, ELEMENTS, checkpointing=sizes.checkpointing, bf16=sizes.bf16)

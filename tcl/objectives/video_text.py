@@ -19,7 +19,7 @@ from tcl.config.video_text_objective import VideoTextObjectiveConfig, check_vide
 from tcl.data.batch import Batch
 from tcl.encoders.clip_tokens import build_clip_tokens
 from tcl.losses.mil_nce import ELEMENTS
-from tcl.models.activation_memory import SAVED_PER_TOKEN, kept_bytes, mixing_layers
+from tcl.models.activation_memory import SAVED_BY_LEAN_BLOCK, kept_bytes, mixing_layers
 from tcl.models.encoders import Encoders, build_encoders
 from tcl.models.sound_space import SoundSpace, build_sound_space
 from tcl.objectives.clip_contrast import contrast
@@ -98,7 +98,7 @@ def activation_bytes(student: VideoTextStudent, objective: VideoTextObjectiveCon
     layers = [] if sizes.checkpointing else mixing_layers(student.encoders.image_encoder.video, B)
     if student.sound is not None:
         audio, logits = student.sound.audio_encoder, ELEMENTS
-        layers += [(len(audio.layers), B * audio.tokens * audio.width, SAVED_PER_TOKEN)]
+        layers += [(len(audio.layers), B * audio.tokens * audio.width, SAVED_BY_LEAN_BLOCK)]
     beside = kept_bytes(layers, 0, logits, checkpointing=sizes.checkpointing, bf16=sizes.bf16)
     return pair_activation_bytes(student.encoders, objective, sizes) + beside
 
