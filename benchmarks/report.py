@@ -192,6 +192,11 @@ ROWS: dict[str, Callable[[dict], list[str]]] = {
     "losses": _losses,
     "loader": _loader,
     "clips": _clips,
+    "log-mel": _sides(
+        lambda options: f"{options['count']:,} log-mel spectrograms of {options['seconds']} s, against torchaudio's",
+        "torchaudio",
+        ["ours"],
+    ),
     "hubness": _hubness,
     "matching": _matching,
     "codes": _codes,

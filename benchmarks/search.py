@@ -146,7 +146,7 @@ def indexing(folder: Path | None, count: int, rounds: int, workers: int) -> dict
     stages = load(codes=False)
     size = stages.model.pretrained.model.image.image_size
     pixels = (torch.randn(BATCH, 3, size, size),)
-    stages.encode(pixels, tokens=True)
+    stages.encode("image", pixels, tokens=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         images = Path(place) / "photos"
         images.mkdir()
@@ -156,7 +156,7 @@ def indexing(folder: Path | None, count: int, rounds: int, workers: int) -> dict
         for number in range(rounds):
             started = time.perf_counter()
             for _ in range(count // BATCH):
-                stages.encode(pixels, tokens=True)
+                stages.encode("image", pixels, tokens=True)
             rates["encoder"].append(count // BATCH * BATCH / (time.perf_counter() - started))
             index = Path(place) / f"index{number}"
             built, info = write_index(index, Wanted(images=str(images)), stages, Share(), workers=workers)
