@@ -222,5 +222,5 @@ def test_operations_are_told_apart_by_their_names(operation, kind):
 def test_what_a_call_takes_is_told_by_kind():
     a = torch.randn(400, 400)
     seconds = seconds_by_kind(lambda: [(a @ a) for _ in range(20)])
-    assert max(seconds, key=seconds.get) == "products" and seconds["softmax"] == 0
+    assert seconds["products"] > 0 and seconds["softmax"] == 0
     assert products_of(lambda: a @ a) == 2 * 400**3
