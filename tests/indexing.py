@@ -1,6 +1,8 @@
 """Indexes for the tests of tcl.index: a tiny model, photographs, and what an index must be the same as."""
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,27 @@ def photographs(folder: Path, numbers: range) -> list[str]:
 def build(folder: Path, images: Path, stages: Stages, workers: int = 0, **wanted: object):
     """Of all photographs below `images`."""
     return write_index(folder, Wanted(images=str(images), **wanted), stages, Share(), workers=workers)
+
+
+def lines_of(build: Callable[[], object], stop: int | None) -> int:
+    """Builds; how many lines of tcl/index that took. This process is killed at line number `stop`."""
+    taken = 0
+
+    def count(frame, event, argument):
+        nonlocal taken
+        if "/tcl/index/" not in frame.f_code.co_filename:
+            return None
+        taken += event == "line"
+        if taken == stop:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return count
+
+    sys.settrace(count)
+    try:
+        build()
+    finally:
+        sys.settrace(None)
+    return taken
 
 
 @dataclass

@@ -7,13 +7,12 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_files import encode, noise, write_tar
-from indexing import BATCH, build, content, in_a_child, photographs, tiny_stages
+from indexing import BATCH, build, content, in_a_child, lines_of, photographs, tiny_stages
 from launching import ENVIRONMENT, TORCHRUN
 from PIL import Image
 from tiny_pretrained import tiny_tcl, tiny_towers
@@ -163,24 +162,7 @@ def test_stopped_anywhere_twenty_times_it_is_the_same(images, tmp_path, stages, 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
     def lines(index: Path, stop: int | None) -> int:
-        """Builds; how many lines that took. It is killed at line number `stop`."""
-        taken = 0
-
-        def count(frame, event, argument):
-            nonlocal taken
-            if "/tcl/index/" not in frame.f_code.co_filename:
-                return None
-            taken += event == "line"
-            if taken == stop:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return count
-
-        sys.settrace(count)
-        try:
-            build(index, images, stages)
-        finally:
-            sys.settrace(None)
-        return taken
+        return lines_of(lambda: build(index, images, stages), stop)
 
     rng, kills = random.Random(0), 0
     for change in (0, 1):

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from data_files import encode, noise, write_tar
-from indexing import build, content, in_a_child
+from indexing import build, content, in_a_child, lines_of
 from launching import ENVIRONMENT, TORCHRUN
 from media_files import film, grey, media, quarter_turned, tone, wav
 from PIL import Image
@@ -247,23 +247,7 @@ def test_stopped_anywhere_it_is_the_same(folder, tmp_path, stages, monkeypatch):
     monkeypatch.setattr(tcl.index.build, "COMMIT_SECONDS", 0)
 
     def lines(index: Path, stop: int | None) -> int:
-        taken = 0
-
-        def count(frame, event, argument):
-            nonlocal taken
-            if "/tcl/index/" not in frame.f_code.co_filename:
-                return None
-            taken += event == "line"
-            if taken == stop:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return count
-
-        sys.settrace(count)
-        try:
-            build(index, folder, stages)
-        finally:
-            sys.settrace(None)
-        return taken
+        return lines_of(lambda: build(index, folder, stages), stop)
 
     long, rng = lines(tmp_path / "whole", None), random.Random(0)
     kills = 0

@@ -10,6 +10,7 @@ from tcl.config.audio import AudioConfig
 from tcl.config.clips import ClipsConfig
 from tcl.config.video import VideoConfig
 from tcl.data.images.decode_image import decode_image
+from tcl.data.images.image_format import is_image
 from tcl.data.media.media_format import container_of, described, media_type
 from tcl.data.media.open_media import opened
 from tcl.data.shards.bad_sample import BadSample
@@ -20,7 +21,7 @@ from tcl.index.image_reader import item_of_image
 from tcl.index.read_item import PICTURE_SIDE, ReadItem, Seen, small_jpeg
 from tcl.inference.files import MAX_BYTES
 from tcl.inference.images import MAX_PIXELS
-from tcl.inference.media import LIMITS, VIDEOS, check_media, frames_of_file, is_image, sound_of_file
+from tcl.inference.media import LIMITS, VIDEOS, check_media, frames_of_file, sound_of_file
 
 NO_MEDIA = "no video, image or sound"
 IMAGES_OF_A_QUERY = 32

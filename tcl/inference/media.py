@@ -22,7 +22,7 @@ from tcl.data.audio.clip_sound import sound_alone, sound_of_clip
 from tcl.data.audio.sounds_of_waves import sounds_of
 from tcl.data.feed.clip_reader import LACKS, SILENT
 from tcl.data.feed.file_stream import Files, files_of_folder
-from tcl.data.images.image_format import READ, format_of
+from tcl.data.images.image_format import is_image
 from tcl.data.media.find_clip import NO_SAMPLES, find_clip
 from tcl.data.media.media_format import container_of, described
 from tcl.data.media.open_media import SAMPLE_RATES, Role, opened
@@ -137,11 +137,6 @@ def sound_of_file(
     """As `wave_of_file`, as its encoder takes it: log-mel [F, mel_bins], and bool [F] where it was heard."""
     sounds = sounds_of([wave_of_file(content, audio, video, limits)], seconds_of_sound(audio, video), audio.spectrogram)
     return sounds.log_mel[0], sounds.heard[0]
-
-
-def is_image(content: bytes) -> bool:
-    """Else it is a video, a sound, or nothing that is read. content: a file or its first 1,024 bytes."""
-    return format_of(content) in (*READ, "HEIC")
 
 
 def media_of_folder(folder: Path, option: Literal["clips", "sounds"]) -> Files:

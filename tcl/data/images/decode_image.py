@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tcl.data.images.image_format import HEIC_MISSING, IMAGE_EXTENSIONS, READ, TOKENS_EXTENSION, format_of
+from tcl.data.images.image_format import DECODED, HEIC_MISSING, IMAGE_EXTENSIONS, READ, TOKENS_EXTENSION, format_of
 from tcl.data.images.image_work import check_scans, check_work, has_one_scan
 from tcl.data.images.whole_image import CORRUPT_IMAGE, TRUNCATED_IMAGE, check_progression, check_whole, jpeg_pixels
 from tcl.data.shards.bad_sample import BadSample
@@ -54,7 +54,7 @@ def decode_image(content: bytes, *, max_pixels: int, min_side: int | None = None
     if not content:
         raise BadSample(EMPTY_IMAGE)
     kind = format_of(content)
-    if kind is not None and kind not in (*READ, "HEIC"):
+    if kind is not None and kind not in DECODED:
         raise BadSample(kind)
     try:
         check_work(content, kind, max_pixels)

@@ -4,6 +4,9 @@ READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of the formats that are decoded; none of its other readers is let near a file, and one of them starts
 other programs."""
 
+DECODED = (*READ, "HEIC")
+"""With what other packages than Pillow read."""
+
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jpe", "jfif", "avif", "heic", "heif")
 """That files with images have, whatever is in them."""
 TOKENS_EXTENSION = "tokens"
@@ -54,6 +57,11 @@ def format_of(content: bytes) -> str | None:
         return _by_brand(content)
     start = next((name for magic, name in _AT_START.items() if content.startswith(magic)), None)
     return start or _markup(content[:1024])
+
+
+def is_image(content: bytes) -> bool:
+    """Is it of DECODED? content: a file or its first 1,024 bytes."""
+    return format_of(content) in DECODED
 
 
 def _by_brand(content: bytes) -> str:

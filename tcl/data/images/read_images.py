@@ -10,7 +10,7 @@ from torch import Tensor
 from tcl.config.data import DataConfig
 from tcl.data.feed.file_stream import START, Encoded, FileBatch, Files, files_of_folder, stream_files
 from tcl.data.images.decode_image import decode_image, image_bytes
-from tcl.data.images.image_format import IMAGE_EXTENSIONS, READ, described, format_of
+from tcl.data.images.image_format import DECODED, IMAGE_EXTENSIONS, described, format_of
 from tcl.data.shards.bad_sample import BadSample
 from tcl.data.shards.list_shards import shard_labels
 from tcl.data.shards.read_shard import read_samples
@@ -39,7 +39,7 @@ def check_kind(start: bytes, path: str) -> None:
     """BadSample: neither the first bytes of a file nor its name call it an image."""
     kind = format_of(start)
     named = Path(path).suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
-    if kind not in (*READ, "HEIC") and not (named and kind is None):
+    if kind not in DECODED and not (named and kind is None):
         raise BadSample(described(start[:START]))
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from tcl.config.clips import ClipsConfig
 from tcl.config.video import VideoConfig
 from tcl.data.images.decode_image import decode_image
-from tcl.data.images.image_format import READ, format_of
+from tcl.data.images.image_format import is_image
 from tcl.data.media.clip_times import Span
 from tcl.data.media.open_media import opened
 from tcl.data.video.clip_frames import clip_frames, still_frames, whole_view
@@ -18,7 +18,7 @@ def whole_clip(
 
     limits: of a video; max_pixels: of a still. BadSample: it cannot be decoded.
     """
-    if format_of(content) in (*READ, "HEIC"):
+    if is_image(content):
         return still_frames(decode_image(content, max_pixels=max_pixels), video, whole_view(size))
     with opened(content, "video", limits) as media:
         return clip_frames(media, video, whole_view(size), place=0.5, part=part)[0]
