@@ -1,12 +1,18 @@
 """The two exceptions that a command answers with one line: a mistake that can be mended, and being told to stop."""
 
+from tcl.shown import shown
+
 
 class InputError(Exception):
     """Bad input: a config value, a file, a shard. One line that names the field or file, its value
     and what would be right.
 
-    Commands print the message without a traceback and exit with code 2.
+    Commands print the message without a traceback and exit with code 2. Names and values from outside may stand in it:
+    what would break the line, or act on a terminal, is spelt out.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 class Preempted(Exception):

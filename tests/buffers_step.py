@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import distributed, nn
 
+from tcl.commands.ranks import leave_processes
 from tcl.training.full_weights import agree_on_buffers
 
 if __name__ == "__main__":
@@ -22,4 +23,4 @@ if __name__ == "__main__":
     agree_on_buffers(module)
     assert module[0].weight.equal(weight), "parameters are not touched"
     torch.save(module[1].state_dict(), Path(sys.argv[1]) / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave_processes(0)

@@ -11,6 +11,7 @@ from tiny import MODEL, VOCABULARY, random_batch
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from tcl.commands.ranks import leave_processes
 from tcl.config.clip_objective import CLIPObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.data.images.image_views import Images
@@ -64,4 +65,4 @@ if __name__ == "__main__":
     for loss in ("softmax", "sigmoid"):
         found |= learn(loss, rows, weight, parallel=True)
     torch.save(found, out / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave_processes(0)

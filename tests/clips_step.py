@@ -12,6 +12,7 @@ from tiny_clips import clips_batch, clips_model, clips_student
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from tcl.commands.ranks import leave_processes
 from tcl.config.clips_objective import ClipsObjectiveConfig
 from tcl.data.batch import Batch, map_tensors
 from tcl.models.no_teacher import NoTargets
@@ -48,4 +49,4 @@ if __name__ == "__main__":
         torch.save(alone, out / "alone.pt")
     shares = {case: learn(half(batch, rank), *sizes, parallel=True) for case, sizes in CASES.items()}
     torch.save(shares, out / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave_processes(0)

@@ -15,6 +15,7 @@ from tiny import MODEL, VOCABULARY, random_batch
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from tcl.commands.ranks import leave_processes
 from tcl.config.quantise import CodeSizes, CompressedObjective, QuantiseConfig
 from tcl.data.batch import Batch
 from tcl.data.images.image_views import Images
@@ -95,4 +96,4 @@ if __name__ == "__main__":
     rows = slice(rank * B, (rank + 1) * B)
     shared = {name: value for kind in kinds for name, value in learn(kind, rows, parallel=True).items()}
     torch.save(shared, out / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave_processes(0)

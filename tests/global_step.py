@@ -11,6 +11,7 @@ from tiny import random_batch, tiny_models
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from tcl.commands.ranks import leave_processes
 from tcl.config.tcl_objective import ObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.data.images.image_views import Images
@@ -91,4 +92,4 @@ if __name__ == "__main__":
         torch.save(alone, out / "alone.pt")
     batch = pad_to_longest(half(whole_batch(), rank))
     torch.save(learn(batch, slice(rank * B, (rank + 1) * B), parallel=True), out / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave_processes(0)

@@ -12,6 +12,7 @@ ENVIRONMENT = {
     "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
+    "PYTHONFAULTHANDLER": "1",  # where a process was that a library aborted
 }
 
 

@@ -21,8 +21,8 @@ def refuse(folder: Path) -> None:
     raise InputError("field: one line")
 
 
-def refuse_in_two_lines(folder: Path) -> None:
-    raise InputError("field: one line\nand another")
+def refuse_without_a_word(folder: Path) -> None:
+    raise InputError("")
 
 
 def swell(folder: Path) -> None:
@@ -34,7 +34,7 @@ def swell(folder: Path) -> None:
     [
         (lambda folder: None, None),
         (refuse, None),
-        (refuse_in_two_lines, "not one line"),
+        (refuse_without_a_word, "not one line"),
         (lambda folder: [][0], "IndexError"),
         (lambda folder: sys.exit(2), "SystemExit"),
         (lambda folder: os._exit(0), "ended the process with status 0"),
@@ -64,8 +64,8 @@ def test_the_same_seed_gives_the_same_inputs(kind, tmp_path):
 
 
 @pytest.mark.slow
-def test_nothing_is_found_in_a_minute():
-    command = [sys.executable, "-m", "tests.fuzz", "--seconds", "60"]
+def test_nothing_is_found():
+    command = [sys.executable, "-m", "tests.fuzz"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]

@@ -133,11 +133,17 @@ def ask(line: str) -> None:
     assert len(ranked) == given.d["top_n"] and ranked[0]["relevance_score"] >= ranked[1]["relevance_score"]
 
 
+def what_make_runs(*targets: str) -> str:
+    """Without the variables of a `make` that runs this test: it would print more."""
+    done = subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def read(line: str) -> None:
     program, *words = shlex.split(line)
     if program == "make":
-        done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        what_make_runs(*words)
     elif program == "pytest":
         assert all((ROOT / word).is_file() for word in words)
     else:
@@ -213,8 +219,7 @@ def test_two_processes(page, folder):
 def test_what_make_demo_runs(tmp_path, monkeypatch, capsys):
     """All stages, of a few scenes and steps; its last line is the second command of the README."""
     demo, serve = commands_of("README.md")[:2]
-    done = subprocess.run(["make", "--dry-run", *demo.split()[1:]], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.rstrip().endswith("-m tools.demo")
+    assert what_make_runs(*demo.split()[1:]).rstrip().endswith("-m tools.demo")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     for script in ("pretrain.py", "finetune.py"):

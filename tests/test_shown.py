@@ -2,6 +2,7 @@
 
 import pytest
 
+from tcl.errors import InputError
 from tcl.shown import shown
 
 
@@ -26,3 +27,7 @@ def test_characters_that_act_are_spelt_out(text: str, line: str) -> None:
 )
 def test_what_people_write_stays(text: str) -> None:
     assert shown(text) == text
+
+
+def test_an_error_is_one_line_whatever_it_names() -> None:
+    assert str(InputError("config.yaml: line\nfeed\r is not known")) == r"config.yaml: line\nfeed\r is not known"

@@ -12,6 +12,7 @@ from tiny import MODEL, VOCABULARY, random_batch
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from tcl.commands.ranks import leave_processes
 from tcl.config.clip_objective import CLIPObjectiveConfig
 from tcl.data.batch import Batch
 from tcl.data.texts.text_tokens import Texts
@@ -51,4 +52,4 @@ if __name__ == "__main__":
     if rank == 0:
         torch.save(alone, out / "alone.pt")
     torch.save(learn(slice(rank * B, (rank + 1) * B), parallel=True), out / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave_processes(0)

@@ -11,6 +11,7 @@ from tiny_video_text import video_text_batch, video_text_model, video_text_model
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from tcl.commands.ranks import leave_processes
 from tcl.config.video_text_objective import VideoTextObjectiveConfig
 from tcl.data.audio.sounds import Sounds
 from tcl.data.batch import Batch
@@ -64,4 +65,4 @@ if __name__ == "__main__":
         torch.save(alone, out / "alone.pt")
     rows = slice(rank * B, (rank + 1) * B)
     torch.save(learn(half(batch, rank), rows, temporal, parallel=True), out / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave_processes(0)

@@ -19,7 +19,7 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
     InputError, or a dead loader process, is one line on stderr and exit code 2 (after its traceback, with --debug),
     being told to stop (and saved) exit code 75, Ctrl-C 130. Of several processes that fail alike rank 0 tells it.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    given, status = sys.argv[1:] if arguments is None else arguments, 0
     try:
         command([argument for argument in given if argument != DEBUG])
     except (InputError, RuntimeError, OSError) as error:
@@ -32,15 +32,15 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
         if not rank_0_says(line):
             print(line, file=sys.stderr, flush=True)
         tell_launcher(line)
-        leave_processes()
-        sys.exit(2)
+        status = 2
     except Preempted as told:
         print(shown(str(told)), file=sys.stderr)
-        leave_processes()
-        sys.exit(PREEMPTED_EXIT_CODE)
+        status = PREEMPTED_EXIT_CODE
     except KeyboardInterrupt:
-        sys.exit(130)
-    leave_processes()
+        status = 130
+    leave_processes(status)
+    if status:
+        sys.exit(status)
 
 
 def _line(error: InputError | RuntimeError | OSError) -> str | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tcl.errors import InputError
-from tcl.shown import shown
 
 FILE, FORMAT, VERSION = "index.json", "tcl-index", 1
 MAX_BYTES = 2**20
@@ -76,7 +75,7 @@ def read_description(folder: Path) -> Description:
     version = said.pop("version", None)
     if version != VERSION:
         raise InputError(
-            f"index: {folder} is of version {shown(str(version))[:20]}, this version of tcl reads {VERSION}; write it "
+            f"index: {folder} is of version {version!s:.20}, this version of tcl reads {VERSION}; write it "
             f"again with `tcl index`"
         )
     if set(said) != {field.name for field in fields(Description)}:

@@ -1,7 +1,7 @@
-"""python -m tests.fuzz --seconds 60 [--seed 0] [--only shards,images] [--case 17]
+"""python -m tests.fuzz [--inputs 400] [--seed 0] [--only shards,images] [--case 17]
 
-The inputs depend on the seed, the kind and the number of the case alone; how many there are, on the time. Ends with
-status 1 where anything was found, and with the command that shows it again; the input stays in --keep.
+The inputs depend on the seed, the kind and the number of the case alone. Ends with status 1 where anything was found,
+and with the command that shows it again; the input stays in --keep.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import importlib
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ AT_ONCE = 16
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60, help="for all kinds together")
+    parser.add_argument("--inputs", type=int, default=400, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(KINDS), help="kinds, separated by commas")
     parser.add_argument("--case", type=int, help="this one alone")
@@ -39,29 +38,27 @@ def main() -> int:
     kinds = given.only.split(",")
     keep = given.keep or Path(tempfile.mkdtemp(prefix="fuzz_"))
     keep.mkdir(parents=True, exist_ok=True)
-    wrong = sum(fuzz(kind, given.seed, given.case, given.seconds / len(kinds), keep) for kind in kinds)
+    cases = range(given.inputs) if given.case is None else range(given.case, given.case + 1)
+    wrong = sum(fuzz(kind, given.seed, cases, keep) for kind in kinds)
     print(f"{wrong} wrong; their inputs are in {keep}" if wrong else "nothing wrong")
     return 1 if wrong else 0
 
 
-def fuzz(kind: str, seed: int, only: int | None, seconds: float, keep: Path) -> int:
-    """Cases of one kind for so many seconds, at least AT_ONCE; returns how many went wrong."""
+def fuzz(kind: str, seed: int, cases: range, keep: Path) -> int:
+    """The cases of these numbers of one kind; returns how many went wrong."""
     module = importlib.import_module(f"tests.fuzz.{kind}")
     with tempfile.TemporaryDirectory() as home:
         good = module.prepare(Path(home))
         read = partial(module.read, good)
-        started, cases, wrong = time.monotonic(), 0, 0
-        while True:
-            numbers = [only] if only is not None else range(cases, cases + AT_ONCE)
+        wrong = 0
+        for start in range(0, len(cases), AT_ONCE):
+            numbers = cases[start : start + AT_ONCE]
             folders = [_write(module.mutate, good, seed, kind, number, Path(home)) for number in numbers]
             if run_cases(read, folders) is not None:  # which of them it was, each tells alone
                 wrong += sum(_report(run_cases(read, [folder]), folder, seed, keep) for folder in folders)
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
-            cases += len(folders)
-            if only is not None or time.monotonic() - started > seconds:
-                break
-    print(f"{kind}: {cases:,} inputs, {wrong} wrong", flush=True)
+    print(f"{kind}: {len(cases):,} inputs, {wrong} wrong", flush=True)
     return wrong
 
 

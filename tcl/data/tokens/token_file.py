@@ -23,7 +23,6 @@ from torch import Tensor
 
 from tcl.data.tokens.stored_tokens import Storage, StoredTokens
 from tcl.errors import InputError
-from tcl.shown import shown
 
 HEADER_BYTES = 4096
 """A page: rows start at the beginning of one."""
@@ -148,8 +147,7 @@ def open_tokens(path: str | Path, model: str) -> TokenFile:
             )
         if header.model != model:
             raise InputError(
-                f"tokens: {path} was made by another model ({shown(header.model):.12}, not {model:.12}); store them "
-                f"again"
+                f"tokens: {path} was made by another model ({header.model:.12}, not {model:.12}); store them again"
             )
         return TokenFile(path, header, np.memmap(path, header.row, "r", HEADER_BYTES, (header.count,)))
     except OSError as error:
