@@ -24,6 +24,7 @@ from tcl.errors import InputError
 from tcl.losses.hybrid_contrast import debiased_contrast, plain_share
 from tcl.models.batch_norm import BatchNorm
 from tcl.models.ghost_vlad import GhostVLAD
+from tcl.models.product_quantiser import ProductQuantiser
 from tcl.models.spherical_kmeans import fit_codebooks
 from tcl.models.unit_rows import unit_or_zero
 from tcl.objectives.codebook_teacher import CodebookTargets
@@ -239,6 +240,15 @@ def test_debiased_contrast_leaves_out_pairs_of_the_same_image():
 
 def test_the_schedule_goes_from_plain_to_quantised():
     assert [plain_share(e, 2) for e in (1, 2, 3)] == pytest.approx([math.cos(math.pi / 4), 0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("vectors", [0, 1, 1024, 2100])
+def test_codes_are_the_nearest_codewords_however_many_vectors_there_are(vectors):
+    torch.manual_seed(0)
+    quantiser = ProductQuantiser((2, 3, 16, 4))
+    levels = unit_or_zero(torch.randn(vectors, 2, 3, 4))
+    distances = torch.cdist(levels.permute(1, 2, 0, 3).double(), quantiser.codewords.double())  # [V, M, B, K]
+    assert quantiser.codes(levels).equal(distances.argmin(dim=-1).permute(2, 0, 1).to(torch.uint8))
 
 
 def test_kmeans_seeds_empty_clusters_again():

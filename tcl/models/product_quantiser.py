@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from tcl.config.quantise import QuantiseConfig
 from tcl.models.unit_rows import unit_or_zero
 
+CODED_AT_ONCE = 1024
+"""Vectors that are compared with all codewords at a time: 64 MiB of similarities at 64 bytes of code."""
+
 
 def split(vectors: Tensor, parts: int) -> Tensor:
     """[..., D] -> [..., parts, d], each part of length 1, or zero."""
@@ -79,4 +82,6 @@ class ProductQuantiser(nn.Module):
     @torch.no_grad()
     def codes(self, levels: Tensor) -> Tensor:
         """[B, V, M, d] -> uint8 [B, V, M]: the nearest codeword of each part. One of zeros has the first."""
-        return similarities(levels, self.codewords).argmax(dim=-1).to(torch.uint8)
+        codewords = self.codewords
+        some = [similarities(rows, codewords).argmax(dim=-1).to(torch.uint8) for rows in levels.split(CODED_AT_ONCE)]
+        return torch.cat(some)
