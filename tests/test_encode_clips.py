@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_files import encode, noise, pair, write_tar
-from media_files import film, tone, wav
+from media_files import FPS, film, tone, wav
 from test_encode import read, skipped
 from test_untrusted_media import FOLDER, UNUSUAL
 from tiny_pretrained import tiny_clips, tiny_tcl
@@ -74,6 +74,35 @@ def test_sounds_and_the_sound_of_clips(media, model):
     assert skipped("sounds.safetensors") == causes
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_samples_of_shards(workers, media, model):
+    """As the files of which they are made; a part of a video as a video of that part, as far as its encoding allows."""
+    model.save_pretrained("run")
+    first, second = ([np.asarray(noise(seed, (64, 48)))] * FPS for seed in (50, 60))  # a second each
+    part = json.dumps({"start": 1, "end": 2}).encode()
+    files = {name: (media / name).read_bytes() for name in ("0.mp4", "deep/1.mp4", "0.wav", "still", "cut.mp4")}
+    write_tar("0.tar", [("a.mp4", files["0.mp4"]), ("b.mp4", files["deep/1.mp4"]), ("b.txt", b"a dog")])
+    write_tar("1.tar", [("c.jpg", files["still"]), ("c.wav", files["0.wav"]), ("d.wav", files["0.wav"])])
+    write_tar("2.tar", [("e.mp4", film(first + second)), ("e.json", part), ("f.mp4", files["cut.mp4"])])
+    run(["encode", "run", "--shards={0..2}.tar", "--out=clips.npy", f"--workers={workers}", *HOW])
+    ids, rows = read("clips.npy")
+    assert ids == ["0.tar/a", "0.tar/b", "1.tar/c", "2.tar/e"]
+    whole = model.encode_video([files["0.mp4"], files["deep/1.mp4"], files["still"], film(second)])
+    np.testing.assert_allclose(rows[:3], whole[:3], **CLOSE)
+    assert rows[3] @ whole[3] > max(0.99, rows[3] @ model.encode_video(film(first))[0])
+    assert skipped("clips.npy") == {"1.tar/d": "no video or image", "2.tar/f": "truncated video"}
+    run(["encode", "run", "--shards={0..2}.tar", "--sound", "--out=sounds.npy", f"--workers={workers}", *HOW])
+    ids, rows = read("sounds.npy")
+    assert ids == ["0.tar/b", "1.tar/c", "1.tar/d"]
+    heard = model.encode_audio([files["deep/1.mp4"], files["0.wav"], files["0.wav"]])
+    np.testing.assert_allclose(rows, heard, **CLOSE)
+    assert skipped("sounds.npy") == {
+        "0.tar/a": "no sound in the clip",
+        "2.tar/e": "no sound in the clip",
+        "2.tar/f": "truncated video",
+    }
+
+
 def test_texts_for_either(media, model, tmp_path):
     model.save_pretrained("run")
     Path("texts.txt").write_bytes("a red dog\n?!\n\u200b\nBlue thing!\n".encode())
@@ -121,7 +150,8 @@ def test_unusual_media(tmp_path, monkeypatch, model):
     ("kind", "options", "said"),
     [
         ("clips", ["--images=media"], "images: run is a model of clips; give --clips, which takes images too, or --so"),
-        ("clips", ["--shards=0.tar"], "shards: run is a model of clips; give --clips, which takes images too, or --so"),
+        ("clips", ["--shards=none.tar"], "shards 'none.tar': none.tar does not exist"),
+        ("clips", ["--clips=media", "--sound"], "sound: it is that of --shards; for a folder give --sounds"),
         ("clips", ["--clips=media", "--to=video"], "to: 'video', which this model does not compare with 'video'; acc"),
         ("clips", ["--clips=media", "--to=smell"], "to: .*smell"),
         ("clips", ["--clips=none"], "clips: none is no folder; give one that holds clips$"),
@@ -132,6 +162,11 @@ def test_unusual_media(tmp_path, monkeypatch, model):
             "pairs",
             ["--clips=media"],
             "clips: run is a TCL, which has seen no clips; give a model of `tcl pre",
+        ),
+        (
+            "pairs",
+            ["--shards=0.tar", "--sound"],
+            "sound: run is a TCL, which has seen no clips; give a model of `tcl p",
         ),
         ("pairs", ["--texts=t.txt", "--to=video"], "to: run is a TCL, which has seen no clips; give a model of `tcl p"),
     ],

@@ -9,12 +9,13 @@
     tcl encode openai/clip-vit-base-patch32 --images photos --out photos.npy
     tcl encode runs/clips --clips media --out clips.npy
     tcl encode runs/clips --sounds media --to text --out sounds.npy
+    tcl encode runs/clips --shards 'data/val/*.tar' --sound --out sounds.npy
     tcl encode runs/clips --texts captions.txt --to audio --out captions.npy
 
 MODEL may also be a folder or hub id of a CLIP or SigLIP of transformers. A model of video, sound and text embeds each
 to be compared with one other, --to (default: text for clips, else video): vectors of two files can be compared where
 each was made for the other. --clips takes videos and images, of which a clip in the middle is seen, --sounds sounds,
-and the sound of such a clip.
+and the sound of such a clip; --shards samples with either, read as an evaluation reads them.
 
 .npy is a float32 array [n, embed_dim] of unit vectors, with the ids of its rows in NAME.ids.json; .safetensors holds
 both ("ids" are the bytes of the JSON list). Ids are paths below the folder, <shard>/<key> of --shards (captions: #0,
@@ -29,6 +30,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +43,7 @@ from tcl.errors import InputError
 from tcl.shown import say
 
 if TYPE_CHECKING:
+    from tcl.data.feed.file_stream import Decode, Files
     from tcl.inference.embed_stream import EmbeddedStream, Keep
     from tcl.inference.embedding_model import EmbeddingModel
     from tcl.inference.load_model import Loaded
@@ -49,8 +52,6 @@ if TYPE_CHECKING:
     Embeds = EmbeddingModel | OneSpace
     Source = Callable[[Embeds, Keep], EmbeddedStream]
 
-MEDIA = {"clips": "video", "sounds": "audio"}
-"""Options, and as what their files are read."""
 MODALITIES = ("video", "audio", "text")
 """Those of tcl.inference.clip_spaces, which imports torch."""
 METHODS = ("inverted_softmax", "sinkhorn")
@@ -67,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--clips", type=Path, metavar="DIR", help="a folder of videos and images")
     source.add_argument("--sounds", type=Path, metavar="DIR", help="a folder of sounds and videos with sound")
     source.add_argument("--texts", type=Path, metavar="FILE", help="a text per line")
-    options.add_argument("--captions", action="store_true", help="with --shards: the captions, not the images")
+    of_samples = options.add_mutually_exclusive_group()
+    of_samples.add_argument("--captions", action="store_true", help="with --shards: the captions, not the images")
+    of_samples.add_argument("--sound", action="store_true", help="with --shards: the sounds, not the clips")
     options.add_argument("--to", choices=MODALITIES, help="of a model of clips: what they are to be compared with")
     options.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .npy or .safetensors")
     options.add_argument("--codes", action="store_true", help="codes, not embeddings, into a .safetensors")
@@ -85,6 +88,8 @@ def main(arguments: list[str]) -> None:
     require(given.workers >= 0, "workers", given.workers, "0 or more")
     if given.captions and given.shards is None:
         raise InputError("captions: they are those of --shards; for a file of texts give --texts")
+    if given.sound and given.shards is None:
+        raise InputError("sound: it is that of --shards; for a folder give --sounds")
     if given.codes and given.bank is not None:
         raise InputError("codes: they are searched as they are; give --bank with embeddings")
     from tcl.inference.codes_file import check_codes_out, write_codes
@@ -135,17 +140,17 @@ def embeds_of(model: "Loaded", given: argparse.Namespace) -> "Embeds":
     from tcl.inference.load_model import check_embeds, is_of_clips
 
     name = next(name for name in ("clips", "sounds", "images", "shards", "texts") if getattr(given, name) is not None)
-    modality = "text" if _reads_texts(given) else MEDIA.get(name)
     if is_of_clips(model):
         from tcl.inference.one_space import OneSpace
 
-        if modality is None:
+        if name == "images":
             raise InputError(
                 f"{name}: {given.model} is a model of clips; give --clips, which takes images too, or --sounds"
             )
-        return OneSpace.open(model, modality, given.to or ("text" if name == "clips" else "video"))
-    for option in ("to", *MEDIA):
-        if getattr(given, option) is not None:
+        modality = "text" if _reads_texts(given) else "audio" if given.sounds or given.sound else "video"
+        return OneSpace.open(model, modality, given.to or ("text" if modality == "video" else "video"))
+    for option in ("to", "clips", "sounds", "sound"):
+        if getattr(given, option):
             raise InputError(
                 f"{option}: {given.model} is a {type(model).__name__}, which has seen no clips; give a model of `tcl "
                 f"pretrain --objective clips`"
@@ -173,45 +178,66 @@ def source_of(given: argparse.Namespace) -> "Source":
     """What embeds all that is given. InputError: no such files."""
     if _reads_texts(given):
         return text_source(given)
-    for option in MEDIA:
+    if given.shards is not None:
+        return shard_source(given.shards, given.workers)
+    for option in ("clips", "sounds"):
         if getattr(given, option) is not None:
             return media_source(getattr(given, option), option, given.workers)
-    return image_source(given)
+    return image_source(given.images, given.workers)
 
 
-def image_source(given: argparse.Namespace) -> "Source":
-    """Those of --images or --shards. InputError: no such files."""
-    from tcl.data.images.read_images import images_of_folder, images_of_shards, stream_images
-    from tcl.data.shards.list_shards import list_shards
-    from tcl.inference.embed_stream import embed_file_stream
-    from tcl.inference.images import MAX_PIXELS
+def image_source(folder: Path, workers: int) -> "Source":
+    """Those of --images. InputError: no such files."""
+    from tcl.data.images.read_images import images_of_folder
 
-    files = images_of_folder(given.images) if given.shards is None else images_of_shards(list_shards(given.shards))
-
-    def embed(model: "EmbeddingModel", keep: "Keep") -> "EmbeddedStream":
-        batches = stream_images(
-            files, model.transform, batch_size=model.batch_size, max_pixels=MAX_PIXELS, workers=given.workers
-        )
-        return embed_file_stream(
-            lambda inputs: model.embed_pixels(*inputs).numpy(), model.embed_dim, batches, "images", keep
-        )
-
-    return embed
+    return partial(_embed_images, images_of_folder(folder), workers)
 
 
 def media_source(folder: Path, option: str, workers: int) -> "Source":
     """Those of --clips or --sounds. InputError: no such files, no PyAV."""
-    from tcl.data.feed.file_stream import stream_files
-    from tcl.inference.embed_stream import embed_file_stream
     from tcl.inference.media import media_of_folder
 
     files = media_of_folder(folder, option)
+    return lambda some, keep: _embed_media(files, some.reader, option, workers, some, keep)
 
-    def embed(some: "OneSpace", keep: "Keep") -> "EmbeddedStream":
-        batches = stream_files(files, some.reader, batch_size=some.batch_size, workers=workers)
-        return embed_file_stream(some.embed_files, some.embed_dim, batches, option, keep)
+
+def shard_source(pattern: str, workers: int) -> "Source":
+    """What the model reads of samples: images, or clips or sounds. InputError: no such files, no PyAV."""
+    from tcl.data.feed.file_stream import files_of_shards
+    from tcl.data.images.read_images import images_of_shards
+    from tcl.data.shards.list_shards import list_shards
+    from tcl.inference.one_space import OneSpace
+
+    urls = list_shards(pattern)
+
+    def embed(model: "Embeds", keep: "Keep") -> "EmbeddedStream":
+        if isinstance(model, OneSpace):
+            files = files_of_shards(urls, dict)  # all of a sample
+            return _embed_media(files, model.sample_reader, "samples", workers, model, keep)
+        return _embed_images(images_of_shards(urls), workers, model, keep)
 
     return embed
+
+
+def _embed_images(files: "Files", workers: int, model: "EmbeddingModel", keep: "Keep") -> "EmbeddedStream":
+    from tcl.data.images.read_images import stream_images
+    from tcl.inference.embed_stream import embed_file_stream
+    from tcl.inference.images import MAX_PIXELS
+
+    batches = stream_images(files, model.transform, batch_size=model.batch_size, max_pixels=MAX_PIXELS, workers=workers)
+    return embed_file_stream(
+        lambda inputs: model.embed_pixels(*inputs).numpy(), model.embed_dim, batches, "images", keep
+    )
+
+
+def _embed_media(
+    files: "Files", reader: "Decode", what: str, workers: int, some: "OneSpace", keep: "Keep"
+) -> "EmbeddedStream":
+    from tcl.data.feed.file_stream import stream_files
+    from tcl.inference.embed_stream import embed_file_stream
+
+    batches = stream_files(files, reader, batch_size=some.batch_size, workers=workers)
+    return embed_file_stream(some.embed_files, some.embed_dim, batches, what, keep)
 
 
 def text_source(given: argparse.Namespace) -> "Source":

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tcl.config.data import DataConfig
 from tcl.data.audio.sounds import Sounds
+from tcl.data.audio.sounds_of_waves import sounds_of
+from tcl.data.feed.clip_reader import ClipReader
 from tcl.data.feed.file_stream import Decode
 from tcl.data.texts.tokenize import tokenize
 from tcl.data.video.clips import Clips
@@ -33,6 +36,31 @@ def reader_of(model: LoadedModel, modality: str) -> Decode:
         "video": partial(frames_of_file, video=known.video, size=known.image.image_size),
         "audio": partial(sound_of_file, audio=known.audio, video=known.video),
     }[modality]
+
+
+def sample_reader_of(model: LoadedModel, modality: str) -> Decode:
+    """As `reader_of`, of a sample's bytes by extension, as an evaluation reads it: the clip in the middle of its video,
+    of its "start" to its "end" where it names them, or its still; the sound of that, in the video or beside it."""
+    known, hears = model.pretrained.model, modality == "audio"
+    reader = ClipReader(
+        DataConfig(),
+        known.video,
+        known.audio,
+        tokenizer=None,
+        image_size=known.image.image_size,
+        required=(modality,),
+        hears=hears,
+    )
+    return partial(_heard if hears else _seen, reader)
+
+
+def _seen(reader: ClipReader, fields: dict[str, bytes]) -> tuple[Tensor]:
+    return (reader.read(fields, "", rng=None).frames,)
+
+
+def _heard(reader: ClipReader, fields: dict[str, bytes]) -> tuple[Tensor, Tensor]:
+    sounds = sounds_of([reader.read(fields, "", rng=None).wave], reader.seconds, reader.spectrogram)
+    return sounds.log_mel[0], sounds.heard[0]
 
 
 def files_a_batch(model: LoadedModel, modality: str) -> int:

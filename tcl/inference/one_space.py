@@ -10,7 +10,7 @@ from tcl.data.feed.file_stream import Decode
 from tcl.data.texts.captions import clean_caption
 from tcl.inference.clip_spaces import space_between
 from tcl.inference.clips_model import TCLForClips
-from tcl.inference.embed_clips import embed_cleaned, embed_read, files_a_batch, reader_of
+from tcl.inference.embed_clips import embed_cleaned, embed_read, files_a_batch, reader_of, sample_reader_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class OneSpace:
     def reader(self) -> Decode:
         """As `tcl.inference.embed_clips.reader_of`."""
         return reader_of(self.model, self.modality)
+
+    @property
+    def sample_reader(self) -> Decode:
+        """As `tcl.inference.embed_clips.sample_reader_of`."""
+        return sample_reader_of(self.model, self.modality)
 
     def embed_files(self, inputs: tuple[Tensor, ...]) -> np.ndarray:
         """Of n files what `reader` gave, stacked -> float32 [n, embed_dim], rows of length 1."""

@@ -4,11 +4,11 @@ A million of them take no more memory than the few batches that are under way.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tcl.data.feed.worker_process import decoded, prepare_worker
 from tcl.data.shards.bad_sample import BadSample, Skipped, reading
+from tcl.data.shards.list_shards import shard_labels
+from tcl.data.shards.read_shard import read_samples
 from tcl.data.shards.shard_bytes import NoRegularFileError, open_file
 from tcl.data.texts.captions import spelt_out
 from tcl.errors import InputError
@@ -29,15 +31,19 @@ START = 1024
 """Bytes that tell what a file is."""
 Check = Callable[[bytes, str], None]
 """The first bytes and the name of a file -> BadSample, where neither says that it is of the wanted kind."""
-Decode = Callable[[bytes], tuple[Tensor, ...]]
-"""The bytes of one -> what a network takes of it, without the batch; it can be pickled. BadSample: unusable."""
+Pick = Callable[[dict[str, bytes]], Any]
+"""A sample's bytes by extension -> what is decoded of it; it can be pickled. BadSample: nothing."""
+Decode = Callable[[Any], tuple[Tensor, ...]]
+"""The bytes of one, or what was picked of a sample -> what a network takes of it, without the batch; it can be pickled.
+BadSample: unusable."""
 
 
 class Encoded(NamedTuple):
-    """The bytes of an image, a video or a sound, or the problem that kept them from being read."""
+    """The bytes of an image, a video or a sound, or what was picked of a sample; or the problem that kept them from
+    being read."""
 
     id: str
-    content: bytes
+    content: Any
     problem: str | None = None
 
 
@@ -79,6 +85,12 @@ def files_of_folder(folder: Path, what: str, accepted: str, check: Check, max_by
     if not paths:
         raise InputError(f"{what}: {folder} holds no {what}; accepted: {accepted}")
     return Files(paths, partial(_read_file, folder, check, max_bytes))
+
+
+def files_of_shards(urls: Sequence[str], pick: Pick) -> Files:
+    """What `pick` takes of each sample; ids are '<shard name>/<sample key>', with the whole path where two shards share
+    a name."""
+    return Files(list(urls), partial(_read_shard, shard_labels(urls), pick))
 
 
 def stream_files(files: Files, decode: Decode, *, batch_size: int, workers: int) -> Iterator[FileBatch]:
@@ -139,7 +151,16 @@ def _read_file(folder: Path, check: Check, max_bytes: int, path: str) -> Iterato
     try:
         yield Encoded(name, _content(path, check, max_bytes))
     except BadSample as cause:
-        yield Encoded(name, b"", str(cause))
+        yield Encoded(name, None, str(cause))
+
+
+def _read_shard(labels: dict[str, str], pick: Pick, url: str) -> Iterator[Encoded]:
+    for sample in read_samples(url):
+        name = f"{labels[url]}/{sample.key.partition('/')[2]}"
+        try:
+            yield Encoded(name, pick(sample.usable()))
+        except BadSample as cause:
+            yield Encoded(name, None, str(cause))
 
 
 def _content(path: str, check: Check, max_bytes: int) -> bytes:

@@ -8,12 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from tcl.config.data import DataConfig
-from tcl.data.feed.file_stream import START, Encoded, FileBatch, Files, files_of_folder, stream_files
+from tcl.data.feed.file_stream import START, FileBatch, Files, files_of_folder, files_of_shards, stream_files
 from tcl.data.images.decode_image import decode_image, image_bytes
 from tcl.data.images.image_format import DECODED, IMAGE_EXTENSIONS, described, format_of
 from tcl.data.shards.bad_sample import BadSample
-from tcl.data.shards.list_shards import shard_labels
-from tcl.data.shards.read_shard import read_samples
 
 MAX_FILE_BYTES = DataConfig.max_sample_bytes
 
@@ -24,8 +22,8 @@ def images_of_folder(folder: Path) -> Files:
 
 
 def images_of_shards(urls: Sequence[str]) -> Files:
-    """Samples of shards; ids are '<shard name>/<sample key>', with the whole path where two shards share a name."""
-    return Files(list(urls), partial(_read_shard, shard_labels(urls)))
+    """As `files_of_shards`."""
+    return files_of_shards(urls, image_bytes)
 
 
 def stream_images(
@@ -45,12 +43,3 @@ def check_kind(start: bytes, path: str) -> None:
 
 def _pixels(transform: Callable[[np.ndarray], Tensor], max_pixels: int, content: bytes) -> tuple[Tensor]:
     return (transform(decode_image(content, max_pixels=max_pixels)),)
-
-
-def _read_shard(labels: dict[str, str], url: str) -> Iterator[Encoded]:
-    for sample in read_samples(url):
-        name = f"{labels[url]}/{sample.key.partition('/')[2]}"
-        try:
-            yield Encoded(name, image_bytes(sample.usable()))
-        except BadSample as cause:
-            yield Encoded(name, b"", str(cause))
