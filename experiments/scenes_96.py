@@ -32,6 +32,7 @@ TRAINING = Stage(
             "patch_size": 12,
         },
         "model.text.tokenizer": "$data/words_of_scenes",
+        "objective.mlm_probability": 0.15,  # as published; the demo hides more, for its questions
         "train.steps": 1600,
         "eval.every": 800,
     },

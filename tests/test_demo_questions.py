@@ -112,7 +112,7 @@ def test_training_never_names_a_held_out_pair_and_validation_does():
 
 
 def test_shards_of_questions(tmp_path):
-    counts = {"train": 40, "val": 20, "vqa_train": 35, "vqa_val": 20}
+    counts = {"train": 40, "val": 20, "vqa_train": 95, "vqa_val": 20}
     make_demo_data(tmp_path / "out", **counts, image_size=32, workers=1)
     read = {
         name: list(wds.WebDataset(f"{tmp_path}/out/{name}/000000.tar", shardshuffle=False, empty_check=False))
@@ -125,7 +125,8 @@ def test_shards_of_questions(tmp_path):
         asked = read[f"vqa_{split}"]
         assert len(asked) == counts[f"vqa_{split}"]
         for index, sample in enumerate(asked):
-            captioned = scenes[sample["__key__"]]
+            assert sample["__key__"] == f"{index:09d}"
+            captioned = scenes[f"{index % counts[split]:09d}"]
             text = json.loads(sample["json"])
             kind, right = answer(text["question"], json.loads(captioned["json"])["scene"])
             assert text == {

@@ -231,8 +231,9 @@ def test_what_make_demo_runs(tmp_path, monkeypatch, capsys):
         config.write_text(yaml.safe_dump(made | {"eval": made["eval"] | {"every": 2}}))
     monkeypatch.setattr(tools.demo, "SCENES", 40)
     monkeypatch.setattr(tools.demo, "HELD_OUT", 20)
+    monkeypatch.setattr(tools.demo, "QUESTIONS", 40)
     monkeypatch.setattr(tools.demo, "PICTURES", 5)
-    monkeypatch.setattr(tools.demo, "make_demo_data", partial(make_demo_data, vqa_train=40, vqa_val=20))
+    monkeypatch.setattr(tools.demo, "make_demo_data", partial(make_demo_data, vqa_val=20))
     tools.demo.main()
     assert capsys.readouterr().out.rstrip().endswith(serve.removeprefix(".venv/bin/"))
     for place in ("run/curves.png", "run/results/gallery.html", "vqa_run/results/answers.json"):

@@ -27,7 +27,7 @@ from tools.demo_pictures import draw_pictures
 from tools.make_demo_data import make_demo_data
 
 PRETRAIN, FINETUNE = Path("configs/pretrain/demo.yaml"), Path("configs/finetune/demo_vqa.yaml")
-SCENES, HELD_OUT = 20000, 500
+SCENES, HELD_OUT, QUESTIONS = 20000, 500, 80000
 PICTURES = 2000
 """Held-out scenes, drawn large, that are indexed."""
 TEXTS = 40000
@@ -39,7 +39,8 @@ def main() -> None:
     config, questions = (yaml.safe_load(path.read_text()) for path in (PRETRAIN, FINETUNE))
     run, tokenizer = Path(config["output_dir"]), Path(config["model"]["text"]["tokenizer"])
     started = time.perf_counter()
-    make_demo_data(Path("demo/data"), train=SCENES, val=HELD_OUT, image_size=config["model"]["image"]["image_size"])
+    size = config["model"]["image"]["image_size"]
+    make_demo_data(Path("demo/data"), train=SCENES, val=HELD_OUT, vqa_train=QUESTIONS, image_size=size)
     if not tokenizer.exists():
         print(train_tokenizer("demo/data/{vqa_train,train}/*.tar", tokenizer, max_texts=TEXTS))
     # Matrix products of this size gain little from a core that the loader also wants, and wait for it.
@@ -75,7 +76,7 @@ def print_answers(rows: list[dict], data: dict) -> None:
     baseline = commonest_answer_baseline(train, val)["exact_match"]
     print(f"{len(val)} questions about held-out scenes, answers written by the model")
     print(f"  {'always the commonest answer':34s} {baseline:8.1f} %")
-    print(f"  {'fine-tuned for a minute':34s} {found['eval_accuracy']:8.1f} %")
+    print(f"  {'fine-tuned':34s} {found['eval_accuracy']:8.1f} %")
     for name, value in sorted(found.items()):
         if name.startswith("eval_accuracy/question_type/"):
             print(f"    {name.rpartition('/')[2]:32s} {value:8.1f} %")

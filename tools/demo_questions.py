@@ -1,6 +1,6 @@
 """Questions about the demo's scenes, each with one right answer from a closed list.
 
-Question i of a split is about its scene i, and a function of (seed, split, i) alone.
+Question i of a split is a function of (seed, split, i) and of the scene that it is about: i, or of N scenes i modulo N.
 """
 
 import io
@@ -55,12 +55,13 @@ class Question:
     answer: str
 
 
-def draw_question(seed: int, split: str, index: int) -> Question:
-    """Question `index` of the split ('train' or 'val'), about draw_scene(seed, split, index); all kinds as frequent.
+def draw_question(seed: int, split: str, index: int, about: int | None = None) -> Question:
+    """Question `index` of the split ('train' or 'val'), about draw_scene(seed, split, about), by default the scene of
+    the same number; all kinds as frequent.
 
     Training never names a held-out pair of shape and colour: all it could say of one is that it is not there.
     """
-    scene = draw_scene(seed, split, index)
+    scene = draw_scene(seed, split, index if about is None else about)
     unnamed = held_out_pairs(seed) if split == "train" else frozenset()
     rng = random.Random(seed_of(seed, split, index, "question"))
     while True:
@@ -70,11 +71,14 @@ def draw_question(seed: int, split: str, index: int) -> Question:
             return Question(kind, *asked)
 
 
-def make_question_sample(index: int, seed: int, split: str, image_size: int) -> tuple[str, dict[str, bytes]]:
-    """(key, files of the shard); the key is that of the scene among the captioned ones."""
-    question = draw_question(seed, split, index)
+def make_question_sample(
+    index: int, seed: int, split: str, image_size: int, scenes: int
+) -> tuple[str, dict[str, bytes]]:
+    """(key, files of the shard) of question `index` about one of the split's first `scenes` scenes."""
+    about = index % scenes
+    question = draw_question(seed, split, index, about)
     png = io.BytesIO()
-    render(draw_scene(seed, split, index), image_size).save(png, "PNG", compress_level=1)
+    render(draw_scene(seed, split, about), image_size).save(png, "PNG", compress_level=1)
     text = {
         "question": question.text,
         "answers": [question.answer],

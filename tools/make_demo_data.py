@@ -4,7 +4,8 @@
                                    [--seed 0 --image_size 64 --workers 2]
 
 OUT/train, OUT/val: KEY.png and KEY.json with captions and the scene. OUT/vqa_train, OUT/vqa_val: KEY.png and KEY.json
-with a question and its answer; sample KEY asks about scene KEY. OUT/answers.txt: all answers there can be.
+with a question and its answer; question i asks about scene i modulo --train, or --val. OUT/answers.txt: all answers
+there can be.
 """
 
 import io
@@ -88,10 +89,9 @@ def make_demo_data(
     """Write all of OUT; does nothing where the same arguments made OUT before.
 
     Data of the same scenes, made before there were questions, are replaced. train, val: number of scenes, >= 1.
-    vqa_train, vqa_val: number of questions, >= 1; question i is about scene i of its split, also where there are more
-    questions than scenes. image_size: side in pixels, >= 16. workers: processes, >= 1.
-    overwrite: replace demo data made with other arguments. InputError: an impossible value, more validation scenes than
-    there are, an OUT that holds something else or cannot be written.
+    vqa_train, vqa_val: number of questions, >= 1; more than scenes go through them again. image_size: side in pixels,
+    >= 16. workers: processes, >= 1. overwrite: replace demo data made with other arguments. InputError: an impossible
+    value, more validation scenes than there are, an OUT that holds something else or cannot be written.
     """
     for name, value, least in (
         ("train", train, 1),
@@ -156,7 +156,13 @@ def _write(out: Path, made_with: dict[str, int], workers: int) -> None:
 
 
 def _write_questions(pool: ProcessPoolExecutor, folder: Path, split: str, made_with: dict[str, int]) -> None:
-    make = partial(make_question_sample, seed=made_with["seed"], split=split, image_size=made_with["image_size"])
+    make = partial(
+        make_question_sample,
+        seed=made_with["seed"],
+        split=split,
+        image_size=made_with["image_size"],
+        scenes=made_with[split],
+    )
     with ShardWriter(folder, shard_size=SHARD_SIZE) as writer:
         for key, files in pool.map(make, range(made_with[f"vqa_{split}"]), chunksize=250):
             writer.write(key, files)
