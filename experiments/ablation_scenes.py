@@ -18,6 +18,7 @@ def pretraining(title: str, model: Mapping[str, object] | None = None, **objecti
         "data.workers": 0,
         "model.text.tokenizer": "$data/words_of_scenes",
         "objective.mlm_probability": 0.15,  # as published; the demo hides more, for its questions
+        "train.steps": 800,
         "eval.every": 800,
         "eval.rerank_k": 0 if objective.get("itm_weight") == 0 else 16,
         **{f"model.{name}": value for name, value in (model or {}).items()},
