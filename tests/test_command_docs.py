@@ -121,6 +121,7 @@ def test_the_page_about_the_command_line(folder, capsys):
     assert Path("data/tokenizer/tokenizer.json").is_file() and Path("curves.png").is_file()
     assert Path("data/answers.txt").read_text() == "dog\ncat\n"
     assert np.load("clips.npy").shape == (2, 8) and np.load("sounds.npy").shape == (2, 8)
+    assert np.load("heard.npy").shape == (6, 12)  # every fifth sample lacks sound
     assert np.load("for_sounds.npy").shape == (2, 8) and any(line.endswith("/media/dog.mp4") for line in said)
     assert np.load("queries.npy").shape == (2, 8) and Path("where.png").is_file()
     assert "_tcl" in Path("tcl.bash").read_text() and "compdef" in Path("_tcl").read_text()
