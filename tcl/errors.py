@@ -11,8 +11,8 @@ class InputError(Exception):
     what would break the line, or act on a terminal, is spelt out.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(shown(message))
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class Preempted(Exception):

@@ -24,6 +24,7 @@ from tcl.serve.pages import read_pages
 from tcl.serve.read_on import ReadOn
 from tcl.serve.requests import LoginRequest
 from tcl.serve.service import Service
+from tcl.shown import shown
 
 
 def make_app(service: Service) -> ASGIApp:
@@ -118,7 +119,7 @@ async def _tell_http(request: Request, error: HTTPException) -> JSON:
 async def _tell_input(request: Request, error: InputError) -> JSON:
     said = str(error)
     if said.startswith(("index:", "uri:")):  # no field of a request: the service's own trouble
-        print(f"error: {said}", file=sys.stderr, flush=True)
+        print(f"error: {shown(said)}", file=sys.stderr, flush=True)
         return error_answer(503, said[:1000], {"Retry-After": "5"})
     return error_answer(400, said[:1000])
 

@@ -93,7 +93,7 @@ def next_batch(batches: Iterator[T]) -> T:
     except StopIteration:
         raise
     except InputError as error:  # torch adds a traceback to what a worker raises
-        raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
+        raise InputError(error.args[0].rpartition(f"{InputError.__name__}: ")[2].strip()) from error
     except Exception as error:
         # Raised by the data in a worker that lives, or by one that is late: there is no death to wait for.
         living = any(text in str(error) for text in ("in DataLoader worker process", "DataLoader timed out"))
