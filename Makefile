@@ -8,7 +8,7 @@ NEWEST := .venv-newest
 .PHONY: help install demo test test-slow test-newest bench bench-check lint format clean
 
 help:
-	@echo "make demo       generate scenes, pre-train a small TCL, fine-tune it on questions (3 to 10 minutes on 2 cores)"
+	@echo "make demo       generate scenes, pre-train a small TCL, fine-tune it on questions (7 to 20 minutes on 2 cores)"
 	@echo "make test       lint and test (8 to 18 minutes on 2 cores)"
 	@echo "make test-slow  the longer proofs: DeepSpeed, 20 kills, torch.compile, fuzzing (about 40 minutes)"
 	@echo "make test-newest  the tests with the newest versions that pip resolves, in $(NEWEST)"
