@@ -36,8 +36,8 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
     except Preempted as told:
         print(shown(str(told)), file=sys.stderr)
         status = PREEMPTED_EXIT_CODE
-    except KeyboardInterrupt:
-        status = 130
+    except KeyboardInterrupt:  # something may be under way between processes
+        sys.exit(130)
     leave_processes(status)
     if status:
         sys.exit(status)
