@@ -91,8 +91,10 @@ def write_config(config: ExportConfig, folder: Path, *, with_code: bool = False)
 
 
 def write_description(config: ExportConfig, path: Path) -> None:
-    """`config` into the file `path`."""
-    _write_json(path, _description(config))
+    """`config` into the file `path`, which is whole at every moment."""
+    partial = path.with_name(f".partial_{path.name}")
+    _write_json(partial, _description(config))
+    partial.replace(path)
 
 
 def _description(config: ExportConfig) -> dict[str, Any]:

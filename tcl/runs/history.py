@@ -25,7 +25,9 @@ def stages_of(run: Path, step: int) -> list[tuple[int, dict]]:
 
 
 def read_options(path: Path) -> dict:
-    """The sections of a configuration as they were saved. InputError: it cannot be read."""
+    """The sections of a configuration as they were saved. InputError: it cannot be read, or is no file."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: no file; give a run as it was left")
     said = read_yaml(path, "output_dir")
     if not isinstance(said, dict):
         raise InputError(f"{path}: a {type(said).__name__} instead of sections of options; give a run as it was left")
