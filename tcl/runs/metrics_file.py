@@ -50,10 +50,10 @@ def append_row(file: io.FileIO, row: bytes) -> None:
 def forget_rows_after(path: Path, step: int) -> list[str]:
     """A resumed run writes the rows after its checkpoint again. Lines that are no rows go to metrics.damaged.jsonl.
 
-    Returns a line that names those, if there are any. OSError: among others, `path` is there and no file.
+    Returns a line that names those, if there are any. OSError: among others, `path` is a pipe.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for a reader
-        raise OSError(errno.EINVAL, "it is no file")
+    if path.is_fifo():  # opening it would wait for a reader
+        raise OSError(errno.EINVAL, "it is a pipe")
     found = read_metrics(path)
     kept = [line for row, line in zip(found.rows, found.lines, strict=True) if row["step"] <= step]
     if found.damaged:
