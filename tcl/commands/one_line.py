@@ -19,7 +19,8 @@ def end_with_one_line(command: Callable[[list[str]], None], arguments: list[str]
     InputError, or a dead loader process, is one line on stderr and exit code 2 (after its traceback, with --debug),
     being told to stop (and saved) exit code 75, Ctrl-C 130. Of several processes that fail alike rank 0 tells it.
     """
-    given, status = sys.argv[1:] if arguments is None else arguments, 0
+    given = sys.argv[1:] if arguments is None else arguments
+    status = 0
     try:
         command([argument for argument in given if argument != DEBUG])
     except (InputError, RuntimeError, OSError) as error:
