@@ -18,6 +18,8 @@ COLUMNS = {
     "ms": "ms a query",
 }
 SIZES = (64, 32)
+LEVELS = 8
+"""Of codes: the coarse one and seven fine ones."""
 AGAINST = {
     "soft_64": "fp32",
     "straight_64": "fp32",
@@ -39,17 +41,19 @@ def search_experiment(
     prepare: Callable[[Path, Path], None],
 ) -> Experiment:
     """model: a run. val, fitted_to: shards of held-out pairs, and of those to which PQ is fitted. similarity: weight of
-    the embeddings beside ITM. tuning: options of `--task retrieval` for as many steps as `coding`, those of
-    `--task compressed_retrieval`: what is trained longer is compared with what was trained as long."""
+    a cosine beside ITM; codes have one for each level, and are compared by their mean. tuning: options of `--task
+    retrieval` for as many steps as `coding`, those of `--task compressed_retrieval`: what is trained longer is compared
+    with what was trained as long."""
 
     def judged(run: str, storage: str, size: int = 64) -> Stage:
+        cosines = LEVELS if storage == "codes" else 1
         options = {
             "run": run,
             "val": val,
             "train": fitted_to,
             "storage": storage,
             "bytes": size,
-            "similarity": similarity,
+            "similarity": cosines * similarity,
         }
         return Stage("stored", ("-m", "experiments.stored_embeddings"), options)
 
@@ -61,7 +65,7 @@ def search_experiment(
         return Arm(title, (Stage("train", ("finetune.py",), said), judged("$here/train", storage, size)))
 
     def coded(title: str, size: int, assignment: str) -> Arm:
-        sizes = {"quantise.parts": size // 8, "quantise.levels": 7, "quantise.assignment": assignment}
+        sizes = {"quantise.parts": size // LEVELS, "quantise.levels": LEVELS - 1, "quantise.assignment": assignment}
         return trained(title, "compressed_retrieval", {**coding, **sizes}, "codes")
 
     def elsewhere(title: str, arm: str, storage: str, size: int = 64) -> Arm:
