@@ -1,5 +1,8 @@
 """Image encoders with batch norms: what these saw is saved, resumed, exported, and the same for all processes."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 from data_files import write_shards
@@ -9,6 +12,9 @@ from small_run import small_run
 from small_run import train as train_small
 
 from tcl import load_model
+from tcl.config.model import ImageEncoderConfig
+from tcl.encoders.build_image_encoder import build_image_encoder
+from tcl.errors import InputError
 from tcl.exports.pretrained import load_pretrained, save_pretrained
 
 RESNET = ["--model.image.name=resnet10t", "--model.image.overrides={}", "--model.image.width=16"]
@@ -36,6 +42,33 @@ def test_a_run_is_loaded_exported_and_resumed(tmp_path, frozen):
     for name in ("student", "teacher"):
         ours, theirs = load_file(again / f"{name}.safetensors"), load_file(whole / f"{name}.safetensors")
         assert ours.keys() == theirs.keys() and all(ours[one].equal(theirs[one]) for one in ours)
+
+
+def test_frozen_norms_keep_what_they_came_with_while_the_network_is_trained(tmp_path):
+    run = train_small([*options(tmp_path), "--model.image.frozen_norms=true"], tmp_path / "run")
+    first = train_small([*options(tmp_path), "--train.steps=1", "--optim.warmup_lr=0"], tmp_path / "first")
+    weights, start = (load_file(folder / "student.safetensors") for folder in (run, first))
+    norm, convolution = (f"encoders.image_encoder.backbone.{name}" for name in ("layer1.0.bn1", "layer1.0.conv1"))
+    assert weights[f"{norm}.running_mean"].eq(0).all() and weights[f"{norm}.running_var"].eq(1).all()
+    assert weights[f"{norm}.num_batches_tracked"] == 0
+    for trained in (f"{norm}.weight", f"{norm}.bias", f"{convolution}.weight"):
+        assert not weights[trained].equal(start[trained]), trained
+
+
+def test_frozen_norms_make_training_see_what_evaluation_sees():
+    config = ImageEncoderConfig(name="resnet10t", image_size=64, frozen_norms=True)
+    encoder = deepcopy(build_image_encoder(config))
+    image = torch.randn(4, 3, 64, 64)
+    assert encoder.train()(image).equal(encoder.eval()(image))
+    plain = build_image_encoder(replace(config, frozen_norms=False))
+    assert not torch.allclose(plain.train()(image), plain.eval()(image), atol=0.01)
+
+
+def test_a_network_without_batch_norms_cannot_freeze_them():
+    with pytest.raises(
+        InputError, match=r"model.image.frozen_norms: True, but 'vit_tiny_patch16_224' has no batch norms"
+    ):
+        build_image_encoder(ImageEncoderConfig(name="vit_tiny_patch16_224", image_size=64, frozen_norms=True))
 
 
 @pytest.mark.slow

@@ -30,6 +30,9 @@ class ImageEncoderConfig:
     frozen: bool = field(default=False, metadata=AS_BEFORE)
     """Leave the pre-trained network as it is: not trained, batch norms, dropout and dropped paths in eval mode. The
     projection of a grid is trained. Needed where data.train holds stored tokens (`tcl shards --tokens`)."""
+    frozen_norms: bool = field(default=False, metadata=AS_BEFORE)
+    """Batch norms of a network that is trained go on with the running statistics that they came with, as in evaluation:
+    for fine-tuning with small batches, or weights into which they were folded. Their weights and biases are trained."""
     remember: int = field(default=0, metadata=FREE | AS_BEFORE)
     """Views of training images, >= 0, of which a frozen network's features stay in memory, in each process: a view that
     comes again costs nothing. For augmentations that repeat views: data.augment.views."""

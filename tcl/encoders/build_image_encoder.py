@@ -10,7 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from tcl.config.model import ImageEncoderConfig
 from tcl.encoders.bounded_memory import bounded_memory
 from tcl.encoders.grid_encoder import GridEncoder
-from tcl.encoders.image_encoder import ImageEncoder, cannot_drop
+from tcl.encoders.image_encoder import ImageEncoder, batch_norms, cannot_drop
 from tcl.encoders.image_weights import create, load
 from tcl.encoders.vit_encoder import ViTEncoder
 from tcl.errors import InputError
@@ -115,6 +115,8 @@ def _around(backbone: nn.Module, config: ImageEncoderConfig, example: Tensor | N
         )
     if config.patch_drop and not getattr(encoder, "can_drop_patches", False):
         raise InputError(cannot_drop(config.patch_drop, type(backbone).__name__))
+    if config.frozen_norms and not batch_norms(backbone):
+        raise InputError(f"model.image.frozen_norms: True, but {config.name!r} has no batch norms; accepted: false")
     return encoder
 
 

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcl.config.model import ImageEncoderConfig
 from tcl.data.images.normalise import normalise
@@ -36,6 +37,7 @@ class ImageEncoder(nn.Module):
         self.std: tuple[float, ...] = config.std or data_config["std"]
         self.patch_drop = config.patch_drop
         self.frozen = False
+        self.frozen_norms = config.frozen_norms
         self.remember = config.remember
         self.remembered: Remembered | None = None
         self.kept_elements: int | None = None
@@ -127,15 +129,24 @@ class ImageEncoder(nn.Module):
         return (self.backbone,) if self.frozen else ()
 
     def train(self, mode: bool = True) -> "ImageEncoder":
-        """As of any module, but a frozen backbone stays in eval mode: its batch norms, dropout and dropped paths."""
+        """As of any module, but a frozen backbone stays in eval mode: its batch norms, dropout and dropped paths. With
+        frozen_norms its batch norms do."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
+        if self.frozen_norms:
+            for norm in batch_norms(self.backbone):
+                norm.eval()
         return self
 
     def _gradients(self) -> AbstractContextManager:
         """Within it the backbone is run."""
         return torch.no_grad() if self.frozen else nullcontext()
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """All of its batch norms, with running statistics."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
 def cannot_drop(patch_drop: float, network: str) -> str:
