@@ -12,7 +12,7 @@ import torch
 from accelerate.state import AcceleratorState
 from compressed_step import part, student_of, teacher_of
 from data_files import noise, write_shards
-from launching import launch
+from launching import ROOT, launch
 from safetensors.torch import load_file
 from small_run import rows, small_run
 from small_run import train as pretrain
@@ -172,6 +172,30 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
                 assert (one - value).double().norm() <= 1e-4 * value.double().norm() + 1e-5, name
         if "/state/" in name:
             assert found[0].equal(found[1]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sharding", "assignment"), [("zero2", "soft"), ("zero3", "soft"), ("zero3", "straight_through")]
+)
+def test_sharded_processes_learn_what_processes_learn(pretrained, tmp_path, sharding, assignment):
+    """With every parameter in parts, codebooks too; evaluated, and gone on after the first epoch."""
+    settings = json.loads((ROOT / "configs" / "deepspeed" / f"{sharding}.json").read_text())
+    if sharding == "zero3":
+        settings["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    (tmp_path / "deepspeed.json").write_text(json.dumps(settings))
+    common = [f"--quantise.assignment={assignment}", "--train.batch_size=4", "--optim.eps=1e-3"]
+    found = {}
+    for name, more in (("plain", []), ("sharded", [f"--train.deepspeed={tmp_path / 'deepspeed.json'}"])):
+        for steps in (5, 10):
+            last = [f"--train.steps={steps}", "--train.resume=auto"]
+            done = launch("finetune.py", *options(pretrained, tmp_path / name, *common, *more, *last))
+            assert done.returncode == 0, done.stderr
+        found[name] = load_file(tmp_path / name / "checkpoints" / "step_00000010" / "student.safetensors")
+        assert "eval_quantised_mean" in rows(tmp_path / name)[-1]
+    assert found["plain"].keys() == found["sharded"].keys()
+    for name, value in found["plain"].items():
+        torch.testing.assert_close(found["sharded"][name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_what_is_trained_gets_a_gradient_and_the_rest_is_frozen():
