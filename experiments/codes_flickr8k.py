@@ -35,5 +35,6 @@ EXPERIMENT = search_experiment(
     similarity=0.5,
     tuning=SHARED | ALIGNMENT,
     coding=SHARED | {"quantise.dim": 256},
+    soft={"quantise.alpha": 30.0},  # of parts of 32 numbers: with 10, half of a part's mean is codewords that are far
     prepare=prepare,
 )

@@ -22,5 +22,6 @@ EXPERIMENT = search_experiment(
     similarity=0.0,
     tuning=SHARED | {"objective.mlm_weight": 0.0, "objective.queue_size": 64, "objective.momentum": 0.98},
     coding=SHARED | {"quantise.dim": 128},
+    soft={},
     prepare=prepare_large_scenes,
 )

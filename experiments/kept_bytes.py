@@ -38,12 +38,13 @@ def search_experiment(
     similarity: float,
     tuning: Mapping[str, object],
     coding: Mapping[str, object],
+    soft: Mapping[str, object],
     prepare: Callable[[Path, Path], None],
 ) -> Experiment:
     """model: a run. val, fitted_to: shards of held-out pairs, and of those to which PQ is fitted. similarity: weight of
     a cosine beside ITM; codes have one for each level, and are compared by their mean. tuning: options of `--task
     retrieval` for as many steps as `coding`, those of `--task compressed_retrieval`: what is trained longer is compared
-    with what was trained as long."""
+    with what was trained as long. soft: options of the latter, beside them, where codewords are assigned softly."""
 
     def judged(run: str, storage: str, size: int = 64) -> Stage:
         cosines = LEVELS if storage == "codes" else 1
@@ -66,7 +67,8 @@ def search_experiment(
 
     def coded(title: str, size: int, assignment: str) -> Arm:
         sizes = {"quantise.parts": size // LEVELS, "quantise.levels": LEVELS - 1, "quantise.assignment": assignment}
-        return trained(title, "compressed_retrieval", {**coding, **sizes}, "codes")
+        more = soft if assignment == "soft" else {}
+        return trained(title, "compressed_retrieval", {**coding, **sizes, **more}, "codes")
 
     def elsewhere(title: str, arm: str, storage: str, size: int = 64) -> Arm:
         return Arm(title, (judged(f"$runs/{arm}/$seed/train", storage, size),))
