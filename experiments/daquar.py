@@ -1,4 +1,5 @@
-"""DAQUAR's questions, answered by the fusion encoder of `flickr8k` (arm model), and by a new one on the same towers."""
+"""DAQUAR's questions, answered by the fusion encoder of `flickr8k` (arm model), by that and the towers of
+`retrieval_flickr8k` (arm towers), and by a new one on the towers of `flickr8k`."""
 
 from pathlib import Path
 
@@ -13,6 +14,7 @@ OPTIONS = {
     "answers.list": "$data/daquar/answers.txt",
 }
 PRETRAINED = {"init": "$runs/../flickr8k/model/$seed/train"}
+TOWERS = {"init": "$runs/../retrieval_flickr8k/towers/$seed/train"}
 
 
 def prepare(source: Path, out: Path) -> None:
@@ -26,10 +28,14 @@ EXPERIMENT = Experiment(
     arms={
         "scratch": Arm("a new fusion encoder", (Stage("vqa", ("finetune.py",), OPTIONS | WEIGHTS),)),
         "pretrained": Arm("that of flickr8k", (Stage("vqa", ("finetune.py",), OPTIONS | WEIGHTS | PRETRAINED),)),
+        "towers": Arm(
+            "all of retrieval_flickr8k, both towers trained",
+            (Stage("vqa", ("finetune.py",), OPTIONS | WEIGHTS | TOWERS),),
+        ),
     },
     seeds=(0, 1, 2),
     columns={"accuracy": "accuracy"},
     compared=("accuracy",),
-    against={"pretrained": "scratch"},
+    against={"pretrained": "scratch", "towers": "scratch"},
     prepare=prepare,
 )

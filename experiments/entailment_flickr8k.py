@@ -1,4 +1,5 @@
-"""Visual entailment on Flickr8k's photographs, from the fusion encoder of `flickr8k` (arm model) and from a new one.
+"""Visual entailment on Flickr8k's photographs, from the fusion encoder of `flickr8k` (arm model), from that and the
+towers of `retrieval_flickr8k` (arm towers), and from a new fusion encoder.
 
 Without any image, the commonest label is right in 34.8 % of dev, naive Bayes on the hypothesis in 56.4 %.
 """
@@ -15,6 +16,7 @@ OPTIONS = {
     "data.val": "$data/entailment/dev/*.tar",
 }
 PRETRAINED = {"init": "$runs/../flickr8k/model/$seed/train"}
+TOWERS = {"init": "$runs/../retrieval_flickr8k/towers/$seed/train"}
 SHUFFLED = Stage(
     "shuffled",
     ("-m", "experiments.shuffled_images"),
@@ -35,10 +37,14 @@ EXPERIMENT = Experiment(
         "pretrained": Arm(
             "that of flickr8k", (Stage("train", ("finetune.py",), OPTIONS | WEIGHTS | PRETRAINED), SHUFFLED)
         ),
+        "towers": Arm(
+            "all of retrieval_flickr8k, both towers trained",
+            (Stage("train", ("finetune.py",), OPTIONS | WEIGHTS | TOWERS), SHUFFLED),
+        ),
     },
     seeds=(0, 1, 2),
     columns={"accuracy": "accuracy", "accuracy_shuffled": "with shuffled images"},
     compared=("accuracy", "accuracy_shuffled"),
-    against={"pretrained": "scratch"},
+    against={"pretrained": "scratch", "towers": "scratch"},
     prepare=prepare,
 )
