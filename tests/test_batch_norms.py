@@ -51,6 +51,7 @@ def test_frozen_norms_keep_what_they_came_with_while_the_network_is_trained(tmp_
     norm, convolution = (f"encoders.image_encoder.backbone.{name}" for name in ("layer1.0.bn1", "layer1.0.conv1"))
     assert weights[f"{norm}.running_mean"].eq(0).all() and weights[f"{norm}.running_var"].eq(1).all()
     assert weights[f"{norm}.num_batches_tracked"] == 0
+    assert start[f"{norm}.weight"].eq(1).all() and start[f"{norm}.bias"].eq(0).all()
     for trained in (f"{norm}.weight", f"{norm}.bias", f"{convolution}.weight"):
         assert not weights[trained].equal(start[trained]), trained
 
@@ -59,7 +60,8 @@ def test_frozen_norms_make_training_see_what_evaluation_sees():
     config = ImageEncoderConfig(name="resnet10t", image_size=64, frozen_norms=True)
     encoder = deepcopy(build_image_encoder(config))
     image = torch.randn(4, 3, 64, 64)
-    assert encoder.train()(image).equal(encoder.eval()(image))
+    as_built = encoder(image)
+    assert encoder.train()(image).equal(as_built) and encoder.eval()(image).equal(as_built)
     plain = build_image_encoder(replace(config, frozen_norms=False))
     assert not torch.allclose(plain.train()(image), plain.eval()(image), atol=0.01)
 

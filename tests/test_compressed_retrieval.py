@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from compressed_step import part, student_of, teacher_of
-from data_files import noise, write_shards
+from data_files import encode, noise, pair, write_shards, write_tar
 from launching import ROOT, launch
 from safetensors.torch import load_file
 from small_run import rows, small_run
@@ -42,10 +42,14 @@ def _fresh_accelerate_state():
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory) -> Path:
-    """A folder with a run of pre-training, train/ and val/."""
+    """A folder with a run of pre-training, val/, and pairs/: 40 images that differ, which a contrast can tell apart."""
     folder = tmp_path_factory.mktemp("pretrained")
     pretrain([*small_run(folder), "--train.epochs=1"], folder / "run")
     write_shards(folder / "val", [6])
+    (folder / "pairs").mkdir()
+    captions = [" ".join(words) for words in permutations(["a", "photo", "of", "dog", "god"])]
+    files = [file for i in range(40) for file in pair(f"{i:02}", captions[i], encode(noise(i)))]
+    write_tar(folder / "pairs" / "000000.tar", files)
     AcceleratorState._reset_state(reset_partial_state=True)
     return folder
 
@@ -55,7 +59,7 @@ def options(folder: Path, output_dir: Path, *more: str) -> list[str]:
         "--task=compressed_retrieval",
         f"--init={folder / 'run'}",
         f"--output_dir={output_dir}",
-        f"--data.train=[{{'shards': '{folder / 'train' / '*.tar'}'}}]",
+        f"--data.train=[{{'shards': '{folder / 'pairs' / '*.tar'}'}}]",
         f"--data.val={folder / 'val' / '*.tar'}",
         "--data.workers=0",
         *(f"--quantise.{one}" for one in SMALL),
@@ -93,6 +97,7 @@ def test_a_run_learns_reports_all_three_and_stops_anywhere(pretrained, tmp_path,
     assert shares == pytest.approx([math.cos(math.pi / 4)] * 5 + [0.0] * 5, abs=1e-6)
     for row in steps:
         share = row["plain_share"]
+        assert row["quantised"] > 0.5 and row["plain"] > 0.5
         hybrid = (1 - share) * row["quantised"] + share * row["plain"]
         assert row["loss"] == pytest.approx(hybrid + row["itm"], rel=1e-4)
     last = [row for row in rows(tmp_path / "whole") if "eval_mean" in row][-1]
@@ -184,16 +189,25 @@ def test_sharded_processes_learn_what_processes_learn(pretrained, tmp_path, shar
     if sharding == "zero3":
         settings["zero_optimization"]["stage3_param_persistence_threshold"] = 0
     (tmp_path / "deepspeed.json").write_text(json.dumps(settings))
-    common = [f"--quantise.assignment={assignment}", "--train.batch_size=4", "--optim.eps=1e-3"]
+    common = [f"--quantise.assignment={assignment}", "--train.batch_size=4", "--optim.eps=1e-3", "--optim.lr=1e-2"]
     found = {}
     for name, more in (("plain", []), ("sharded", [f"--train.deepspeed={tmp_path / 'deepspeed.json'}"])):
         for steps in (5, 10):
             last = [f"--train.steps={steps}", "--train.resume=auto"]
             done = launch("finetune.py", *options(pretrained, tmp_path / name, *common, *more, *last))
             assert done.returncode == 0, done.stderr
-        found[name] = load_file(tmp_path / name / "checkpoints" / "step_00000010" / "student.safetensors")
+        checkpoints = tmp_path / name / "checkpoints"
+        half, found[name] = (
+            load_file(checkpoints / step / "student.safetensors") for step in ("step_00000005", "step_00000010")
+        )
         assert "eval_quantised_mean" in rows(tmp_path / name)[-1]
     assert found["plain"].keys() == found["sharded"].keys()
+    moved = "encoders.heads.image_coarse.project.weight"
+    assert (found["sharded"][moved] - half[moved]).abs().max() > 2e-3  # much more than what may differ
+    if assignment == "straight_through":
+        refitted, expected = (weights.pop("encoders.heads.quantiser.codebooks") for weights in found.values())
+        same = (refitted - expected).abs().amax(dim=-1) < 1e-3
+        assert same.float().mean() > 0.8  # rounding gives a vector between two clusters to either
     for name, value in found["plain"].items():
         torch.testing.assert_close(found["sharded"][name], value, rtol=1e-3, atol=1e-4, msg=name)
 

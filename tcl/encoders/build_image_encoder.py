@@ -48,6 +48,8 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
         encoder.backbone.get_parameter(name).requires_grad_(False)
     if config.frozen:
         encoder.freeze_backbone()
+    if config.frozen_norms:
+        encoder.freeze_norms()
     return encoder
 
 

@@ -37,7 +37,7 @@ class ImageEncoder(nn.Module):
         self.std: tuple[float, ...] = config.std or data_config["std"]
         self.patch_drop = config.patch_drop
         self.frozen = False
-        self.frozen_norms = config.frozen_norms
+        self.frozen_norms = False
         self.remember = config.remember
         self.remembered: Remembered | None = None
         self.kept_elements: int | None = None
@@ -123,6 +123,12 @@ class ImageEncoder(nn.Module):
         self.remembered = Remembered(self.remember) if self.remember else None
         self.backbone.requires_grad_(False).eval()
 
+    def freeze_norms(self) -> None:
+        """From now on batch norms stay in eval mode, with the statistics that they have; in copies, too."""
+        self.frozen_norms = True
+        for norm in batch_norms(self.backbone):
+            norm.eval()
+
     @property
     def frozen_parts(self) -> tuple[nn.Module, ...]:
         """What of it is never trained, so that copies may share it."""
@@ -135,8 +141,7 @@ class ImageEncoder(nn.Module):
         if self.frozen:
             self.backbone.eval()
         if self.frozen_norms:
-            for norm in batch_norms(self.backbone):
-                norm.eval()
+            self.freeze_norms()
         return self
 
     def _gradients(self) -> AbstractContextManager:
@@ -145,7 +150,7 @@ class ImageEncoder(nn.Module):
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
-    """All of its batch norms, with running statistics."""
+    """All batch norms of it."""
     return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
