@@ -8,12 +8,13 @@ never compared in training (zero-shot); with disjoint spaces they have none in c
 from pathlib import Path
 
 from experiments.experiment import Arm, Experiment, Stage
+from experiments.flickr8k import RUN
 from experiments.flickr8k import prepare as prepare_pairs
 from experiments.prepare_data import prepare_speech
 
 OPTIONS = {
     "objective": "clips",
-    "init": "$runs/../flickr8k/model/$seed/train",
+    "init": RUN,
     "data.train": "[{shards: '$data/speech/train/*.tar'}]",
     "data.val": "$data/speech/dev/*.tar",
     "data.workers": 0,

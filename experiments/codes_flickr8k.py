@@ -3,7 +3,7 @@
 Their towers are frozen: codes learn heads of their own on them, and the fusion encoder stays as it is.
 """
 
-from experiments.flickr8k import PLAIN_PAIRS, VAL, prepare
+from experiments.flickr8k import PLAIN_PAIRS, RUN, VAL, prepare
 from experiments.kept_bytes import search_experiment
 
 SHARED = {
@@ -29,7 +29,7 @@ ALIGNMENT = {
 
 EXPERIMENT = search_experiment(
     "Codes on Flickr8k",
-    "$runs/../flickr8k/model/$seed/train",
+    RUN,
     val=VAL,
     fitted_to="$data/flickr8k/train/*.tar",
     similarity=0.5,

@@ -4,8 +4,9 @@
 from pathlib import Path
 
 from experiments.experiment import Arm, Experiment, Stage
-from experiments.flickr8k import WEIGHTS
+from experiments.flickr8k import RUN, WEIGHTS
 from experiments.prepare_data import prepare_daquar, prepare_encoders
+from experiments.retrieval_flickr8k import TUNED
 
 OPTIONS = {
     "config": "experiments/daquar.yaml",
@@ -13,8 +14,8 @@ OPTIONS = {
     "data.val": "$data/daquar/dev/*.tar",
     "answers.list": "$data/daquar/answers.txt",
 }
-PRETRAINED = {"init": "$runs/../flickr8k/model/$seed/train"}
-TOWERS = {"init": "$runs/../retrieval_flickr8k/towers/$seed/train"}
+PRETRAINED = {"init": RUN}
+TOWERS = {"init": TUNED}
 
 
 def prepare(source: Path, out: Path) -> None:

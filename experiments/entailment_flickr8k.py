@@ -7,16 +7,17 @@ Without any image, the commonest label is right in 34.8 % of dev, naive Bayes on
 from pathlib import Path
 
 from experiments.experiment import Arm, Experiment, Stage
-from experiments.flickr8k import WEIGHTS
+from experiments.flickr8k import RUN, WEIGHTS
 from experiments.prepare_data import prepare_encoders, prepare_entailment
+from experiments.retrieval_flickr8k import TUNED
 
 OPTIONS = {
     "config": "experiments/entailment.yaml",
     "data.train": "[{shards: '$data/entailment/train/*.tar'}]",
     "data.val": "$data/entailment/dev/*.tar",
 }
-PRETRAINED = {"init": "$runs/../flickr8k/model/$seed/train"}
-TOWERS = {"init": "$runs/../retrieval_flickr8k/towers/$seed/train"}
+PRETRAINED = {"init": RUN}
+TOWERS = {"init": TUNED}
 SHUFFLED = Stage(
     "shuffled",
     ("-m", "experiments.shuffled_images"),

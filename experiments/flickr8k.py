@@ -18,6 +18,8 @@ WEIGHTS = {
     "model.fusion.pretrained": "$data/minilm",
 }
 VAL = "$data/flickr8k/dev/*.tar"
+RUN = "$runs/../flickr8k/model/$seed/train"
+"""That of arm model, from which other experiments start."""
 PLAIN_PAIRS = {
     "data.train": "[{shards: '$data/flickr8k/train/*.tar'}]",
     "data.workers": 0,

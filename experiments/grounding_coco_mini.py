@@ -6,13 +6,14 @@ As they are, and fine-tuned on Flickr8k's captions with ALBEF's weights of the l
 from pathlib import Path
 
 from experiments.experiment import Arm, Experiment, Stage
+from experiments.flickr8k import RUN
 from experiments.flickr8k import prepare as prepare_pairs
 from experiments.grounding_scenes import COLUMNS
 from experiments.prepare_data import prepare_coco_phrases
 
 OPTIONS = {
     "config": "configs/finetune/grounding_coco_mini.yaml",
-    "init": "$runs/../flickr8k/model/$seed/train",
+    "init": RUN,
     "data.val": "$data/coco_phrases/dev/*.tar",
     "data.workers": 0,
     "data.max_tokens": 18,

@@ -65,23 +65,23 @@ def search_experiment(
         said = {"task": task, "init": model, "data.val": val, **options}
         return Arm(title, (Stage("train", ("finetune.py",), said), judged("$here/train", storage, size)))
 
-    def coded(title: str, size: int, assignment: str) -> Arm:
-        sizes = {"quantise.parts": size // LEVELS, "quantise.levels": LEVELS - 1, "quantise.assignment": assignment}
-        more = soft if assignment == "soft" else {}
-        return trained(title, "compressed_retrieval", {**coding, **sizes, **more}, "codes")
+    def coded(title: str, size: int, assigned: Mapping[str, object]) -> Arm:
+        sizes = {"quantise.parts": size // LEVELS, "quantise.levels": LEVELS - 1}
+        return trained(title, "compressed_retrieval", {**coding, **sizes, **assigned}, "codes")
 
     def elsewhere(title: str, arm: str, storage: str, size: int = 64) -> Arm:
         return Arm(title, (judged(f"$runs/{arm}/$seed/train", storage, size),))
 
+    softly = {"quantise.assignment": "soft", **soft}
     arms = {
         **{name: kept(name, name) for name in ("fp32", "fp16", "int8")},
         **{f"pq_{size}": kept("PQ", "pq", size) for size in SIZES},
         **{f"opq_{size}": kept("OPQ", "opq", size) for size in SIZES},
         "tuned": trained("fp32, fine-tuned as long", "retrieval", tuning, "fp32"),
         "tuned_opq_64": elsewhere("OPQ of that", "tuned", "opq"),
-        "soft_64": coded("HCQ soft", 64, "soft"),
-        "soft_32": coded("HCQ soft", 32, "soft"),
-        "straight_64": coded("HCQ straight-through", 64, "straight_through"),
+        "soft_64": coded("HCQ soft", 64, softly),
+        "soft_32": coded("HCQ soft", 32, softly),
+        "straight_64": coded("HCQ straight-through", 64, {"quantise.assignment": "straight_through"}),
         "coarse": elsewhere("HCQ soft, the coarse level alone", "soft_64", "coarse"),
     }
     return Experiment(

@@ -1,7 +1,7 @@
 """Few tokens an image on photographs: the runs of `flickr8k`, arm model, whose images have 37 tokens."""
 
 from experiments.few_tokens import matching_experiment
-from experiments.flickr8k import PLAIN_PAIRS, VAL, prepare
+from experiments.flickr8k import PLAIN_PAIRS, RUN, VAL, prepare
 
 TRAINING = {
     **PLAIN_PAIRS,
@@ -19,7 +19,7 @@ TRAINING = {
 
 EXPERIMENT = matching_experiment(
     "Few tokens on Flickr8k",
-    "$runs/../flickr8k/model/$seed/train",
+    RUN,
     (32, 16, 8),
     TRAINING,
     similarity=0.5,

@@ -1,12 +1,12 @@
 """Re-scoring on photographs: the runs of `flickr8k`, arm model."""
 
-from experiments.flickr8k import VAL, prepare
+from experiments.flickr8k import RUN, VAL, prepare
 from experiments.rescoring import rescoring_experiment
 
 EXPERIMENT = rescoring_experiment(
     "Re-scoring on Flickr8k",
     {
-        "init": "$runs/../flickr8k/model/$seed/train",
+        "init": RUN,
         "data.val": VAL,
         "data.max_tokens": 18,
         "eval.rerank_k": 16,

@@ -4,22 +4,23 @@ As it was, and with both towers trained, which it had left as others made them.
 """
 
 from experiments.experiment import Arm, Experiment, Stage
-from experiments.flickr8k import ACCURACY, RECALLS, VAL, prepare, training
+from experiments.flickr8k import ACCURACY, RECALLS, RUN, VAL, prepare, training
 
-MODEL = "$runs/../flickr8k/model/$seed/train"
+TUNED = "$runs/../retrieval_flickr8k/towers/$seed/train"
+"""The run of arm towers, from which other experiments start."""
 BEFORE = Stage(
     "evaluate",
     ("-m", "tcl", "evaluate"),
     {
         "task": "retrieval",
-        "init": MODEL,
+        "init": RUN,
         "data.val": VAL,
         "data.max_tokens": 18,
         "eval.rerank_k": 16,
         "eval.rerank_similarity": 0.5,
     },
 )
-HARDER = {"init": MODEL, "objective.itm_hardness": 1.0, "optim.lr": 1e-4, "train.steps": 400}
+HARDER = {"init": RUN, "objective.itm_hardness": 1.0, "optim.lr": 1e-4, "train.steps": 400}
 TOWERS = HARDER | {
     "model.image.frozen": False,
     "model.image.frozen_norms": True,  # these weights have their batch norms folded in
