@@ -25,6 +25,7 @@ from tcl.encoders.image_weights import fetches
 from tcl.errors import InputError
 from tcl.plain_values import read_json
 from tcl.typed_section import decode, warn_of_older
+from tcl.whole_file import write_whole
 
 FORMAT_VERSION = 1
 """Raised whenever a reader of the version before would misunderstand what is written."""
@@ -92,9 +93,7 @@ def write_config(config: ExportConfig, folder: Path, *, with_code: bool = False)
 
 def write_description(config: ExportConfig, path: Path) -> None:
     """`config` into the file `path`, which is whole at every moment."""
-    partial = path.with_name(f".partial_{path.name}")
-    _write_json(partial, _description(config))
-    partial.replace(path)
+    write_whole(path, lambda out: _write_json(out, _description(config)))
 
 
 def _description(config: ExportConfig) -> dict[str, Any]:

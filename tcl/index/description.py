@@ -1,12 +1,12 @@
 """index.json: what an index is of, how it keeps it, and which version wrote it."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
 from tcl.errors import InputError
+from tcl.whole_file import write_whole
 
 FILE, FORMAT, VERSION = "index.json", "tcl-index", 1
 MAX_BYTES = 2**20
@@ -49,13 +49,9 @@ class Description:
 
 
 def write_description(folder: Path, description: Description) -> None:
-    """As a whole, by renaming. OSError: it cannot be written."""
-    partial = folder / f"{FILE}.partial"
-    with partial.open("w", encoding="ascii") as file:
-        json.dump({"format": FORMAT, "version": VERSION} | asdict(description), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / FILE)
+    """OSError: it cannot be written; what was there is as it was."""
+    said = json.dumps({"format": FORMAT, "version": VERSION} | asdict(description), indent=1)
+    write_whole(folder / FILE, lambda out: out.write_text(said, encoding="ascii"))
 
 
 def read_description(folder: Path) -> Description:

@@ -16,6 +16,7 @@ from tcl.errors import InputError
 from tcl.index.embedding_rows import EmbeddingRows
 from tcl.index.within import Within
 from tcl.optional_package import import_optional
+from tcl.whole_file import write_whole
 
 if TYPE_CHECKING:
     from tcl.index.engine import Entries, Update
@@ -142,16 +143,10 @@ class FaissEngine:
         return index
 
     def _write(self, faiss: ModuleType, index) -> None:
-        partial = self.path.with_name(f"{FILE}.partial")
         try:
-            faiss.write_index(index, str(partial))
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
+            write_whole(self.path, lambda out: faiss.write_index(index, str(out)))
         except RuntimeError as error:
             raise _not_written(self.path, OSError(None, "a full disk, or no permission")) from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def lists_of(count: int) -> int:

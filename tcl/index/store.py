@@ -15,7 +15,6 @@ progress.json     while it is being written, tcl.index.progress
 import contextlib
 import errno
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from tcl.index.read_items import FileRead
 from tcl.index.rows_file import RowsFile
 from tcl.inference.embeddings_file import read_embeddings
 from tcl.search.hubness import hubness
+from tcl.whole_file import write_whole
 
 CATALOGUE, EMBEDDINGS, TOKENS = "catalogue.sqlite", "embeddings.rows", "tokens.rows"
 CODEBOOKS, BANK, SKIPPED, LOCK = "codebooks.npy", "bank.npy", "skipped.json", ".lock"
@@ -99,9 +99,8 @@ class Store:
             if not skipped:
                 path.unlink(missing_ok=True)
                 return
-            partial = path.with_name(path.name + ".partial")
-            partial.write_text(json.dumps([one._asdict() for one in skipped], indent=1) + "\n")
-            os.replace(partial, path)
+            listed = json.dumps([one._asdict() for one in skipped], indent=1) + "\n"
+            write_whole(path, lambda out: out.write_text(listed))
 
     def read_embeddings(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """At places [n]: float32 [n, D], and hubness float32 [n]."""

@@ -18,6 +18,7 @@ from tcl.index.stages import Stages
 from tcl.index.store import BANK, CODEBOOKS, Store, only_writer, told
 from tcl.inference.embeddings_file import read_embeddings
 from tcl.optional_package import import_optional
+from tcl.whole_file import partial_of
 
 DEFAULT_TEMPERATURE = 0.05
 PACKAGES = {"faiss": ("faiss", "search"), "milvus": ("pymilvus", "milvus")}
@@ -154,4 +155,4 @@ def _found(folder: Path, wanted: Wanted, stages: Stages) -> Description:
 
 def _is_ours(path: Path) -> bool:
     """What a first start leaves that was stopped before index.json was there."""
-    return path.name in (BANK, CODEBOOKS, f"{FILE}.partial")
+    return path.name in (BANK, CODEBOOKS, partial_of(Path(FILE)).name)

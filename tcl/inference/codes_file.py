@@ -16,8 +16,9 @@ from torch import Tensor
 from tcl.checkpoints.weights_file import read_weights, write_weights
 from tcl.errors import InputError
 from tcl.inference.embed_stream import EmbeddedStream
-from tcl.inference.embeddings_file import not_written, write_skipped, write_whole
+from tcl.inference.embeddings_file import not_written, write_skipped
 from tcl.search.codes import checked_codes, codebooks_hash, require_same_codebooks
+from tcl.whole_file import write_whole
 
 ACCEPTED = "a .safetensors of `tcl encode --codes`"
 

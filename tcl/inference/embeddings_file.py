@@ -7,8 +7,6 @@ NAME.skipped.json  what could not be used, where there was any: [{"id", "cause"}
 """
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from tcl.checkpoints.weights_file import read_weights, write_weights
 from tcl.data.shards.bad_sample import Skipped
 from tcl.errors import InputError
 from tcl.inference.embed_stream import EmbeddedStream
+from tcl.whole_file import partial_of, write_whole
 
 SUFFIXES = (".npy", ".safetensors")
 
@@ -30,8 +29,8 @@ def check_out(path: Path) -> None:
         raise InputError(f"out: {path} is a folder; name a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _partial(path).touch()
-        _partial(path).unlink()
+        partial_of(path).touch()
+        partial_of(path).unlink()
     except OSError as error:
         raise not_written(path, error) from error
 
@@ -94,20 +93,6 @@ def read_embeddings(path: Path, field: str) -> np.ndarray:
 def _save_array(array: np.ndarray, path: Path) -> None:
     with path.open("wb") as file:  # given a path, numpy would add a suffix to it
         np.save(file, array, allow_pickle=False)
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` makes a file beside, which becomes `path` when it is whole. OSError: it cannot be written."""
-    partial = _partial(path)
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
 
 
 def not_written(path: Path, error: OSError) -> InputError:

@@ -5,11 +5,13 @@
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tcl.errors import InputError
 from tcl.plain_values import read_yaml
+from tcl.whole_file import write_whole
 
 FOLDER = "history"
 _NAME = re.compile(r"step_(\d{8,})\.yaml")
@@ -69,9 +71,7 @@ def begin_stage(run: Path, step: int, config: str, former: list[tuple[int, str]]
             path.unlink()
     for name, text in wanted.items():
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8", errors="replace") != text:
-            partial = folder / f".partial_{name}"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(folder / name)
+            write_whole(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def former_texts(run: Path) -> list[tuple[int, str]]:

@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tcl.whole_file import write_whole
+
 
 @dataclass
 class MetricsFile:
@@ -61,9 +63,7 @@ def forget_rows_after(path: Path, step: int) -> list[str]:
         with aside.open("ab") as file:
             file.write(b"".join(line + b"\n" for _, line in found.damaged))
     if found.damaged or len(kept) < len(found.rows):
-        partial = path.with_name(".partial_metrics.jsonl")
-        partial.write_bytes(b"".join(line + b"\n" for line in kept))
-        partial.replace(path)
+        write_whole(path, lambda out: out.write_bytes(b"".join(line + b"\n" for line in kept)))
     if not found.damaged:
         return []
     numbers = ", ".join(str(number) for number, _ in found.damaged[:10])

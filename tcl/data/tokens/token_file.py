@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tcl.data.tokens.stored_tokens import Storage, StoredTokens
 from tcl.errors import InputError
+from tcl.whole_file import partial_of
 
 HEADER_BYTES = 4096
 """A page: rows start at the beginning of one."""
@@ -82,7 +83,7 @@ class TokenWriter:
     def __init__(self, path: str | Path, model: str):
         """model: hash of what makes the tokens. InputError: the file cannot be written."""
         self.path, self.model = Path(path), model
-        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._partial = partial_of(self.path)
         self._header: TokenHeader | None = None
         try:
             self._file = self._partial.open("wb")
