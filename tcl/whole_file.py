@@ -16,6 +16,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     OSError: it cannot be written; `path` is what it was, and nothing is left beside it, whatever `write` raises.
     """
     partial = partial_of(path)
+    partial.unlink(missing_ok=True)  # a link or a pipe that lies there would be written through
     try:
         write(partial)
         with partial.open("rb+") as file:

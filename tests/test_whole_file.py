@@ -70,6 +70,20 @@ def test_of_a_killed_process_half_a_file_is_left_beside_which_the_next_one_repla
     assert file.read_text() == "new" and list(file.parent.iterdir()) == [file]
 
 
+def test_a_link_that_lies_there_is_not_written_through(file, tmp_path_factory):
+    other = tmp_path_factory.mktemp("elsewhere") / "other"
+    other.write_text("of somebody else")
+    partial_of(file).symlink_to(other)
+    write_whole(file, lambda out: out.write_text("new"))
+    assert file.read_text() == "new" and not file.is_symlink() and other.read_text() == "of somebody else"
+
+
+def test_a_pipe_that_lies_there_is_not_waited_for(file):
+    os.mkfifo(partial_of(file))
+    write_whole(file, lambda out: out.write_text("new"))
+    assert file.read_text() == "new" and file.is_file()
+
+
 def test_the_file_is_on_the_disk_before_it_has_its_name(file, monkeypatch):
     done = []
     real_sync, real_replace = os.fsync, os.replace
