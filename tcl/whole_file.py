@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file is written before it gets the name `path`."""
+    """Where a file, or a folder, is written before it gets the name `path`."""
     return path.with_name(f"{path.name}.partial")
 
 

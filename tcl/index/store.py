@@ -14,7 +14,6 @@ progress.json     while it is being written, tcl.index.progress
 
 import contextlib
 import errno
-import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,9 +31,8 @@ from tcl.index.description import Description
 from tcl.index.embedding_rows import EmbeddingRows
 from tcl.index.read_items import FileRead
 from tcl.index.rows_file import RowsFile
-from tcl.inference.embeddings_file import read_embeddings
+from tcl.inference.embeddings_file import read_embeddings, write_skipped
 from tcl.search.hubness import hubness
-from tcl.whole_file import write_whole
 
 CATALOGUE, EMBEDDINGS, TOKENS = "catalogue.sqlite", "embeddings.rows", "tokens.rows"
 CODEBOOKS, BANK, SKIPPED, LOCK = "codebooks.npy", "bank.npy", "skipped.json", ".lock"
@@ -94,13 +92,9 @@ class Store:
 
     def list_skipped(self) -> None:
         """Into skipped.json. InputError: a full disk."""
-        path, skipped = self.folder / SKIPPED, self.catalogue.skipped()
+        skipped = self.catalogue.skipped()
         with told(self.folder):
-            if not skipped:
-                path.unlink(missing_ok=True)
-                return
-            listed = json.dumps([one._asdict() for one in skipped], indent=1) + "\n"
-            write_whole(path, lambda out: out.write_text(listed))
+            write_skipped(skipped, self.folder / SKIPPED)
 
     def read_embeddings(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """At places [n]: float32 [n, D], and hubness float32 [n]."""

@@ -51,7 +51,7 @@ def write_codes(stream: EmbeddedStream, codebooks: np.ndarray, path: Path) -> Pa
     }
     try:
         write_whole(path, lambda out: write_weights(tensors, out))
-        return write_skipped(stream.skipped, path)
+        return write_skipped(stream.skipped, path.with_suffix(".skipped.json"))
     except OSError as error:
         raise not_written(path, error) from error
 

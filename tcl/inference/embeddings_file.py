@@ -55,14 +55,14 @@ def write_embeddings(embedded: EmbeddedStream, path: Path) -> Path | None:
             if embedded.hubness is not None:
                 tensors["hubness"] = torch.from_numpy(embedded.hubness)
             write_whole(path, lambda out: write_weights(tensors, out))
-        return write_skipped(embedded.skipped, path)
+        return write_skipped(embedded.skipped, path.with_suffix(".skipped.json"))
     except OSError as error:
         raise not_written(path, error) from error
 
 
-def write_skipped(skipped: list[Skipped], path: Path) -> Path | None:
-    """What was skipped, beside `path`; returns its file. OSError: it cannot be written."""
-    file = path.with_suffix(".skipped.json")
+def write_skipped(skipped: list[Skipped], file: Path) -> Path | None:
+    """What was skipped, into `file`, which is taken away where there was nothing; returns it. OSError: it cannot be
+    written."""
     if not skipped:
         file.unlink(missing_ok=True)
         return None

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from tcl.errors import InputError
+from tcl.whole_file import partial_of
 
 
 def check_out(out: Path, kept: tuple[Path, ...], overwrite: bool) -> None:
@@ -19,7 +20,7 @@ def check_out(out: Path, kept: tuple[Path, ...], overwrite: bool) -> None:
 
 def unfinished(out: Path) -> Path:
     """Where the shards are until all of them are there."""
-    return out.with_name(out.name + ".partial")
+    return partial_of(out)
 
 
 def put_in_place(out: Path) -> None:

@@ -21,6 +21,7 @@ from tcl.data.texts.question import question_of
 from tcl.data.texts.sample_texts import clean_captions
 from tcl.data.texts.statement import statement_texts
 from tcl.errors import InputError
+from tcl.whole_file import partial_of
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 """Ids 0 to 4."""
@@ -104,7 +105,7 @@ def learn_vocabulary(texts: list[str], vocab_size: int) -> dict[str, int]:
 
 def save(tokenizer: BertTokenizer, out: Path) -> None:
     """Write the folder `out` as a whole: one that exists is complete, even after an interrupt."""
-    partial = out.with_name(out.name + ".partial")
+    partial = partial_of(out)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tokenizer.save_pretrained(partial)
