@@ -108,7 +108,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_leaves_the_last_good_checkpoin
     assert started.communicate() and started.returncode == 0
     good, _ = newest_intact(tmp_path / "checkpoints")
     largest = max((good / name).stat().st_size for name in STATE)
-    limited = ["bash", "-c", f'ulimit -f {largest // 2048}; exec "$@"', "bash"]
+    limited = ["bash", "-c", f'ulimit -f {largest // 2048}; PYTHONDONTWRITEBYTECODE=1 exec "$@"', "bash"]
     again = start([*limited, *python(options), "--train.steps=4"], tmp_path)
     printed = again.communicate()[0]
     assert again.returncode == 2, printed
